@@ -1,0 +1,105 @@
+"""What pam_python loads: root first, then the package, then one call; no exception leaves it.
+
+PAM lines: account required pam_python.so /path/to/pam_slurm_adopt.py [option=value ...]
+           session required pam_python.so /path/to/pam_slurm_adopt.py [option=value ...]
+README.md has the guard for root that belongs in front of each. This file is compiled anew at every
+login, so it is short and the rest is in the package.
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+MEMORY: dict[str, Any] = {}  # of this handle, in this process: the account phase's, for the session
+
+
+def pam_sm_acct_mgmt(pamh: Any, flags: int, argv: list[str]) -> int:
+    """Answer the account phase."""
+    return _answer("account", pamh, flags, argv)
+
+
+def pam_sm_open_session(pamh: Any, flags: int, argv: list[str]) -> int:
+    """Answer the session phase."""
+    return _answer("session", pamh, flags, argv)
+
+
+def _answer(phase: str, pamh: Any, flags: int, argv: list[str]) -> int:
+    root = False
+    try:
+        root = _is_root(pamh)
+        if root and "ignore_root=0" not in map(str.lower, argv):
+            return int(pamh.PAM_IGNORE)
+        return int(getattr(_bridge(argv[0]), phase)(pamh, flags, argv[1:], MEMORY))
+    except BaseException as error:  # noqa: BLE001 - SystemExit, too: what leaves us refuses everybody
+        return _without_package(phase, pamh, argv, root, error)
+
+
+def _is_root(pamh: Any) -> bool:
+    """Return whether the user is uid 0; by name where the user database cannot be asked."""
+    try:
+        user = pamh.user
+    except UnicodeDecodeError as error:
+        user = error.object.decode("utf-8", "surrogateescape")
+    try:
+        import pwd
+
+        return pwd.getpwnam(user).pw_uid == 0
+    except Exception:  # noqa: BLE001
+        return bool(user == "root")
+
+
+def _bridge(script: str) -> Any:
+    """Import the package: from the checkout that this script is part of, else the installed one."""
+    if "slurm_adopt.bridge" not in sys.modules:
+        checkout, pam, _ = script.rpartition("/pam/")
+        path = list(sys.path)
+        sys.path[:0] = [checkout + "/src"] if pam else []
+        try:
+            import slurm_adopt.bridge  # noqa: F401
+        finally:
+            sys.path[:] = path
+    return sys.modules["slurm_adopt.bridge"]
+
+
+def _without_package(
+    phase: str, pamh: Any, argv: list[str], root: bool, error: BaseException
+) -> int:
+    """Log what went wrong; answer by action_generic_failure as the PAM line itself says it."""
+    given = dict(word.lower().partition("=")[::2] for word in argv[1:])
+    _complain(phase, pamh, error)
+    if root or given.get("service", "sshd") not in ("*", str(pamh.service).lower()):
+        return int(pamh.PAM_IGNORE)
+    answers = {"allow": pamh.PAM_SUCCESS, "ignore": pamh.PAM_IGNORE}
+    return int(answers.get(given.get("action_generic_failure", "ignore"), pamh.PAM_PERM_DENIED))
+
+
+def _complain(phase: str, pamh: Any, error: BaseException) -> None:
+    """Log one line at authpriv.err, as log.py would: without syslog(3), without waiting."""
+    try:
+        import _socket
+
+        text = (
+            f"pam_slurm_adopt({pamh.service}:{phase}): cannot run: {error!r}; is the package whole?"
+        )
+        flags = _socket.SOCK_DGRAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
+        syslog = _socket.socket(_socket.AF_UNIX, flags)
+        try:
+            syslog.connect("/dev/log")
+            syslog.send(b"<83>pam_slurm_adopt: " + text.encode("ascii", "backslashreplace")[:900])
+        finally:
+            syslog.close()
+    except Exception:  # noqa: BLE001, S110 - nobody is left to tell
+        pass
+
+
+def _ignore(pamh: Any, flags: int, argv: list[str]) -> int:  # noqa: ARG001
+    """Answer a phase that this module has no part in."""
+    return int(pamh.PAM_IGNORE)
+
+
+pam_sm_authenticate = pam_sm_setcred = pam_sm_chauthtok = pam_sm_close_session = _ignore

@@ -1,0 +1,29 @@
+"""A process that was brought into a job: what the account phase keeps for the session phase."""
+
+from __future__ import annotations
+
+
+class Adoption:
+    """One adoption; the kernel has shown the process in the job."""
+
+    __slots__ = ("environment", "job_id", "paths", "pid", "uid", "written")
+
+    def __init__(
+        self,
+        pid: int,
+        uid: int,
+        job_id: int,
+        paths: dict[str, str] | None = None,
+        environment: dict[str, str] | None = None,
+        written: tuple[str, ...] = (),
+    ) -> None:
+        """`paths`: where it was read back, by controller; `environment`: for the session.
+
+        `written`: the cgroups that this module had to write it into.
+        """
+        self.pid = pid
+        self.uid = uid
+        self.job_id = job_id
+        self.paths = paths or {}
+        self.environment = environment or {}
+        self.written = written

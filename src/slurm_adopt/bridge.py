@@ -1,0 +1,164 @@
+"""The only room that knows pam_python's handle: handle -> Login, Outcome -> PAM code, text, env."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import time
+from contextlib import suppress
+
+from .engine import Login, decide, decide_session, governed, spare_root
+from .log import Log
+from .node import Node
+from .options import parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from .adoption import Adoption
+    from .options import Options
+    from .outcome import Outcome
+
+    Decide = Callable[[Login, Options, Node], Outcome]
+    # What the phases of one handle tell each other; of use in the process that wrote it only.
+    Memory = dict[str, tuple[Login, Outcome]]
+
+
+DANGER = (
+    "ignore_root=0: this login of root may be adopted; what it starts, services included, is then "
+    "limited by the job and dies with it"
+)
+
+
+def account(pamh: Any, flags: int, arguments: list[str], memory: Memory) -> int:
+    """Answer pam_sm_acct_mgmt: return a PAM code; `arguments` are those after the script's path."""
+    return _answer("account", pamh, flags, arguments, memory, decide)
+
+
+def session(pamh: Any, flags: int, arguments: list[str], memory: Memory) -> int:
+    """Answer pam_sm_open_session: return a PAM code."""
+
+    def go_on(login: Login, options: Options, node: Node) -> Outcome:
+        login.hint = _text(lambda: _variable(pamh, "SLURM_JOB_ID"))
+        return decide_session(login, options, node, _before(login, memory))
+
+    return _answer("session", pamh, flags, arguments, memory, go_on)
+
+
+def _before(login: Login, memory: Memory) -> Outcome | Adoption | None:
+    """Return what was decided for this process and user, None if nothing is known.
+
+    By the account phase, or by another session line of this module.
+    """
+    if "decided" in memory:
+        earlier, outcome = memory["decided"]
+        if (earlier.pid, earlier.user, earlier.uid) == (login.pid, login.user, login.uid):
+            return outcome
+    from . import handoff
+
+    return handoff.take(login.pid, login.uid) if login.uid is not None else None
+
+
+def _answer(
+    phase: str, pamh: Any, flags: int, arguments: list[str], memory: Memory, decide_it: Decide
+) -> int:
+    started = time.monotonic()
+    login = _login(pamh)
+    options, complaints = parse(arguments)
+    log = Log(f"pam_slurm_adopt({pamh.service}:{phase})", options.log_level)
+    try:
+        for complaint in complaints:
+            log.error(complaint)
+        if login.uid == 0:  # the entry script has answered root unless ignore_root=0
+            log.info(DANGER)
+        outcome = _decide(phase, login, options, log, decide_it)
+        memory["decided"] = login, outcome
+        code = _apply(pamh, outcome)
+        with suppress(Exception):  # telling of a decision does not change it
+            _report(log, login, outcome, time.monotonic() - started)
+            if outcome.message and not flags & pamh.PAM_SILENT:
+                _say(pamh, _words(options, login, outcome, log))
+        return code
+    finally:
+        log.close()
+
+
+def _decide(phase: str, login: Login, options: Options, log: Log, decide_it: Decide) -> Outcome:
+    account_of = login.service if phase == "account" else ""
+    try:
+        return decide_it(login, options, Node(options, log, account_of=account_of))
+    except Exception as error:  # noqa: BLE001 - a mistake of ours falls to the side its option names
+        return spare_root(login, governed("generic failure", options, _our_mistake(error)))
+
+
+def _our_mistake(error: Exception) -> str:
+    """Name the place of an unexpected exception, for a bug report."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "?"
+    return f"unexpected {type(error).__name__}: {error} at {where} (please report this)"
+
+
+def _login(pamh: Any) -> Login:
+    user = _text(lambda: pamh.user) or ""
+    said = _text(lambda: _variable(pamh, "SSH_CONNECTION"))
+    rhost = _text(lambda: pamh.rhost)
+    return Login(user, uid_of(user), pamh.service or "", os.getpid(), said, rhost)
+
+
+def _variable(pamh: Any, name: str) -> str | None:
+    return pamh.env[name] if name in pamh.env else None  # noqa: SIM401 - it has no get()
+
+
+def _text(read: Callable[[], str | None]) -> str | None:
+    """Return an item of PAM's; bytes that are no UTF-8 as os.fsdecode() has them."""
+    try:
+        return read()
+    except UnicodeDecodeError as error:
+        return error.object.decode("utf-8", "surrogateescape")
+
+
+def uid_of(user: str) -> int | None:
+    """Return the uid of a user name; None if this host does not know it."""
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except (KeyError, ValueError):  # ValueError: a NUL in it
+        return None
+
+
+def _report(log: Log, login: Login, outcome: Outcome, seconds: float) -> None:
+    log.write(
+        outcome.level,
+        f"user {login.user[:64]} (uid {login.uid}) from {str(login.rhost)[:64]}, pid {login.pid}: "
+        f"{outcome.text} -> {outcome.code} in {seconds * 1000:.1f} ms",
+    )
+
+
+def _words(options: Options, login: Login, outcome: Outcome, log: Log) -> str:
+    """Return what a refused user is told: the site's message, else our own sentence."""
+    if not options["message"]:
+        return outcome.message
+    jobs = " ".join(map(str, outcome.jobs)) or "none"
+    values = {"u": login.user, "h": os.uname().nodename, "j": jobs, "m": outcome.message, "%": "%"}
+    try:
+        from .site_message import render
+
+        return render(options["message"], values)
+    except Exception as error:  # noqa: BLE001 - our own sentence is better than none
+        log.error(f"message={options['message']} is not shown: {error}")
+        return outcome.message
+
+
+def _apply(pamh: Any, outcome: Outcome) -> int:
+    """Hand the outcome to PAM."""
+    for name, value in (outcome.adoption.environment if outcome.adoption else {}).items():
+        pamh.env[name] = value
+    return int(getattr(pamh, outcome.code))
+
+
+def _say(pamh: Any, text: str) -> None:
+    """Show the user one line."""
+    pamh.conversation(pamh.Message(pamh.PAM_ERROR_MSG, text))

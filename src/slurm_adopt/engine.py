@@ -1,0 +1,290 @@
+"""The decision: one login, the options and a node make an outcome.
+
+Nothing here opens a socket or a file, or knows PAM's handle: it asks a node. The steps, as in the
+README: (1) how many jobs has the user here? (2, 3) which of several does the login come from?
+(4) nobody knows: action_unknown. (5) adopt. (6) hand over what belongs to the job. (7) in the
+session phase: is it still there? Where a job has just ended, all is decided anew, once.
+"""
+
+from __future__ import annotations
+
+from .outcome import ACTION_CODES, REFUSALS, SITUATIONS, Outcome
+from .slurm.errors import SlurmAdoptError, UnsettledError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol, TypeVar
+
+    from .adoption import Adoption
+    from .options import Options
+
+    class JobLike(Protocol):
+        """One of the user's jobs, as far as the engine looks at it."""
+
+        job_id: int
+        trouble: str  # why its stepd has not answered when the jobs were counted, if it has not
+
+        @property
+        def started(self) -> int:
+            """When its extern step was started here, on any clock that tells which is later."""
+
+    Job = TypeVar("Job", bound=JobLike)
+
+    class Node(Protocol[Job]):
+        """What the engine asks; raises SlurmAdoptError where it cannot answer."""
+
+        def jobs(self, uid: int) -> list[Job]:
+            """Return the user's jobs here, by job id."""
+
+        def awaited_jobs(self, uid: int) -> list[Job]:
+            """Wait, if that is wanted, for a job that is being set up; return the user's jobs."""
+
+        def source_job(self, login: Login, jobs: list[Job]) -> int | None:
+            """Return the job id that the host named which the login comes from; None for none."""
+
+        def adopt(self, pid: int, job: Job) -> Adoption:
+            """Bring the login that called us in process `pid` into the job, proven."""
+
+        def keep(self, adoption: Adoption) -> Adoption:
+            """See that a process is still in its job; put it back where it is not."""
+
+
+class Login:
+    """Who logs in, by which service, and in which process."""
+
+    __slots__ = ("hint", "pid", "rhost", "service", "ssh_connection", "uid", "user")
+
+    def __init__(
+        self,
+        user: str,
+        uid: int | None,
+        service: str,
+        pid: int,
+        ssh_connection: str | None = None,
+        rhost: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        """`uid` is None for a user whom this host does not know; `user` is "" without PAM_USER.
+
+        `ssh_connection` and `rhost` are what the service says of the other end; they only confirm.
+        `hint`: in the session phase SLURM_JOB_ID of the PAM environment, which the account phase
+        may have set in another process, or the user: it selects among the user's jobs, no more.
+        """
+        self.user = user
+        self.uid = uid
+        self.service = service
+        self.pid = pid
+        self.ssh_connection = ssh_connection
+        self.rhost = rhost
+        self.hint = hint
+
+
+def decide(login: Login, options: Options, node: Node[Job]) -> Outcome:
+    """Return what becomes of the login. Raises nothing that a node is meant to raise."""
+    outcome = not_ours(login, options) or _among_jobs(login, options, node)
+    return spare_root(login, outcome)
+
+
+def decide_session(
+    login: Login, options: Options, node: Node[Job], before: Outcome | Adoption | None
+) -> Outcome:
+    """Return what becomes of the session.
+
+    `before` is what the account phase came to for this very process: its outcome, or the adoption
+    alone where another process has left word of it, or None where nothing is known. Then all is
+    decided here.
+    """
+    outcome = not_ours(login, options) or _after(before, login, options, node)
+    return spare_root(login, outcome)
+
+
+def _after(
+    before: Outcome | Adoption | None, login: Login, options: Options, node: Node[Job]
+) -> Outcome:
+    adoption = before.adoption if isinstance(before, Outcome) else before
+    if adoption is not None:
+        return _keep(adoption, login, options, node)
+    if isinstance(before, Outcome):
+        return _as_before(before)
+    return _among_jobs(login, options, node)
+
+
+def _as_before(before: Outcome) -> Outcome:
+    """Repeat an outcome without adoption; its text is in the log, and shown, already."""
+    return Outcome(SITUATIONS["as before"], before.code, f"as in the account phase: {before.text}")
+
+
+def _keep(adoption: Adoption, login: Login, options: Options, node: Node[Job]) -> Outcome:
+    job_id = adoption.job_id
+    try:
+        kept = node.keep(adoption)
+    except SlurmAdoptError as error:
+        fresh = _without(job_id, login, node)
+        if fresh is None:
+            text = f"job {job_id}, in the account phase adopted into: {error}"
+            return governed("adopt failure", options, text)
+        return _decided(fresh, login, options, node)
+    if kept.written:
+        return Outcome(SITUATIONS["adopted"], "PAM_SUCCESS", f"put back into job {job_id}", kept)
+    return Outcome(SITUATIONS["still adopted"], "PAM_SUCCESS", f"still in job {job_id}", kept)
+
+
+def spare_root(login: Login, outcome: Outcome) -> Outcome:
+    """Turn a refusal of root into PAM_IGNORE: it comes here with ignore_root=0 only."""
+    if login.uid == 0 and outcome.code in REFUSALS:
+        return _fixed("root spared", f"{outcome.text}; root is never refused")
+    return outcome
+
+
+def not_ours(login: Login, options: Options) -> Outcome | None:
+    """Answer the logins for which nothing needs to be looked up; None for all others."""
+    if login.uid == 0 and options.on("ignore_root"):
+        return _fixed("root", "root is ignored")
+    if options["service"] not in ("*", login.service):
+        return _fixed("other service", f"service {login.service} is not {options['service']}")
+    if not login.user:
+        return _fixed("no user", "PAM_USER is not set")
+    if login.uid is None:
+        return _fixed("unknown user", f"user {login.user} is not known on this host")
+    return None
+
+
+def _among_jobs(login: Login, options: Options, node: Node[Job]) -> Outcome:
+    uid = login.uid or 0
+    try:
+        jobs = node.jobs(uid) or node.awaited_jobs(uid)
+    except SlurmAdoptError as error:
+        return governed("generic failure", options, str(error))
+    return _decided(jobs, login, options, node)
+
+
+def _decided(jobs: list[Job], login: Login, options: Options, node: Node[Job]) -> Outcome:
+    try:
+        outcome = _into_one_of(jobs, login, options, node)
+    except _GoneError as gone:
+        jobs, outcome = gone.jobs, _anew(gone, login, options, node)
+    outcome.jobs = [job.job_id for job in jobs]
+    return outcome
+
+
+def _anew(gone: _GoneError, login: Login, options: Options, node: Node[Job]) -> Outcome:
+    """Decide once more, by the jobs that are left."""
+    try:
+        outcome = _into_one_of(gone.jobs, login, options, node)
+    except _GoneError as again:
+        outcome = governed("adopt failure", options, str(again))
+    outcome.text = f"{outcome.text}; decided anew, since {gone}"
+    return outcome
+
+
+class _GoneError(Exception):
+    """The job to adopt into has ended; `jobs` are those that a fresh look shows."""
+
+    def __init__(self, reason: str, jobs: list[Any]) -> None:
+        super().__init__(reason)
+        self.jobs = jobs
+
+
+def _into(job: Job, login: Login, node: Node[Job]) -> Adoption:
+    """Adopt; SlurmAdoptError if that fails, _GoneError if it does since the job has ended."""
+    try:
+        return node.adopt(login.pid, job)
+    except SlurmAdoptError as error:
+        fresh = None if job.trouble else _without(job.job_id, login, node)
+        if fresh is None:
+            raise
+        raise _GoneError(f"job {job.job_id} has ended: {error}", fresh) from None
+
+
+def _without(job_id: int, login: Login, node: Node[Job]) -> list[Job] | None:
+    """Look again; return the user's jobs if that one is not among them any more, else None."""
+    try:
+        fresh = node.jobs(login.uid or 0)
+    except SlurmAdoptError:
+        return None
+    return None if any(job.job_id == job_id for job in fresh) else fresh
+
+
+def _into_one_of(jobs: list[Job], login: Login, options: Options, node: Node[Job]) -> Outcome:
+    if not jobs:
+        return governed("no jobs", options, "no job on this node")
+    if len(jobs) == 1 and options.on("single_job_skip_rpc"):
+        return _adopt(login, options, node, jobs[0], "the only job")
+    return _by_source(login, options, node, jobs)
+
+
+def _by_source(login: Login, options: Options, node: Node[Job], jobs: list[Job]) -> Outcome:
+    """Take the job that the login comes from, else the only one, else see action_unknown.
+
+    What the source host says selects among the user's jobs and is worth nothing beyond that.
+    """
+    named, how, remark = _hinted(login, jobs) or _named(login, node, jobs)
+    if named is not None:
+        try:
+            return _adopted(login, _into(named, login, node), how)
+        except SlurmAdoptError as error:
+            remark = f"comes from job {named.job_id}, but {error}"
+            if len(jobs) == 1 or isinstance(error, UnsettledError):  # one stepd at a time
+                return governed("adopt failure", options, remark)
+    if len(jobs) == 1:
+        return _adopt(login, options, node, jobs[0], f"the only job; {remark}")
+    return _unknown(login, options, node, [job for job in jobs if job is not named], remark)
+
+
+def _hinted(login: Login, jobs: list[Job]) -> tuple[Job, str, str] | None:
+    """Return the user's job that the account phase has left in the PAM environment, if it did."""
+    for job in jobs:
+        if str(job.job_id) == login.hint:
+            return job, "SLURM_JOB_ID of the PAM environment", ""
+    return None
+
+
+def _named(login: Login, node: Node[Job], jobs: list[Job]) -> tuple[Job | None, str, str]:
+    """Return the user's job that the source host named, and how; or None and a remark."""
+    try:
+        job_id = node.source_job(login, jobs)
+    except SlurmAdoptError as error:
+        return None, "", str(error)
+    if job_id is None:
+        return None, "", "the source host knows no job of this connection"
+    for job in jobs:
+        if job.job_id == job_id:
+            return job, "the job it comes from", ""
+    return None, "", f"the source host named job {job_id}, which is not one of this user's here"
+
+
+def _unknown(
+    login: Login, options: Options, node: Node[Job], jobs: list[Job], remark: str
+) -> Outcome:
+    """Answer by action_unknown; newest is the job whose extern step was started last here."""
+    if options["action_unknown"] == "newest":
+        newest = max(jobs, key=lambda job: (job.started, job.job_id))
+        return _adopt(login, options, node, newest, f"the newest of {len(jobs)}; {remark}")
+    numbers = " ".join(str(job.job_id) for job in jobs)
+    return governed("unknown job", options, f"jobs {numbers}; {remark}")
+
+
+def _adopt(login: Login, options: Options, node: Node[Job], job: Job, how: str) -> Outcome:
+    try:
+        return _adopted(login, _into(job, login, node), how)
+    except SlurmAdoptError as error:
+        return governed("adopt failure", options, f"job {job.job_id} ({how}): {error}")
+
+
+def _adopted(login: Login, adoption: Adoption, how: str) -> Outcome:
+    text = f"adopted into job {adoption.job_id} ({how})"
+    if adoption.pid != login.pid:
+        text = f"process {adoption.pid}, which becomes the session, {text}"
+    return Outcome(SITUATIONS["adopted"], "PAM_SUCCESS", text, adoption)
+
+
+def _fixed(name: str, text: str) -> Outcome:
+    row = SITUATIONS[name]
+    return Outcome(row, row.code, f"{name}: {text}")
+
+
+def governed(name: str, options: Options, text: str) -> Outcome:
+    """Return the outcome that the situation's option asks for."""
+    row = SITUATIONS[name]
+    action = options[row.option]
+    return Outcome(row, ACTION_CODES[action], f"{name}: {text}; {row.option}={action}")

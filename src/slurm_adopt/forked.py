@@ -1,0 +1,177 @@
+"""A function run in a child: for reads that another process can hold up for as long as it likes.
+
+While a process is in execve(2), who reads its stat, environ, exe, cwd or ns in /proc waits for a
+lock that it holds (fs/exec.c, exec_update_lock); and it stays in there while a file that is to be
+closed is on a file system that does not answer (FUSE, NFS). Only its end by a signal takes a reader
+out of that, so the reader is a child that can be killed.
+
+sshd shall not know that it had one. SIGCHLD is blocked while there is a child, and taken away after
+it, so that no handler of sshd's sees it; no handler of this process is touched.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import sys
+from contextlib import suppress
+from time import sleep
+
+from .slurm.deadline import Deadline
+from .slurm.errors import PeerError
+
+TYPE_CHECKING = False
+_TAKES_SIGINT = "_signal" not in sys.modules
+if TYPE_CHECKING:
+    import signal
+    from typing import Callable, NoReturn
+else:
+    import _signal as signal  # all that is wanted of `signal`, which takes 3 ms to import
+
+# The first import takes SIGINT for Python where it had its default (signalmodule.c).
+if _TAKES_SIGINT and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+ENDING = 0.5  # seconds that a killed child has to be gone
+POLLED = 0.0005  # seconds between two looks whether it is
+PART = 1 << 16  # bytes
+ANSWER, ERROR = b"=", b"!"  # the first byte that a child writes
+HEAD = 9  # bytes: one of these, and the length of what follows
+
+# What the child takes back from sshd's handlers: it ends by these, also out of such a wait.
+ENDS = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGPIPE,
+    signal.SIGALRM,
+    signal.SIGTERM,
+)
+
+
+def run(function: Callable[[], bytes], deadline: Deadline, limit: int) -> bytes:
+    """Return what a function returns in a child, at most `limit` bytes.
+
+    PeerError if it raises an exception, ends, returns more, or is not done in time; the child is
+    killed then.
+    """
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    try:
+        return _checked(_run(function, deadline, limit))
+    except OSError as error:
+        raise PeerError(f"cannot have a child: {error.strerror}") from None
+    finally:
+        _take_signal()
+        if signal.SIGCHLD not in blocked:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+
+
+def _run(function: Callable[[], bytes], deadline: Deadline, limit: int) -> bytes:
+    reading, writing = os.pipe()
+    try:
+        try:
+            child = os.fork()
+            if not child:
+                _be_child(function, reading, writing, deadline.left() + 2 * ENDING)
+        finally:
+            os.close(writing)
+        try:
+            return _read(reading, deadline, limit + HEAD)
+        finally:
+            _end(child)
+    finally:
+        os.close(reading)
+
+
+# In the child
+
+
+def _be_child(
+    function: Callable[[], bytes], reading: int, writing: int, seconds: float
+) -> NoReturn:
+    """Write what a function returns, and end; within `seconds`, even if the parent ends first.
+
+    Nothing of sshd's or of another module's runs here: no handler, no finalizer, nothing at exit.
+    """
+    try:
+        gc.disable()
+        for number in ENDS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDS)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        os.close(reading)
+        data = _answer(function)
+        while data:
+            data = data[os.write(writing, data) :]
+    finally:
+        os._exit(0)
+
+
+def _answer(function: Callable[[], bytes]) -> bytes:
+    try:
+        kind, data = ANSWER, function()
+    except Exception as error:  # noqa: BLE001 - the parent raises it
+        kind, data = ERROR, repr(error)[:200].encode("ascii", "backslashreplace")
+    return kind + len(data).to_bytes(HEAD - 1, "big") + data
+
+
+# In the parent
+
+
+def _read(reading: int, deadline: Deadline, limit: int) -> bytes:
+    """Return all that the child writes."""
+    poll = select.poll()
+    poll.register(reading, select.POLLIN)
+    data = b""
+    while len(data) <= limit:
+        if not poll.poll(deadline.left() * 1000):
+            raise PeerError("not done in time")
+        part = os.read(reading, PART)
+        if not part:
+            return data
+        data += part
+    raise PeerError(f"more than {limit - HEAD} bytes")
+
+
+def _checked(data: bytes) -> bytes:
+    kind, length, answer = data[:1], data[1:HEAD], data[HEAD:]
+    if len(data) < HEAD or int.from_bytes(length, "big") != len(answer):
+        raise PeerError("the child ended without an answer")
+    if kind != ANSWER:
+        raise PeerError(f"unexpected {answer.decode('ascii')} (please report this)")
+    return answer
+
+
+def _end(child: int) -> None:
+    """See that the child has ended; PeerError if it does not, for it is not ours to wait longer."""
+    ending = Deadline(ENDING)
+    while not _gone(child):
+        if not ending.left():
+            raise PeerError(f"process {child} does not end when it is killed, and is left to init")
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        sleep(POLLED)
+
+
+def _gone(child: int) -> bool:
+    """Say whether the child has ended, and has been waited for."""
+    try:
+        return os.waitpid(child, os.WNOHANG)[0] == child
+    except ChildProcessError:  # where SIGCHLD is ignored, the kernel does that
+        return True
+
+
+def _take_signal() -> None:
+    """Take away the SIGCHLD of our child; that of another one, which it may stand for, stays."""
+    if signal.sigtimedwait({signal.SIGCHLD}, 0) and _another_ended():
+        os.kill(os.getpid(), signal.SIGCHLD)
+
+
+def _another_ended() -> bool:
+    """Say whether a child of sshd's waits to be waited for; it goes on waiting."""
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return found is not None

@@ -1,0 +1,97 @@
+"""An adoption told by one process of sshd to another: account phase in a child, then the session.
+
+Keyboard-interactive runs the account phase in a child that ends; what it adopted is its parent,
+which then opens the session and must know that the stepd has it already: a second request would
+start a second accounting entry and watcher. A file of root's says so, named after the process and
+its start time. The session phase takes it away; where there is no session line, the next such login
+does once the process is gone. The PAM environment would not do: users may write it (pam_env,
+user_readenv).
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from .adoption import Adoption
+from .process import start_time
+from .rundir import DIRECTORY, TOP, check, opened
+from .slurm.errors import SetupError
+
+NAME = "adoptions"
+LIMIT = 1 << 16  # bytes; a dozen hierarchies need about 2 KiB
+
+
+def leave(adoption: Adoption, top: str = TOP) -> None:
+    """Write down an adoption for the process that it is about; SetupError if that fails."""
+    started = start_time(adoption.pid)
+    lines = [f"{adoption.uid} {adoption.job_id}"]
+    lines += [f"{controller}:{path}" for controller, path in adoption.paths.items()]
+    data = "\n".join(lines).encode("utf-8", "surrogateescape")
+    try:
+        directory = opened(NAME, 0o700, 0o077, top)
+        try:
+            _sweep(directory)
+            _write(directory, f"{adoption.pid}-{started}", data)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise SetupError(f"cannot write {top}/{NAME}: {error.strerror}") from None
+
+
+def take(pid: int, uid: int, top: str = TOP) -> Adoption | None:
+    """Return the adoption of a process that was left for it, once; None if there is none."""
+    name = f"{pid}-{start_time(pid)}"
+    try:
+        directory = os.open(f"{top}/{NAME}", DIRECTORY)
+    except OSError:
+        return None
+    try:
+        check(directory, 0o077)
+        data = _read(directory, name)
+        os.unlink(name, dir_fd=directory)
+    except OSError:
+        return None
+    finally:
+        os.close(directory)
+    return _parse(data, pid, uid)
+
+
+def _write(directory: int, name: str, data: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(name, flags, 0o600, dir_fd=directory)
+    try:
+        if os.write(descriptor, data) != len(data):
+            raise OSError(28, "no space left")
+    finally:
+        os.close(descriptor)
+
+
+def _read(directory: int, name: str) -> bytes:
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        return os.read(descriptor, LIMIT)
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(directory: int) -> None:
+    """Take away what was left for processes that are gone; other logins may do so as well."""
+    from .slurm.running import is_root
+
+    for name in os.listdir(directory):
+        pid, _, started = name.partition("-")
+        root = pid.isdecimal() and is_root(f"/proc/{pid}")  # else a pid given to another since
+        if not root or str(start_time(int(pid))) != started:
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=directory)
+
+
+def _parse(data: bytes, pid: int, uid: int) -> Adoption | None:
+    """Read what was written; None if it is not whole, or about another user."""
+    first, *lines = data.decode("utf-8", "surrogateescape").split("\n")
+    words = first.split(" ")
+    if len(words) != 2 or words[0] != str(uid) or not words[1].isdecimal():
+        return None
+    paths = dict(line.partition(":")[::2] for line in lines)
+    return Adoption(pid, uid, int(words[1]), paths)

@@ -1,0 +1,358 @@
+"""This node as the engine sees it: the user's jobs, adopting a process, proving that it is in.
+
+Everything is looked up when it is first asked for, so that a login that is none of our business
+reads no file of Slurm.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .adoption import Adoption
+from .handover import Handover
+from .process import session_process, start_time
+from .setting import Setting
+from .slurm import cgroup, conf, inquiry, spool, stepd
+from .slurm.deadline import Deadline
+from .slurm.errors import PeerError, SetupError
+from .slurm.versions import LEADER, RELEASES, layout_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .engine import Login
+    from .log import Log
+    from .login import Connection
+    from .options import Options
+    from .slurm import starting
+
+ASKING = 2.0  # seconds in which all stepds together say whose they are
+ADOPTING = 5.0  # seconds for one adoption: a stepd may take 4.1 s to say that it failed
+
+
+class Job:
+    """A job of the user that has an extern step on this node."""
+
+    __slots__ = ("job_id", "protocol", "socket", "trouble", "uid")
+
+    def __init__(
+        self, socket: spool.StepSocket, uid: int, protocol: int = 0, trouble: str = ""
+    ) -> None:
+        """`protocol`: number of its stepd's release; `trouble`: why that does not answer, if so."""
+        self.job_id = socket.job_id
+        self.socket = socket
+        self.uid = uid
+        self.protocol = protocol
+        self.trouble = trouble
+
+    @property
+    def started(self) -> int:
+        """When the extern step was started: clock ticks since boot, of its stepd; 0 if unknown.
+
+        The socket's change time would be finer, but everybody may write to the sockets, so
+        everybody may change that.
+        """
+        return start_time(self.socket.pid) if self.socket.pid else 0
+
+
+class Node:
+    """The real node."""
+
+    def __init__(
+        self, options: Options, log: Log, hostname: str = "", account_of: str = ""
+    ) -> None:
+        """`hostname` is this host's own unless given.
+
+        `account_of`: the service whose account phase this is; "" in the session phase.
+        """
+        self._options = options
+        self._log = log
+        self._account_of = account_of
+        self._setting = Setting(
+            options["slurm_conf"], options["nodename"], hostname or os.uname().nodename, log
+        )
+
+    # jobs
+
+    def jobs(self, uid: int) -> list[Job]:
+        """Return the user's jobs that have an extern step here and have not begun to end.
+
+        Raises SetupError if this cannot be told.
+        """
+        steps = self._setting.steps()
+        jobs = self._jobs_among(steps, uid)
+        self._log.debug(f"{len(steps)} extern steps here, {len(jobs)} of uid {uid}")
+        if not steps:
+            self._hint(self._setting.spool, self._setting.name)
+        return jobs
+
+    def awaited_jobs(self, uid: int) -> list[Job]:
+        """Wait up to wait_for_job for an extern step that is being set up; return the jobs then.
+
+        Without a sign of one there is a second look, and no wait.
+        """
+        seconds = self._options.seconds("wait_for_job")
+        if not seconds:
+            return []
+        from .slurm import starting
+
+        steps = spool.steps(self._setting.spool, self._setting.name)
+        known = frozenset(step.job_id for step in steps)
+        watch = starting.Watch(uid, self._setting.name, known)
+        if sign := self._sign(watch, uid) or watch.nameless:
+            self._log.info(f"no extern step, but {sign}: waiting for it, {seconds:g} s at most")
+        return starting.wait(
+            lambda: self._jobs_among(self._setting.steps(), uid),
+            lambda: self._sign(watch, uid),
+            bool(sign),
+            Deadline(seconds),
+        )
+
+    def _sign(self, watch: starting.Watch, uid: int) -> str:
+        """Say what shows that a job of the user is being set up here; "" if nothing does."""
+        if (job_id := watch.prolog()) is not None:
+            return f"the prolog of job {job_id} is running"
+        lone = spool.lone_steps(self._setting.spool, self._setting.name)
+        for job in self._jobs_among(lone, uid):
+            return f"job {job.job_id} has another step"
+        return ""
+
+    def _jobs_among(self, steps: list[spool.StepSocket], uid: int) -> list[Job]:
+        """Return the user's jobs among these steps, by job id, that have not begun to end."""
+        answers, silent = inquiry.ask_all(
+            steps, self._setting.trusted, Deadline(ASKING), self._introduce
+        )
+        jobs = [
+            Job(step, uid, answer.protocol)
+            for step, answer in answers.items()
+            if answer.uid == uid and answer.state in stepd.ALIVE
+        ]
+        jobs += self._silent(silent, uid)
+        return sorted(jobs, key=lambda job: job.job_id)
+
+    def _hint(self, directory: str, name: str) -> None:
+        """Say what may be wrong where this node has no extern step at all."""
+        if others := spool.other_steps(directory, name):
+            self._log.error(
+                f"{others} steps run here, but no job has an extern step: set PrologFlags=contain "
+                "in slurm.conf (jobs that were started before count as no jobs until they end)"
+            )
+        elif names := spool.node_names(directory) - {name}:
+            self._log.error(
+                f"the jobs in {directory} are on node {' '.join(sorted(names)[:4])}, but this is "
+                f"taken for node {name}: is nodename= right?"
+            )
+
+    def _silent(self, silent: dict[spool.StepSocket, str], uid: int) -> list[Job]:
+        """Return the user's jobs, told by their cgroups, whose stepds gave no answer."""
+        if not silent:
+            return []
+        try:
+            layout = self._layout()
+        except SetupError as error:
+            self._log.error(str(error))
+            layout = None
+        jobs = []
+        for step, reason in silent.items():
+            owner = layout.owner(step) if layout else None
+            whose = "of an unknown user" if owner is None else f"of uid {owner}"
+            self._log.error(f"stepd of job {step.job_id} ({whose}): {reason}")
+            if owner == uid:
+                jobs.append(Job(step, uid, trouble=reason))
+        return jobs
+
+    def _introduce(self, deadline: Deadline) -> bytes:
+        """Make the greeting that stepds of 17.11 and 18.08 want."""
+        from .slurm import auth, introduction
+
+        return introduction.make(auth.of(self._setting.conf), deadline)
+
+    # source
+
+    def source_job(self, login: Login, jobs: list[Job]) -> int | None:
+        """Ask the slurmd at the other end of the login's connection which job holds that end.
+
+        Raises PeerError or SetupError with the reason where that cannot be asked or was not
+        answered; all of it within callerid_timeout.
+        """
+        if not self._options.on("callerid"):
+            raise PeerError("callerid=0")
+        from . import login as logins
+
+        deadline = Deadline(self._options.seconds("callerid_timeout"))
+        connection, remark = logins.find(
+            login.ssh_connection, login.rhost, os.getppid(), deadline=deadline
+        )
+        if connection is None:
+            raise PeerError(f"source unknown: {remark}")
+        if remark:
+            self._log.info(f"source: {remark}; the socket from {connection.source} counts")
+        return self._ask(connection, max(job.protocol for job in jobs), deadline)
+
+    def _ask(self, connection: Connection, protocol: int, deadline: Deadline) -> int | None:
+        """Ask about a connection; `protocol`: of the newest stepd here, 0 if none answered."""
+        from .slurm import auth, callerid, targets
+
+        slurm_conf, trusted = self._setting.conf, self._setting.trusted
+        protocol = protocol or RELEASES[-1].protocol
+        if why := callerid.encrypted(slurm_conf, protocol):
+            raise PeerError(why)
+        plugin = auth.of(slurm_conf)
+        ports = targets.ports_at(slurm_conf, connection.source)
+        self._log.debug(
+            f"asking {connection.source} port {', '.join(map(str, ports))} about {connection}, "
+            f"protocol {protocol}, {plugin.plugin_name}"
+        )
+        return callerid.ask_each(connection, ports, protocol, plugin, deadline, trusted)
+
+    # adoption
+
+    def adopt(self, pid: int, job: Job) -> Adoption:
+        """Bring a login into the job's extern step; PeerError or SetupError if it is not in.
+
+        `pid` is the process that the service has called us in. The one that becomes the session is
+        adopted: nearly always the same. The stepd is asked once; what it then left outside is
+        written into the step's cgroups; the kernel's word in /proc/PID/cgroup is what counts.
+        """
+        if job.trouble:
+            raise PeerError(f"stepd of job {job.job_id}: {job.trouble}")
+        session = session_process()
+        with self._stepd(job) as step:
+            self._check_owner(job, step)
+            step.add_extern_pid(session)
+            self._log.debug(f"stepd of job {job.job_id} (protocol {step.protocol}) took {session}")
+            adoption = Adoption(session, job.uid, job.job_id)
+            try:
+                adoption = self._complete(adoption, job, step)
+            finally:  # the stepd has it, whatever comes of the rest
+                if session != pid:
+                    self._tell(adoption)
+        return adoption
+
+    def keep(self, adoption: Adoption) -> Adoption:
+        """See that an adopted process is still in its job; write it back where it is not.
+
+        The stepd has it already: asked again, it would start a second accounting entry and watcher.
+        PeerError or SetupError if the process is not in the job, or the job is ending.
+        """
+        if not os.path.exists("/proc/self"):
+            raise SetupError(
+                "this process has entered the job's PID namespace, and cannot be looked at in its "
+                "/proc: is there a session line of this module twice, or behind a line that may "
+                "end the stack (sufficient, done)?"
+            )
+        job_id = adoption.job_id
+        for socket in self._setting.steps():
+            if socket.job_id == job_id:
+                job = Job(socket, adoption.uid)
+                with self._stepd(job) as step:
+                    self._check_owner(job, step)
+                    return self._complete(adoption, job, step)
+        raise PeerError(f"job {job_id} has ended")
+
+    def _tell(self, adoption: Adoption) -> None:
+        """Leave word for the session phase, which another process runs."""
+        from . import handoff
+
+        try:
+            handoff.leave(adoption)
+        except SetupError as error:
+            self._log.error(f"{error}; a session line will have the stepd asked a second time")
+
+    def _stepd(self, job: Job) -> stepd.Stepd:
+        trusted, deadline = self._setting.trusted, Deadline(ADOPTING)
+        return stepd.Stepd(job.socket, trusted, deadline, self._introduce)
+
+    def _check_owner(self, job: Job, step: stepd.Stepd) -> None:
+        if step.uid() != job.uid:
+            raise PeerError(f"job {job.job_id} is not of uid {job.uid} any more")
+
+    def _complete(self, adoption: Adoption, job: Job, step: stepd.Stepd) -> Adoption:
+        """Return the adoption as proven, with what the job gives to the session."""
+        pid = adoption.pid
+        written, paths = self._confine(adoption, job, step)
+        if step.state() not in stepd.ALIVE:
+            raise PeerError(f"job {job.job_id} is ending")
+        namespaces = step.namespaces() if self._options.on("join_container") else []
+        name = self._setting.name
+        handover = Handover(
+            step,
+            job.job_id,
+            job.uid,
+            pid,
+            name,
+            self._options,
+            self._log,
+            session=not self._account_of,
+        )
+        environment = handover.environment()  # after all that: it may make the stepd hang up
+        if namespaces:
+            self._join(adoption, namespaces)
+        handover.finish()
+        return Adoption(pid, job.uid, job.job_id, paths, environment, written)
+
+    def _join(self, adoption: Adoption, namespaces: list[tuple[int, int]]) -> None:
+        """Enter the job's namespaces; SetupError if that fails. It is the last thing done.
+
+        In the account phase that is left to our session line, where there is one: other modules of
+        the session phase want the host's own (pam_loginuid its /proc, pam_limits its rights), and
+        only the process that becomes the session can enter.
+        """
+        from . import stack
+        from .slurm.namespaces import enter
+
+        if self._account_of and stack.joins(self._account_of):
+            self._log.debug(f"namespaces of job {adoption.job_id}: left to the session line")
+            return
+        entered = enter(adoption.pid, namespaces)
+        names = " ".join(entered) or "none that it was not in"
+        self._log.debug(f"namespaces of job {adoption.job_id} entered: {names}")
+
+    def _confine(
+        self, adoption: Adoption, job: Job, step: stepd.Stepd
+    ) -> tuple[tuple[str, ...], dict[str, str]]:
+        """Read back; write what is missing; read back again.
+
+        Returns the cgroups written to, and by controller where the process is in the end.
+        """
+        if not cgroup.tracks_by_cgroup(self._setting.conf):
+            self._log.info(
+                "ProctrackType does not use cgroups: the stepd's word is all there is, and nothing "
+                "confines this session or ends it with the job"
+            )
+        layout = self._layout()
+        if layout is None:
+            return (), {}
+        pid = adoption.pid
+        release = layout_of(step.protocol)
+        if release and release.het_cgroup == LEADER:
+            layout.follow_leader(job.socket, job.uid, step.pids())
+        outside = layout.missing(pid, job.socket, job.uid, adoption.paths)
+        self._log.debug(f"process {pid} is outside the job in: {', '.join(outside) or 'nothing'}")
+        if outside and step.state() not in stepd.ALIVE:  # the paths were those of a living step
+            raise PeerError(f"job {job.job_id} is ending")
+        for controller, path in outside.items():
+            self._enter(adoption, layout, controller, path)
+        if outside and layout.missing(pid, job.socket, job.uid):
+            raise PeerError(f"process {pid} is still outside the cgroups of job {job.job_id}")
+        return tuple(filter(None, outside.values())), cgroup.of_process(pid, layout.proc)
+
+    def _enter(
+        self, adoption: Adoption, layout: cgroup.Layout, controller: str, path: str | None
+    ) -> None:
+        """Write a process into a cgroup of its job, and say so."""
+        if path is None:
+            raise SetupError(
+                f"job {adoption.job_id} has no cgroup for {controller or 'its processes'}, though "
+                "the configuration confines it: is that hierarchy not mounted here, or was the "
+                "job started before a change of slurm.conf?"
+            )
+        where, pid = f"{controller}:{path}", adoption.pid
+        if adoption.paths:  # it has been in the job before: pam_systemd does this at every login
+            self._log.debug(f"{where}: process {pid} was moved away; it is written back")
+        else:
+            self._log.info(f"{where}: the stepd left process {pid} outside; it is written there")
+        layout.enter(pid, controller, path)
+
+    def _layout(self) -> cgroup.Layout | None:
+        cgroup_conf = conf.load_beside(self._setting.conf.path, "cgroup.conf")
+        return cgroup.layout(self._setting.conf, cgroup_conf, self._setting.name)

@@ -1,0 +1,103 @@
+"""What each situation comes to: the table situation -> (governing option, message, log level).
+
+PAM codes are written as their names in <security/_pam_types.h>; the bridge turns them into numbers.
+Texts for the user are those of the C module, word for word: sites look for them.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .adoption import Adoption
+
+ACTION_CODES = {  # value of an action_* option -> PAM code
+    "allow": "PAM_SUCCESS",
+    "deny": "PAM_PERM_DENIED",
+    "ignore": "PAM_IGNORE",
+}
+
+REFUSALS = frozenset({"PAM_PERM_DENIED", "PAM_SESSION_ERR", "PAM_USER_UNKNOWN"})
+
+
+class Situation:
+    """One row: where the login stands, and which option or fixed PAM code answers it."""
+
+    __slots__ = ("code", "level", "message", "name", "option", "when")
+
+    def __init__(
+        self, name: str, option: str, code: str, level: str, when: str, message: str = ""
+    ) -> None:
+        """`option` or `code` is empty; `message` is shown to a user who is refused."""
+        self.name = name
+        self.when = when
+        self.option = option
+        self.code = code
+        self.level = level
+        self.message = message
+
+
+_DENIED = "Access denied by pam_slurm_adopt: "
+
+# fmt: off
+SITUATIONS = {row.name: row for row in (
+    # name               governing option          fixed code          log;  when; text if refused
+    Situation("root",            "",                       "PAM_IGNORE",       "debug",
+              "uid 0 logs in, and ignore_root is 1"),
+    Situation("other service",   "",                       "PAM_IGNORE",       "debug",
+              "the PAM service is not the one that the option service names"),
+    Situation("no user",         "",                       "PAM_SESSION_ERR",  "error",
+              "the service did not say who logs in"),
+    Situation("unknown user",    "",                       "PAM_USER_UNKNOWN", "error",
+              "this host does not know the user"),
+    Situation("generic failure", "action_generic_failure", "",                 "error",
+              "the user's jobs on this node cannot be told: no slurm.conf, no spool directory, "
+              "node name unknown, a mistake in this module",
+              "No Slurm jobs found on node."),
+    Situation("no jobs",         "action_no_jobs",         "",                 "info",
+              "the user has no job with an extern step on this node",
+              _DENIED + "you have no active jobs on this node"),
+    Situation("unknown job",     "action_unknown",         "",                 "info",
+              "several jobs, and the source host did not name one of them, or the one it named "
+              "could not be adopted into",
+              _DENIED + "unable to determine source job"),
+    Situation("adopt failure",   "action_adopt_failure",   "",                 "error",
+              "the stepd did not take the process, or the kernel shows it outside the job",
+              _DENIED + "failed to adopt process into cgroup, denying access because "
+              "action_adopt_failure=deny"),
+    Situation("adopted",         "",                       "PAM_SUCCESS",      "info",
+              "the kernel shows the process in the job"),
+    Situation("still adopted",   "",                       "PAM_SUCCESS",      "debug",
+              "in the session phase: the kernel shows the process still in the job that the "
+              "account phase has adopted it into"),
+    Situation("as before",       "",                       "the same again",   "debug",
+              "in the session phase: the account phase has let the user in without adoption, or "
+              "the stack has against its answer; that is given again"),
+    Situation("root spared",     "",                       "PAM_IGNORE",       "error",
+              "with ignore_root=0, where any of the above would refuse root"),
+)}
+# fmt: on
+
+
+class Outcome:
+    """The answer to one login."""
+
+    __slots__ = ("adoption", "code", "jobs", "level", "message", "situation", "text")
+
+    def __init__(
+        self,
+        situation: Situation,
+        code: str,
+        text: str,
+        adoption: Adoption | None = None,
+    ) -> None:
+        """`text` is for the log; `adoption` is what the session was brought into, if it was.
+
+        `jobs`, the ids of the user's jobs here, is for a site's own message; the engine sets it.
+        """
+        self.situation = situation.name
+        self.code = code
+        self.level = situation.level
+        self.message = situation.message if code in REFUSALS else ""
+        self.text = text
+        self.adoption = adoption
+        self.jobs: list[int] = []

@@ -1,0 +1,105 @@
+"""Which process becomes the session, where the service calls the account phase in another one.
+
+For keyboard-interactive sshd runs PAM's authentication and account phase in a child of its own
+(auth-pam.c, sshpam_thread) that ends before the session starts; what becomes the session is its
+parent. It is told by what it is, not by its title: the same program, root's, with the same
+connection. The sshd that listens is the same program and root's, too: it is never the one.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .slurm.errors import SetupError
+
+GENERATIONS = 4  # ancestors looked at
+
+
+def session_process(proc: str = "/proc") -> int:
+    """Return the pid of the process that becomes the session: this one or an ancestor.
+
+    SetupError where that may be another one, and cannot be told for certain.
+    """
+    own, parent = os.getpid(), os.getppid()
+    if not _same_program(own, parent, proc):  # nearly all logins end here, or at the listening sshd
+        return own
+    from .login import listens, own_sockets, shares
+
+    if listens(parent, proc):
+        return own
+    sockets = own_sockets(proc)
+    if shares(parent, sockets, proc):
+        return _highest(own, sockets, proc)
+    if _is_sshd(proc) and _is_root(parent, proc):
+        raise SetupError(
+            f"process {parent} may become the session in place of this one: it is a {_name(proc)} "
+            "of root's that does not listen, and no connection shows more; only connections over "
+            "TCP, vsock or a named unix socket do"
+        )
+    return own
+
+
+def _highest(own: int, sockets: set[int], proc: str) -> int:
+    """Go up as long as the ancestor is the same program of root's with the same connection."""
+    from .login import listens, shares
+
+    try:
+        import psutil
+    except ImportError as error:
+        raise SetupError(
+            f"another process becomes the session, and psutil is wanted to tell which: {error}; "
+            "install python3-psutil"
+        ) from None
+    try:
+        found = psutil.Process(own)
+        for _ in range(GENERATIONS):
+            parent = found.parent()  # checked against reuse of its pid
+            if parent is None or not _same_program(own, parent.pid, proc):
+                break
+            if set(parent.uids()) != {0} or not shares(parent.pid, sockets, proc):
+                break
+            if listens(parent.pid, proc):
+                break
+            found = parent
+    except psutil.Error as error:
+        raise SetupError(f"cannot tell which process becomes the session: {error}") from None
+    return int(found.pid)
+
+
+def _same_program(one: int, other: int, proc: str) -> bool:
+    """Compare the files two processes run, which may have been replaced or removed since."""
+    try:
+        return os.path.samestat(os.stat(f"{proc}/{one}/exe"), os.stat(f"{proc}/{other}/exe"))
+    except OSError:  # it has ended, or is a kernel thread
+        return False
+
+
+def _is_sshd(proc: str) -> bool:
+    """Say whether this program is one of OpenSSH's: sshd, sshd-session."""
+    return _name(proc).startswith("sshd")
+
+
+def _name(proc: str) -> str:
+    try:
+        return os.path.basename(os.readlink(f"{proc}/self/exe"))
+    except OSError:
+        return ""
+
+
+def _is_root(pid: int, proc: str) -> bool:
+    from .slurm.running import is_root
+
+    return is_root(f"{proc}/{pid}")
+
+
+def start_time(pid: int, proc: str = "/proc") -> int:
+    """Return when a process was started: clock ticks since boot; 0 if it is not there.
+
+    Field 22 of /proc/PID/stat (proc(5)); pid and start time together name a process for good. For
+    processes of root's only: this file's reader can be kept waiting by the process.
+    """
+    try:
+        with open(f"{proc}/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return 0

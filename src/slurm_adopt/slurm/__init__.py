@@ -1,0 +1,1 @@
+"""Slurm's side: configuration, stepd sockets, cgroups. Knows nothing of PAM."""

@@ -1,0 +1,205 @@
+"""All stepds of a node asked at once, within one deadline: whose steps they are, and their state.
+
+The dialogue is that of stepd.py, its first two requests sent with the greeting.
+"""
+
+from __future__ import annotations
+
+import _socket
+import select
+
+from .errors import FormatError, PeerError, SlurmAdoptError
+from .stepd import GREETED, REQUEST_STATE, REQUEST_STEP_UID, RETRY, check_peer, new_socket
+from .wire import NATIVE, Reader
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .deadline import Deadline
+    from .spool import StepSocket
+    from .stepd import Introduce
+
+IN_FLIGHT = 512  # connections open at the same time while all stepds are asked
+INTRODUCING = 0.5  # seconds that one credential may take: the other stepds' answers are waiting
+
+
+class Answer:
+    """What one stepd said of itself."""
+
+    __slots__ = ("protocol", "state", "uid")
+
+    def __init__(self, protocol: int, uid: int, state: int) -> None:
+        """Protocol number of the stepd's release, uid of the job's user, slurmstepd_state_t."""
+        self.protocol = protocol
+        self.uid = uid
+        self.state = state
+
+
+def ask_all(
+    steps: Iterable[StepSocket],
+    trusted: frozenset[int],
+    deadline: Deadline,
+    introduce: Introduce | None = None,
+) -> tuple[dict[StepSocket, Answer], dict[StepSocket, str]]:
+    """Ask every stepd for its user and state, all at the same time, within one deadline.
+
+    Returns the answers, and for each stepd that did not give one the reason. A stepd whose socket
+    is gone or refuses connections has ended and is in neither. `trusted`: uids a stepd may be.
+    """
+    inquiry = _Inquiry(trusted, deadline, introduce)
+    waiting = list(steps)
+    try:
+        while deadline.left():
+            waiting = inquiry.start(waiting) + inquiry.refused()
+            if not (waiting or inquiry.asked):
+                break
+            inquiry.collect(min(deadline.left(), RETRY) if waiting else deadline.left())
+    finally:
+        inquiry.close()
+    inquiry.silent.update((q.step, "does not answer") for q in inquiry.asked.values())
+    inquiry.silent.update((step, "does not accept connections") for step in waiting)
+    return inquiry.answers, inquiry.silent
+
+
+class _Question:
+    """One stepd that has been asked."""
+
+    __slots__ = ("received", "socket", "step")
+
+    def __init__(self, step: StepSocket, socket: _socket.socket) -> None:
+        self.step = step
+        self.socket = socket
+        self.received = b""
+
+
+_REQUESTS = REQUEST_STEP_UID.to_bytes(4, NATIVE) + REQUEST_STATE.to_bytes(4, NATIVE)
+_REPLY = 12  # bytes: protocol number, uid, state
+_REFUSAL = b"\xff\xff\xff\xff"  # -1 in place of a protocol number
+
+
+class _Inquiry:
+    """The open questions by descriptor, and what has come of those that are closed."""
+
+    __slots__ = (
+        "_deadline",
+        "_introduce",
+        "_poll",
+        "_refused",
+        "_trusted",
+        "answers",
+        "asked",
+        "introduced",
+        "silent",
+    )
+
+    def __init__(
+        self, trusted: frozenset[int], deadline: Deadline, introduce: Introduce | None
+    ) -> None:
+        self._trusted = trusted
+        self._deadline = deadline
+        self._introduce = introduce
+        self._poll = select.poll()
+        self._refused: list[StepSocket] = []
+        self.introduced: set[StepSocket] = set()
+        self.asked: dict[int, _Question] = {}
+        self.answers: dict[StepSocket, Answer] = {}
+        self.silent: dict[StepSocket, str] = {}
+
+    def start(self, waiting: list[StepSocket]) -> list[StepSocket]:
+        """Ask as many as may be in flight; return those to be tried later."""
+        room = max(0, IN_FLIGHT - len(self.asked))
+        busy = [step for step in waiting[:room] if not self._start(step)]
+        return waiting[room:] + busy
+
+    def _start(self, step: StepSocket) -> bool:
+        """Ask one; return False if it has to be tried again since its backlog is full."""
+        socket = new_socket(_socket.SOCK_NONBLOCK)
+        try:
+            socket.connect(step.path)
+            check_peer(socket, step, self._trusted)
+            socket.send(self._greeting(step) + _REQUESTS, _socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            socket.close()
+            return False
+        except (FileNotFoundError, ConnectionError):  # it has ended
+            socket.close()
+        except (OSError, PeerError) as error:
+            socket.close()
+            self.silent[step] = str(error)
+        else:
+            self.asked[socket.fileno()] = _Question(step, socket)
+            self._poll.register(socket.fileno(), select.POLLIN)
+        return True
+
+    def _greeting(self, step: StepSocket) -> bytes:
+        """Return the usual greeting, or a credential for a stepd that has refused that."""
+        if step not in self.introduced or self._introduce is None:
+            return GREETED
+        try:
+            return self._introduce(self._deadline.within(INTRODUCING))
+        except SlurmAdoptError as error:
+            reason = str(error)
+        self._introduce = _failing(reason)  # none of the others will get a credential, either
+        raise PeerError(reason)
+
+    def refused(self) -> list[StepSocket]:
+        """Return, once, the stepds that are to be asked again with a credential."""
+        again, self._refused = self._refused, []
+        self.introduced.update(again)
+        return again
+
+    def collect(self, seconds: float) -> None:
+        """Read what has been answered, waiting for at most `seconds`."""
+        for fd, _ in self._poll.poll(max(1, int(seconds * 1000))):
+            question = self.asked[fd]
+            if not _more(question):
+                self._poll.unregister(fd)
+                question.socket.close()
+                del self.asked[fd]
+                self._settle(question)
+
+    def _settle(self, question: _Question) -> None:
+        step = question.step
+        if not question.received:  # closed without a word: the step has just ended
+            return
+        if question.received == _REFUSAL and self._introduce and step not in self.introduced:
+            self._refused.append(step)
+            return
+        try:
+            self.answers[step] = _answer(question.received)
+        except FormatError as error:
+            self.silent[step] = str(error)
+
+    def close(self) -> None:
+        """Close the connections of those that have not answered."""
+        for question in self.asked.values():
+            question.socket.close()
+
+
+def _failing(reason: str) -> Introduce:
+    """Return what fails as the last one did, without asking munged again."""
+
+    def introduce(_: Deadline) -> bytes:
+        raise PeerError(reason)
+
+    return introduce
+
+
+def _more(question: _Question) -> bool:
+    """Read what is there; return whether more is to be waited for (not after a refusal)."""
+    try:
+        data = question.socket.recv(_REPLY - len(question.received))
+    except OSError:
+        data = b""
+    question.received += data
+    return bool(data) and len(question.received) < _REPLY and question.received != _REFUSAL
+
+
+def _answer(data: bytes) -> Answer:
+    reader = Reader(data, "stepd", NATIVE)
+    protocol = reader.int32("protocol version")
+    if protocol < 0:
+        raise FormatError("the stepd refuses this protocol version")
+    uid = reader.u32("uid")
+    return Answer(protocol, uid, reader.int32("state"))

@@ -1,0 +1,160 @@
+"""One stream socket under one deadline: each way a peer can fail becomes one PeerError.
+
+The only place where errors of the network's system calls are turned into sentences. Used for munged
+and the sack (unix sockets) and slurmd (TCP); `_socket` is imported because `socket` costs 6 ms.
+"""
+
+from __future__ import annotations
+
+import _socket
+from errno import ECONNRESET, EPIPE
+from os import strerror
+from sys import byteorder
+from time import sleep
+
+from .errors import PeerError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Union
+
+    from .deadline import Deadline
+
+    Address = Union[str, tuple[str, int]]  # path of a unix socket, or host and port
+
+# Keys of a Peer's hints besides errnos
+UNREACHED = -1  # no connection in time
+SILENT = -2  # connected, but no answer in time
+CLOSED = -3  # closed without an answer
+BROKEN = -4  # closed in the middle of one
+_PEERCRED = 12  # bytes of struct ucred: pid, uid, gid
+_TICK = 0.005  # seconds between two looks at a full backlog
+
+
+class ClosedError(PeerError):
+    """The peer closed the connection; `received`: how many bytes it had sent on it."""
+
+    def __init__(self, message: str, received: int) -> None:
+        """`message`: one line for the log."""
+        super().__init__(message)
+        self.received = received
+
+
+class Peer:
+    """Whom we talk to: its name in messages, and what to do about each way it can fail."""
+
+    __slots__ = ("hints", "name")
+
+    def __init__(self, name: str, hints: Mapping[int, str]) -> None:
+        """`hints`: by errno, UNREACHED and so on, an explanation with what to do."""
+        self.name = name
+        self.hints = hints
+
+    def sentence(self, what: str, key: int) -> str:
+        """Return `name: what: hint`, one line."""
+        hint = self.hints.get(key)
+        return f"{self.name}: {what}: {hint}" if hint else f"{self.name}: {what}"
+
+    def failed(self, what: str, error: OSError, late: int = SILENT) -> PeerError:
+        """Turn an error of a system call into ours; `late`: the hint's key if time ran out."""
+        if isinstance(error, _socket.timeout):
+            return PeerError(self.sentence(f"{what} within the time limit", late))
+        number = error.errno or 0
+        reason = strerror(number).lower() if number else str(error)
+        return PeerError(self.sentence(reason, number))
+
+
+class Stream:
+    """A connected socket; a context manager that closes it on every path."""
+
+    __slots__ = ("_deadline", "_peer", "_received", "_socket")
+
+    def __init__(self, peer: Peer, deadline: Deadline) -> None:
+        """Connect later; all calls end at `deadline`."""
+        self._peer = peer
+        self._deadline = deadline
+        self._received = 0
+        self._socket: _socket.socket | None = None
+
+    def __enter__(self) -> Stream:
+        """Nothing happens before connect()."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the socket."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket, if there is one."""
+        if self._socket is not None:
+            self._socket.close()
+
+    def fileno(self) -> int:
+        """Return the descriptor, to wait for; -1 before connect() and after close()."""
+        return -1 if self._socket is None else self._socket.fileno()
+
+    def connect(self, family: int, address: Address, limit: float | None = None) -> None:
+        """Connect within the deadline, and within `limit` seconds if given; PeerError otherwise."""
+        deadline = self._deadline if limit is None else self._deadline.within(limit)
+        try:
+            self._socket = _socket.socket(family, _socket.SOCK_STREAM)
+            while not self._connected(address, deadline):
+                sleep(_TICK)
+        except OSError as error:
+            raise self._peer.failed("no connection", error, UNREACHED) from None
+
+    def _connected(self, address: Address, deadline: Deadline) -> bool:
+        """Try once; False if the backlog of a unix socket is full and there is time left."""
+        try:
+            self._timed(deadline).connect(address)
+        except BlockingIOError:  # unix(7): EAGAIN at once, where TCP waits
+            return False
+        return True
+
+    def peer_uid(self) -> int:
+        """Return the uid of who listens on a unix socket (unix(7), SO_PEERCRED)."""
+        if self._socket is None:
+            raise PeerError(f"{self._peer.name}: not connected")
+        raw = self._socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _PEERCRED)
+        return int.from_bytes(raw[4:8], byteorder)
+
+    def send(self, data: bytes) -> None:
+        """Send all; PeerError if the peer takes it not, ClosedError if it closed."""
+        try:
+            # No SIGPIPE: its handler is sshd's, not ours.
+            self._timed(self._deadline).sendall(data, _socket.MSG_NOSIGNAL)
+        except OSError as error:
+            raise self._failed("it does not take the request", error) from None
+
+    def receive(self, size: int, field: str) -> bytes:
+        """Return exactly `size` bytes; ClosedError at an early end, PeerError if it is too slow."""
+        data = bytearray()
+        while len(data) < size:
+            try:
+                part = self._timed(self._deadline).recv(size - len(data))
+            except OSError as error:
+                raise self._failed(f"no {field}", error) from None
+            if not part:
+                raise self._closed(f"closed after {len(data)} of {size} bytes of {field}")
+            data += part
+            self._received += len(part)
+        return bytes(data)
+
+    def _timed(self, deadline: Deadline) -> _socket.socket:
+        """Return the socket, set to give up at the deadline; timeout if that is over."""
+        left = deadline.left()
+        if self._socket is None or not left:
+            raise _socket.timeout
+        self._socket.settimeout(left)
+        return self._socket
+
+    def _failed(self, what: str, error: OSError) -> PeerError:
+        if error.errno in (ECONNRESET, EPIPE):
+            return self._closed("connection reset")
+        return self._peer.failed(what, error)
+
+    def _closed(self, what: str) -> ClosedError:
+        if not self._received:
+            return ClosedError(self._peer.sentence("closed without an answer", CLOSED), 0)
+        return ClosedError(self._peer.sentence(what, BROKEN), self._received)

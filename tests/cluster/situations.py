@@ -1,0 +1,379 @@
+"""The situations of tests/decisions.py, each arranged on the real cluster.
+
+An arrangement is entered once for all rows of its situation; what it changes it puts back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from tests.cluster import pam
+from tests.cluster.cluster import Settings
+from tests.cluster.login import Result, ssh_argv
+from tests.cluster.standin_slurmd import StandinSlurmd
+from tests.cluster.wait import wait_for
+
+if TYPE_CHECKING:
+    from tests.cluster.cluster import Cluster
+    from tests.cluster.driver import Driver
+    from tests.cluster.host import Host
+
+Login = Callable[[str], Result]  # runs a command by ssh, as the situation's user
+
+CONF = "etc/slurm/slurm.conf"
+SLURMD_ERROR = "2001"  # any error number of Slurm's
+NO_CGROUPS = Settings(
+    jobacct="jobacct_gather/linux",
+    slurm_conf="ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\n",
+)
+X11 = Settings(slurm_conf="PrologFlags=contain,x11\n")
+SECOND_SSHD = 2022
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A situation that is there now, for one user."""
+
+    cluster: Cluster
+    driver: Driver
+    user: str | None
+    login: Login | None  # from where the situation says; None where a login cannot show it
+    jobs: dict[str, int] = field(default_factory=dict)  # by role
+    request: dict[str, Any] = field(default_factory=dict)  # more for a call by the driver
+
+    def pam(self, line: str) -> None:
+        """Have sshd on n1 use a module; root goes through it as well."""
+        self.cluster.n1.pam("sshd", pam.stack(line))
+
+
+Arrangement = Callable[[Stage], AbstractContextManager[Stage]]
+
+
+@contextlib.contextmanager
+def arranged(cluster: Cluster, driver: Driver, situation: str, user: str | None) -> Iterator[Stage]:
+    """Arrange a situation for a user."""
+    settings, arrangement = {**ARRANGEMENTS, **COMPARED}[situation]
+    cluster.reconfigure(settings)
+    login = functools.partial(_login, cluster, user) if user and user != "zoe" else None
+    try:
+        with arrangement(Stage(cluster, driver, user, login)) as stage:
+            yield stage
+    finally:  # when all is in its place again: slurmd has to reach the stepds
+        cluster.cancel_all()
+
+
+class Scenery:
+    """One situation at a time: it stays until another is wanted."""
+
+    def __init__(self, cluster: Cluster, driver: Driver) -> None:
+        """Arrange nothing yet."""
+        self._cluster = cluster
+        self._driver = driver
+        self._entered = contextlib.ExitStack()
+        self._now: tuple[str, str | None, Stage] | None = None
+
+    def __enter__(self) -> Scenery:
+        """Return it."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Put everything back."""
+        self._entered.close()
+
+    def stage(self, situation: str, user: str | None) -> Stage:
+        """Return a situation, arranged for a user."""
+        if self._now is None or self._now[:2] != (situation, user):
+            self._now = None
+            self._entered.close()
+            wanted = arranged(self._cluster, self._driver, situation, user)
+            self._now = (situation, user, self._entered.enter_context(wanted))
+        return self._now[2]
+
+
+def _login(cluster: Cluster, user: str, command: str, **how: Any) -> Result:
+    return cluster.ssh(user, command=command, timeout=60, **how)
+
+
+# Without Slurm
+
+
+@contextlib.contextmanager
+def nothing(stage: Stage) -> Iterator[Stage]:
+    """Leave an idle node idle."""
+    yield stage
+
+
+@contextlib.contextmanager
+def no_conf(stage: Stage) -> Iterator[Stage]:
+    """Take slurm.conf away from n1."""
+    file = stage.cluster.n1.root / CONF
+    away = file.rename(file.with_name("away"))
+    try:
+        yield stage
+    finally:
+        away.rename(file)
+
+
+def conf(change: Callable[[str], str]) -> Arrangement:
+    """Return the arrangement that writes another slurm.conf on n1."""
+
+    @contextlib.contextmanager
+    def arrangement(stage: Stage) -> Iterator[Stage]:
+        text = stage.cluster.n1.read(CONF)
+        stage.cluster.n1.write(CONF, change(text))
+        try:
+            yield stage
+        finally:
+            stage.cluster.n1.write(CONF, text)
+
+    return arrangement
+
+
+# Jobs
+
+
+def jobs(**wanted: str) -> Arrangement:
+    """Return the arrangement of jobs by role, in this order: `USER NODES`, * for the user."""
+
+    @contextlib.contextmanager
+    def arrangement(stage: Stage) -> Iterator[Stage]:
+        numbers = {}
+        for role, job in wanted.items():
+            user, nodes = job.replace("*", str(stage.user)).split()
+            numbers[role] = stage.cluster.submit(user, nodes)
+        yield replace(stage, jobs={**stage.jobs, **numbers})
+
+    return arrangement
+
+
+one = jobs(only="* n1")
+# A later job on n1 than the newest of the user's belongs to another one; both also run on n2.
+several = jobs(source="* n1,n2", newest="* n1", elsewhere="* n2", foreign="bob n1,n2")
+
+
+def x11(role: str, nodes: str) -> Arrangement:
+    """Return the arrangement of a job whose programs have a display."""
+
+    @contextlib.contextmanager
+    def arrangement(stage: Stage) -> Iterator[Stage]:
+        display = ["env", "DISPLAY=localhost:10.0"]
+        stage.cluster.login.run(["xauth", "add", "login/unix:10", ".", "0" * 32], stage.user)
+        wanted = ["--x11=all"]
+        job = stage.cluster.submit(str(stage.user), nodes, options=wanted, under=display)
+        yield replace(stage, jobs={**stage.jobs, role: job})
+
+    return arrangement
+
+
+# Where the login comes from
+
+
+@contextlib.contextmanager
+def from_login(stage: Stage) -> Iterator[Stage]:
+    """Let the driver's connection come from the login node, as the login does."""
+    with stage.driver.connection(stage.cluster.login) as said:
+        yield replace(stage, request=said)
+
+
+@contextlib.contextmanager
+def from_n2(stage: Stage) -> Iterator[Stage]:
+    """Log in from n2, outside any job: its slurmd knows of none."""
+    with stage.driver.connection(stage.cluster.n2) as said:
+        login = functools.partial(_login, stage.cluster, str(stage.user), source="n2")
+        yield replace(stage, request=said, login=login)
+
+
+def from_job(role: str, owner: str = "*") -> Arrangement:
+    """Return the arrangement that lets the login come from inside a job on n2."""
+
+    @contextlib.contextmanager
+    def arrangement(stage: Stage) -> Iterator[Stage]:
+        user = owner.replace("*", str(stage.user))
+        key = stage.cluster.n2.read(f"home/{stage.user}/.ssh/id_ed25519")
+        stage.cluster.n2.run(["sh", "-c", "umask 77; cat >/tmp/key.$0", user], user, input=key)
+
+        def login(command: str) -> Result:
+            argv = [*ssh_argv("n1", str(stage.user), ["-i", f"/tmp/key.{user}"]), command]
+            job = stage.jobs[role]
+            return stage.cluster.in_job(job, user, "n2", argv, timeout=60, check=False)
+
+        srun = ["srun", f"--jobid={stage.jobs[role]}", "--overlap", "--nodelist=n2", "-N1", "-n1"]
+        with stage.driver.connection(stage.cluster.login, user, srun) as said:
+            yield replace(stage, request=said, login=login)
+
+    return arrangement
+
+
+def answering(*behaviour: str) -> Arrangement:
+    """Return the arrangement of something in the place of a slurmd on the login node."""
+
+    @contextlib.contextmanager
+    def arrangement(stage: Stage) -> Iterator[Stage]:
+        with StandinSlurmd(stage.cluster.login, *behaviour), from_login(stage) as staged:
+            yield staged
+
+    return arrangement
+
+
+@contextlib.contextmanager
+def dropped(stage: Stage) -> Iterator[Stage]:
+    """Have the login node drop what is sent to slurmd's port."""
+    chain = "chain input { type filter hook input priority 0; tcp dport 6818 drop; }"
+    login = stage.cluster.login
+    login.run(["nft", "-f", "-"], input=f"table inet drops {{\n{chain}\n}}\n")
+    try:
+        with from_login(stage) as staged:
+            yield staged
+    finally:
+        login.run(["nft", "delete", "table", "inet", "drops"])
+
+
+# What fails
+
+
+def refusing(role: str, reply: str = "-1") -> Arrangement:
+    """Return the arrangement in which a job's extern stepd takes no process, and replies this."""
+
+    @contextlib.contextmanager
+    def arrangement(stage: Stage) -> Iterator[Stage]:
+        n1, job = stage.cluster.n1, stage.jobs[role]
+        real = stage.cluster.socket("n1", job)
+        away = real.rename(real.with_name(real.name + ".away"))
+        uid = n1.run(["id", "-u", str(stage.user)]).stdout.strip()
+        try:
+            with _standin(n1, f"/var/spool/slurmd/{real.name}", uid, reply):
+                yield stage
+        finally:
+            away.rename(real)
+
+    return arrangement
+
+
+@contextlib.contextmanager
+def _standin(host: Host, socket: str, uid: str, reply: str) -> Iterator[None]:
+    """Run a stand-in on a stepd's socket."""
+    module = ["python3", "-m", "tests.cluster.standin_stepd", socket, uid, reply]
+    script = 'cd /checkout; setsid "$@" >/dev/null 2>&1 </dev/null &'
+    host.run(["sh", "-c", script, "sh", *module])
+    wait_for("the stand-in", (host.root / f"{socket}.pid".lstrip("/")).exists, 30)
+    try:
+        yield
+    finally:
+        host.run(["sh", "-c", f"kill $(cat {socket}.pid); rm {socket} {socket}.pid"])
+
+
+def without(path: str, *, login: bool) -> Arrangement:
+    """Return the arrangement in which a mount is not there for the process that logs in.
+
+    `login`: whether an sshd can live without it.
+    """
+
+    @contextlib.contextmanager
+    def arrangement(stage: Stage) -> Iterator[Stage]:
+        request = {**stage.request, "umount": [path]}
+        if not login:
+            yield replace(stage, request=request, login=None)
+            return
+        with _sshd_without(stage.cluster.n1, path):
+            options = ["-p", str(SECOND_SSHD)]
+            there = functools.partial(_login, stage.cluster, str(stage.user), options=options)
+            yield replace(stage, request=request, login=there)
+
+    return arrangement
+
+
+@contextlib.contextmanager
+def _sshd_without(host: Host, path: str) -> Iterator[None]:
+    """Run a second sshd in a mount namespace of its own."""
+    sshd = f"umount {path} && exec /usr/sbin/sshd -D -p {SECOND_SSHD}"
+    script = 'setsid "$@" >/dev/null 2>&1 </dev/null & echo $!'
+    argv = ["unshare", "--mount", "sh", "-c", sshd]
+    pid = host.run(["sh", "-c", script, "sh", *argv]).stdout.strip()
+    try:
+        wait_for("the second sshd", lambda: SECOND_SSHD in host.listening(), 30)
+        yield
+    finally:
+        host.run(["kill", pid])
+
+
+def both(*arrangements: Arrangement) -> Arrangement:
+    """Return the arrangement of several things, one after the other."""
+
+    @contextlib.contextmanager
+    def arrangement(stage: Stage) -> Iterator[Stage]:
+        with contextlib.ExitStack() as stack:
+            for one_of_them in arrangements:
+                stage = stack.enter_context(one_of_them(stage))
+            yield stage
+
+    return arrangement
+
+
+def _named_otherwise(text: str) -> str:
+    return text.replace("NodeName=n[1-2]", "NodeName=x[1-2]")
+
+
+def _line(line: str) -> Callable[[str], str]:
+    return lambda text: f"{text}{line}\n"
+
+
+PLAIN = Settings()
+ERROR = answering("slurm_rc", SLURMD_ERROR)
+# What the C module waits for; ours has callerid_timeout.
+PATIENCE = conf(_line("MessageTimeout=2\nTCPTimeout=1"))
+SILENT = both(PATIENCE, answering("never"))
+DROPPED = both(PATIENCE, dropped)
+SOURCE_FAILS = both(from_job("source"), refusing("source"))
+NO_FREEZER = without("/sys/fs/cgroup/freezer", login=True)
+NO_PROC = without("/proc", login=False)
+NEWEST_FAILS = both(from_login, refusing("newest"))
+BOTH_FAIL = both(from_login, refusing("source"), refusing("newest"))
+WITH_X11 = both(x11("source", "n1,n2"), jobs(newest="* n1"), from_job("source"))
+
+# fmt: off
+ARRANGEMENTS: dict[str, tuple[Settings, Arrangement]] = {
+    "another service":                         (PLAIN, nothing),
+    "no PAM_USER":                             (PLAIN, nothing),
+    "unknown user":                            (PLAIN, nothing),
+    "root":                                    (PLAIN, nothing),
+    "one job":                                 (PLAIN, one),
+    "one job, others elsewhere and of others": (PLAIN, jobs(only="* n1", a="* n2", b="bob n1")),
+    "one job, asked about":                    (PLAIN, both(one, from_login)),
+    "several jobs, from one of them":          (PLAIN, both(several, from_job("source"))),
+    "one job, with X11":                       (X11, x11("only", "n1")),
+    "no slurm.conf":                           (PLAIN, no_conf),
+    "slurm.conf is no text":                   (PLAIN, conf(_line("\0"))),
+    "node name unknown":                       (PLAIN, conf(_named_otherwise)),
+    "spool directory missing":                 (PLAIN, conf(_line("SlurmdSpoolDir=/nowhere"))),
+    "spool directory is a file":               (PLAIN, conf(_line("SlurmdSpoolDir=/etc/passwd"))),
+    "idle node":                               (PLAIN, nothing),
+    "jobs of other users only":                (PLAIN, jobs(a="bob n1", b="carol n1")),
+    "job on another node only":                (PLAIN, jobs(a="* n2", b="bob n1")),
+    "several jobs, from no job":               (PLAIN, both(several, from_n2)),
+    "several jobs, from another user's":       (PLAIN, both(several, from_job("foreign", "bob"))),
+    "several jobs, from one elsewhere":        (PLAIN, both(several, from_job("elsewhere"))),
+    "several jobs, slurmd refuses":            (PLAIN, both(several, from_login)),
+    "several jobs, slurmd is silent":          (PLAIN, both(several, SILENT)),
+    "several jobs, packets are dropped":       (PLAIN, both(several, DROPPED)),
+    "several jobs, slurmd answers an error":   (PLAIN, both(several, ERROR)),
+    "several jobs, nobody is asked":           (PLAIN, both(several, from_login)),
+    "several jobs, from one that fails":       (PLAIN, both(several, SOURCE_FAILS)),
+    "the only job fails":                      (PLAIN, both(one, refusing("only"))),
+    "the newest job fails":                    (PLAIN, both(several, NEWEST_FAILS)),
+    "freezer is not mounted":                  (PLAIN, both(one, NO_FREEZER)),
+    "/proc is not mounted":                    (PLAIN, both(one, NO_PROC)),
+    "one job, not confined by cgroups":        (NO_CGROUPS, one),
+    "the only job fails, not confined by cgroups": (NO_CGROUPS, both(one, refusing("only"))),
+}
+# What only the comparison with the C module has: the outcome is one of those above.
+COMPARED: dict[str, tuple[Settings, Arrangement]] = {
+    "several jobs, all fail":                  (PLAIN, both(several, BOTH_FAIL)),
+    "several jobs, from one with X11":         (X11, WITH_X11),
+    "the stepd says yes and does nothing":     (PLAIN, both(one, refusing("only", "0"))),
+}
+# fmt: on

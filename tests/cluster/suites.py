@@ -1,0 +1,60 @@
+"""Debian suites as data: which Slurm they have, and what is special about their root folders."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+RECIPE = 1  # raise it when the steps in root.py change what they build
+
+# fmt: off
+PACKAGES = (
+    "slurmctld", "slurmd", "slurm-client", "munge",
+    "openssh-server", "openssh-client",
+    "libpam-python", "libpam-slurm-adopt", "pamtester", "python3", "python3-psutil",
+    "iproute2", "libfaketime", "nftables", "procps", "rsync", "strace", "tini", "xauth",
+)
+NEWER = (*PACKAGES, "passwd", "sackd")  # apt does not depend on adduser, with passwd, any more
+OLDER = tuple(name for name in PACKAGES if name != "libpam-python")  # there it is Python 2.7
+# fmt: on
+
+APT_CONF = """\
+APT::Install-Recommends "false";
+Acquire::Languages "none";
+Acquire::Check-Valid-Until "false";
+Dpkg::Use-Pty "0";
+"""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What goes into a root folder, and which Slurm comes with it."""
+
+    name: str = "bookworm"
+    packages: tuple[str, ...] = PACKAGES
+    mirror: str | None = None  # None: as the machine's own apt, else debootstrap's default
+    slurm: str = "22.05"
+    python: str = "3.11"  # that of libpam-python; "" where there is none to use
+    unified: bool = True  # whether this Slurm knows cgroup v2
+    script: str = ""  # debootstrap's, where it may not know the suite's name
+
+    @property
+    def key(self) -> str:
+        """Hash of everything that decides what is in the folder."""
+        recipe = repr((RECIPE, self.name, sorted(self.packages), APT_CONF))
+        return hashlib.sha256(recipe.encode()).hexdigest()[:12]
+
+
+# fmt: off
+SUITES = {
+    suite.name: suite
+    for suite in (
+        Suite("bullseye", OLDER, slurm="20.11", python="", unified=False),
+        Suite("bookworm"),
+        Suite("trixie",   NEWER, slurm="24.11", python="3.13"),
+        Suite("sid",      NEWER, slurm="26.05", python="3.14", script="sid"),
+    )
+}
+# fmt: on
+
+BOOKWORM = SUITES["bookworm"]

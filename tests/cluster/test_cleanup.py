@@ -1,0 +1,56 @@
+"""Nothing of a cluster stays on the machine, however its driver ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.cluster import cgroups
+from tests.cluster.host import CHECKOUT
+from tests.cluster.state import STATE_DIR, sweep
+from tests.cluster.wait import PATIENCE
+
+DRIVER = """
+import sys, time
+from tests.dev.__main__ import on_signals_leave
+from tests.cluster.cluster import Cluster
+on_signals_leave()
+with Cluster(sys.argv[1], report=print) as cluster:
+    job = cluster.submit("alice")
+    with cluster.session("alice") as session:
+        session.run("setsid sleep 999 >&- 2>&- <&- &")
+        print("up", cluster.n1.init.pid, flush=True)
+        time.sleep(60)
+"""
+
+
+def left_behind(name: str) -> list[str]:
+    """Return what the machine shows of a cluster: processes, mounts, cgroups, state."""
+    mounts = [m for m in Path("/proc/mounts").read_text().splitlines() if f"/{name} " in m]
+    places = [*cgroups.places(f"slurm_adopt-{name}"), STATE_DIR / name]
+    return mounts + [str(place) for place in places if place.exists()]
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("when", ["four hosts", "users", "munged", "up"])
+def test_nothing_stays(signum: signal.Signals, when: str) -> None:
+    """Kill a driver at each stage: its cluster goes, at the latest when the next one starts."""
+    name = f"cleanup-{os.getpid()}"
+    argv = [sys.executable, "-u", "-c", DRIVER, name]
+    with subprocess.Popen(argv, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout
+        line = next(line for line in driver.stdout if line.startswith(when))
+        driver.send_signal(signum)
+        driver.wait(20 * PATIENCE)
+    if signum == signal.SIGKILL:
+        sweep()
+    assert left_behind(name) == []
+    if when == "up":
+        assert not psutil.pid_exists(int(line.split()[1]))

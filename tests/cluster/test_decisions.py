@@ -1,0 +1,155 @@
+"""Every row of the decision table on the real node: by calls of PAM, by pamtester, by ssh."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests import decisions
+from tests.cluster import pam
+from tests.cluster.cluster import Settings
+from tests.cluster.driver import PAM_SILENT, WORDS, Driver, cgroups
+from tests.cluster.situations import ARRANGEMENTS, Scenery, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.cluster.cluster import Cluster
+    from tests.decisions import Row
+
+ROWS = list(decisions.rows())
+CONFINED = ("cpuset", "devices", "freezer", "memory")
+COMMAND = "echo job=$SLURM_JOB_ID display=$DISPLAY; cat /proc/self/cgroup"
+OURS = {
+    "acct_mgmt": "pam_slurm_adopt(sshd:account): ",
+    "open_session": "pam_slurm_adopt(sshd:session): ",
+}
+SSHD = " sshd["
+
+
+@pytest.fixture(scope="module")
+def driver(running_cluster: Cluster) -> Iterator[Driver]:
+    """Make calls of PAM on n1."""
+    with Driver(running_cluster.n1) as found:
+        yield found
+    running_cluster.reconfigure(Settings())
+
+
+@pytest.fixture(scope="module")
+def scenery(running_cluster: Cluster, driver: Driver) -> Iterator[Scenery]:
+    """Arrange situations, each until another one is wanted."""
+    with Scenery(running_cluster, driver) as found:
+        yield found
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_row(scenery: Scenery, row: Row) -> None:
+    stage = scenery.stage(row.situation, row.user)
+    line = f"{pam.OURS} {row.options}".strip()
+    for phase in OURS:  # a session line alone decides as the account line does
+        of_call(stage, row, line, phase)
+    if row.user is not None:
+        of_pamtester(stage, row, line)
+    if stage.login:
+        of_login(stage, row, line)
+
+
+def of_call(stage: Stage, row: Row, line: str, phase: str) -> None:
+    """See exactly what the module returns, says, sets, logs, and where the process is then."""
+    answer = stage.driver.call(line, row.user, phase, **stage.request)
+    assert not answer.ended
+    assert answer.code == row.code
+    assert answer.said == ((row.shown,) if row.shown else ())
+    environment(stage, row, answer.environment)
+    place(stage, row, answer.cgroups)
+    log(stage, row, answer.log, OURS[phase])
+    if row.shown:
+        silent = stage.driver.call(line, row.user, phase, flags=PAM_SILENT, **stage.request)
+        assert (silent.code, silent.said) == (row.code, ())
+
+
+def environment(stage: Stage, row: Row, found: dict[str, str]) -> None:
+    names = {"SLURM_JOB_ID"} if row.job else set()
+    assert found.keys() == names | ({"DISPLAY", "XAUTHORITY"} if row.display else set())
+    if row.job:
+        assert found["SLURM_JOB_ID"] == str(stage.jobs[row.job])
+    if row.display:
+        assert re.fullmatch(r"localhost:[0-9]+\.0", found["DISPLAY"])
+        assert found["XAUTHORITY"].startswith("/tmp/.Xauthority-")
+
+
+def place(stage: Stage, row: Row, found: dict[str, str]) -> None:
+    """Find the process in every confined cgroup of the row's job; elsewhere in none of any."""
+    if not row.job:
+        return
+    if "not confined" in row.situation:
+        assert {found[name] for name in CONFINED} == {"/"}
+        return
+    uid = stage.cluster.n1.run(["id", "-u", str(row.user)]).stdout.strip()
+    step = f"/slurm_n1/uid_{uid}/job_{stage.jobs[row.job]}/step_extern"
+    assert {found[name].removesuffix("/task_0") for name in CONFINED} == {step}
+
+
+def log(stage: Stage, row: Row, lines: list[str], ours: str) -> None:
+    """Find the line with the decision, at its level, and one for what is no value of today."""
+    assert all(ours in line for line in lines)
+    decided = [line for line in lines if " -> PAM_" in line]
+    assert len(decided) == bool(row.level)
+    for line in decided:
+        assert f" authpriv.{row.level} " in line
+        for part in row.says:
+            assert part.format(**stage.jobs) in line
+    complaints = [line for line in lines if "unrecognized" in line or "first release" in line]
+    assert len(complaints) == bool(row.complaint)
+    for line in complaints:
+        assert " authpriv.err " in line
+        assert row.complaint in line
+
+
+def of_pamtester(stage: Stage, row: Row, line: str) -> None:
+    """See the same where pam_python has an interpreter of its own."""
+    status, printed = stage.driver.pamtester(line, str(row.user), **stage.request)
+    assert (status == 0) == (row.code == "PAM_SUCCESS"), printed
+    assert (row.shown in printed) if row.shown else ("pam_slurm_adopt" not in printed)
+    if status:
+        assert printed.splitlines()[-1] == f"pamtester: {WORDS[row.code]}"
+
+
+def of_login(stage: Stage, row: Row, line: str) -> None:
+    """See whether a login by ssh gets in, and where."""
+    assert stage.login
+    stage.pam(line)
+    mark = stage.cluster.n1.mark()
+    result = stage.login(COMMAND)
+    allowed = row.code in ("PAM_SUCCESS", "PAM_IGNORE")
+    assert result.rc == (0 if allowed else 255), result
+    assert (row.shown in result.err) if row.shown else ("pam_slurm_adopt" not in result.err)
+    ours = OURS["acct_mgmt"]
+    lines = [entry for entry in stage.driver.log(mark) if SSHD in entry and ours in entry]
+    log(stage, row, lines, ours)
+    if not allowed:
+        return
+    said, *rest = result.out.splitlines()
+    job = str(stage.jobs[row.job]) if row.job else ""
+    assert said.startswith(f"job={job} display={'localhost' if row.display else ''}")
+    place(stage, row, cgroups("\n".join(rest)))
+
+
+def test_every_situation_is_arranged() -> None:
+    assert {row.situation for row in ROWS} == set(ARRANGEMENTS)
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("account required pam_permit.so", "PAM_SUCCESS"),
+        ("account required pam_debug.so acct=ignore", "PAM_IGNORE"),
+        ("account required pam_debug.so acct=perm_denied", "PAM_PERM_DENIED"),
+        ("account required pam_debug.so acct=session_err", "PAM_SESSION_ERR"),
+        ("account required pam_debug.so acct=user_unknown", "PAM_USER_UNKNOWN"),
+    ],
+)
+def test_the_driver_tells_codes_apart(driver: Driver, line: str, code: str) -> None:
+    assert driver.call(line, "alice").code == code

@@ -1,0 +1,136 @@
+"""Namespaces on the cluster: entered in real logins, and what stepds send that cannot be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cluster import pam, private
+from tests.cluster.test_first_light import traces
+from tests.cluster.test_write import CONF, DENIED, SPOOL, Standin
+from tests.cluster.wait import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.cluster.cluster import Cluster
+    from tests.cluster.phases import Way
+
+(PLUGIN,) = private.PLUGINS["22.05"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    private.ROWS,
+    ids=["account", "account, one prompt", "both", "both, one prompt", "session, one prompt"],
+)
+def test_logins(cluster: Cluster, row: tuple[list[str], Way, bool]) -> None:
+    with private.plugin_in_use(cluster, PLUGIN):
+        private.play(cluster, PLUGIN, *row)
+
+
+def test_join_container_false(cluster: Cluster) -> None:
+    with private.plugin_in_use(cluster, PLUGIN):
+        private.outside(cluster)
+
+
+def test_behind_a_line_that_may_end_the_stack(cluster: Cluster) -> None:
+    with private.plugin_in_use(cluster, PLUGIN):
+        private.behind_an_end(cluster, PLUGIN)
+
+
+def test_nothing_is_left_in_sshd(cluster: Cluster) -> None:
+    """The privileged sshd is as it is without us, with the module in one phase and in both."""
+    with private.plugin_in_use(cluster, PLUGIN):
+        cluster.submit("alice")
+        found = []
+        for stack in (pam.stack(), pam.with_module(), pam.both()):
+            cluster.pam(stack)
+            with cluster.session("alice") as session:
+                found.append(traces(cluster, session.pid))
+    without, account, both = found
+    assert account == without
+    assert both == without
+
+
+# What stepds send that cannot be entered
+
+
+class Liar(Standin):
+    """A real job whose stepd sends something else than the job's namespaces."""
+
+    def send(self, protocol: int, *pieces: str) -> None:
+        """Have it answer so."""
+        path = f"{SPOOL}/n1_{self.job}.4294967292"
+        module = ["python3", "-m", "tests.cluster.standin_namespaces", path, "5001", str(protocol)]
+        script = 'cd /checkout; setsid "$@" >/dev/null 2>&1 </dev/null &'
+        self.node.run(["sh", "-c", script, "sh", *module, *pieces])
+        wait_for("stand-in", (self.node.root / (path + ".pid").lstrip("/")).exists)
+
+
+@pytest.fixture
+def liar(cluster: Cluster) -> Iterator[Liar]:
+    """Give a real job a stand-in for its stepd."""
+    found = Liar(cluster)
+    yield found
+    found.stop()
+
+
+MNT, PID, USER = str(0x00020000), str(0x20000000), str(0x10000000)
+OTHER = "/run/other"  # namespaces that can be entered
+MAKE_OTHER = f"""\
+mountpoint -q {OTHER}/pid && exit
+mkdir {OTHER}
+mount -t tmpfs other {OTHER}
+touch {OTHER}/pid {OTHER}/uts
+unshare --pid={OTHER}/pid --uts={OTHER}/uts --fork sleep infinity >/dev/null 2>&1 &
+until mountpoint -q {OTHER}/pid; do sleep 0.02; done
+"""
+
+# (protocol, what is sent, what the log says)
+SENT = [
+    (38 << 8, (), "closed the connection"),
+    (38 << 8, ("-1",), "cannot give its job's namespace"),
+    (38 << 8, ("9", "/dev/null"), "cannot enter the job's mnt namespace: [Errno 22]"),
+    (45 << 8, ("2", PID, f"{OTHER}/pid"), "does not answer"),
+    (45 << 8, ("2", PID, f"{OTHER}/pid", MNT, "/dev/null"), "cannot enter the job's mnt namespace"),
+    (45 << 8, ("1", USER, f"{OTHER}/uts"), "cannot enter the job's user namespace"),
+    (45 << 8, ("1", "4096", f"{OTHER}/uts"), "unknown kind 0x1000"),
+    (45 << 8, ("4294967",), "4294967 namespaces"),
+]
+
+
+@pytest.mark.parametrize("stack", [pam.with_module, pam.both], ids=["account", "both"])
+@pytest.mark.parametrize(("protocol", "pieces", "said"), SENT)
+def test_what_cannot_be_entered(
+    cluster: Cluster,
+    liar: Liar,
+    protocol: int,
+    pieces: tuple[str, ...],
+    said: str,
+    stack: Callable[..., list[str]],
+) -> None:
+    """An adoption failure: refused, or let in with a line in the log, as if nothing had been."""
+    node, options = cluster.n1, f"slurm_conf={CONF}"
+    node.run(["sh", "-c", MAKE_OTHER])
+    liar.send(protocol, *pieces)
+    cluster.pam(stack(options, "action_adopt_failure=deny"))
+    mark = node.mark()
+    result = cluster.ssh("alice", timeout=60)
+    assert result.rc != 0
+    assert DENIED in result.err or stack is pam.both
+    assert any(said in line and "authpriv.err" in line for line in node.log(mark))
+    cluster.pam(pam.stack())
+    with cluster.session("alice") as session:
+        without = traces(cluster, session.pid)
+    cluster.pam(stack(options))
+    mark = node.mark()
+    with cluster.session("alice", timeout=60) as session:
+        own = private.namespaces_of(node, "1")
+        assert {*private.processes(node)} >= {str(session.pid)}
+        for pid in private.processes(node):
+            assert private.namespaces_of(node, pid) == own
+        assert traces(cluster, session.pid) == without
+        assert session.run("ls -d /opt/slurm_adopt").strip()
+    assert any(said in line and "authpriv.err" in line for line in node.log(mark))

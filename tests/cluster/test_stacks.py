@@ -1,0 +1,136 @@
+"""Ours beside other account modules, in real logins: administrators, users and root, each way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cluster import pam
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.cluster.cluster import Cluster
+
+NO_JOBS = "you have no active jobs on this node"
+
+
+@pytest.fixture(autouse=True)
+def administrators(cluster: Cluster) -> Iterator[None]:
+    """Make carol an administrator: she is in the group wheel."""
+    node = cluster.n1
+    node.run(["sh", "-ec", "groupadd -f wheel; usermod -aG wheel carol"])
+    usual = node.read("etc/security/access.conf")
+    node.write("etc/security/access.conf", pam.ADMINS_CONF)
+    node.write("etc/security/admins.conf", pam.ADMINS_CONF)
+    node.write("etc/denied", "bob\n")
+    yield
+    node.write("etc/security/access.conf", usual)
+    node.run(["rm", "-f", "/etc/denied", "/run/nologin"])
+
+
+REFUSED = (False, 0)
+
+
+def logs_in(cluster: Cluster, user: str) -> tuple[bool, int]:
+    """Return whether a login gets in, and the number of the job that it is adopted into, or 0."""
+    result = cluster.ssh(user, command="cat /proc/self/cgroup; echo job=$SLURM_JOB_ID")
+    if result.rc:
+        return REFUSED
+    job = result.out.rpartition("job=")[2].strip()
+    adopted = f"/job_{job}/step_extern" in result.out
+    assert adopted == bool(job)
+    assert "pam_slurm_adopt" not in result.err
+    return True, int(job or 0)
+
+
+STACKS = {"required": pam.both, **pam.GUIDE}
+
+# (stack, user, whether the user has a job here, whether the login is let in, adopted if so)
+ROWS = [
+    ("required", "alice", False, False, False),
+    ("required", "alice", True, True, True),
+    ("required", "carol", False, False, False),
+    ("required", "root", False, True, False),
+    ("required", "root", True, True, False),
+    ("access after", "alice", False, False, False),
+    ("access after", "alice", True, True, True),
+    ("access after", "carol", False, True, False),
+    ("access after", "carol", True, True, True),
+    ("access after", "root", False, True, False),
+    ("access after", "root", True, True, False),
+    ("access first", "alice", False, False, False),
+    ("access first", "alice", True, True, True),
+    ("access first", "carol", False, True, False),
+    ("access first", "carol", True, True, False),
+    ("access first", "root", False, True, False),
+    ("access first", "root", True, True, False),
+    ("listfile", "alice", False, False, False),
+    ("listfile", "alice", True, True, True),
+    ("listfile", "bob", False, False, False),
+    ("listfile", "bob", True, False, False),
+    ("listfile", "root", False, True, False),
+    ("listfile", "root", True, True, False),
+    ("where installed", "alice", False, False, False),
+    ("where installed", "alice", True, True, True),
+    ("where installed", "root", False, True, False),
+    ("where installed", "root", True, True, False),
+]
+
+
+@pytest.mark.parametrize(("stack", "user", "has_job", "let_in", "adopted"), ROWS)
+def test_stack(
+    cluster: Cluster, stack: str, user: str, has_job: bool, let_in: bool, adopted: bool
+) -> None:
+    cluster.n1.pam("sshd", STACKS[stack]())
+    job = cluster.submit(user) if has_job else 0
+    assert logs_in(cluster, user) == (let_in, job if adopted else 0)
+
+
+def test_a_session_line_decides_where_no_account_line_did(cluster: Cluster) -> None:
+    """Whom a sufficient line before ours lets in, the session line has not heard of."""
+    cluster.n1.pam("sshd", [line for line in pam.access_first() if line != pam.ADMINS_GUARD])
+    assert cluster.ssh("carol").rc == 254
+    job = cluster.submit("carol")
+    assert logs_in(cluster, "carol") == (True, job)
+
+
+def test_sufficient_alone_also_lets_administrators_in(cluster: Cluster) -> None:
+    """Without action_no_jobs=ignore the refusal of a sufficient module is only a remark."""
+    ours = pam.OURS.replace("required", "sufficient")
+    cluster.n1.pam("sshd", pam.stack(ours, "account required pam_access.so"))
+    result = cluster.ssh("carol")
+    assert result.rc == 0
+    refused = cluster.ssh("alice")
+    assert refused.rc == 255
+    assert NO_JOBS in refused.err
+
+
+# (account line of ours, whether users get in where pam_python.so is not installed)
+ABSENT = [
+    (pam.OURS, False),
+    ("-" + pam.OURS, False),  # the dash alone only keeps PAM from logging it
+    (next(line for line in pam.where_installed() if "pam_python" in line), True),
+]
+
+
+@pytest.mark.parametrize(("line", "let_in"), ABSENT)
+def test_pam_python_is_absent(cluster: Cluster, line: str, let_in: bool) -> None:
+    cluster.n1.pam("sshd", pam.stack(pam.ROOT_GUARD, line))
+    cluster.n1.run(["mv", "/lib/security/pam_python.so", "/lib/security/away.so"])
+    try:
+        assert logs_in(cluster, "alice") == (let_in, 0)
+        assert logs_in(cluster, "root") == (True, 0)
+    finally:
+        cluster.n1.run(["mv", "/lib/security/away.so", "/lib/security/pam_python.so"])
+
+
+@pytest.mark.parametrize("has_job", [False, True])
+def test_nologin(cluster: Cluster, has_job: bool) -> None:
+    """A node that is closed keeps users out with and without a job, and lets root in."""
+    if has_job:
+        cluster.submit("alice")
+    cluster.n1.write("run/nologin", "closed\n")
+    assert logs_in(cluster, "alice") == REFUSED
+    assert logs_in(cluster, "root") == (True, 0)

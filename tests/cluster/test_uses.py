@@ -1,0 +1,23 @@
+"""Whatever ssh is used for, it is in the job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cluster import uses
+
+METHODS = ("publickey", "keyboard-interactive")
+
+if TYPE_CHECKING:
+    from tests.cluster.cluster import Cluster
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_kind_of_use(cluster: Cluster, method: str) -> None:
+    uses.in_every_kind_of_use(cluster, method)
+
+
+def test_copies(cluster: Cluster) -> None:
+    uses.copies(cluster)

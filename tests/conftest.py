@@ -1,0 +1,64 @@
+"""The real cluster for tests that want it, and the hosts' logs when one of them fails."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.cluster import pam
+from tests.cluster.cells import DEFAULT
+from tests.cluster.cluster import Cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LOG_LINES = 40
+
+_cluster = pytest.StashKey[Cluster]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what chooses the cells of the matrix; the default is what `./dev test` runs."""
+    names = ",".join(DEFAULT)
+    parser.addoption("--cells", default=names, help="cells of test_matrix.py, by comma")
+
+
+def show_logs_of(config: pytest.Config, cluster: Cluster) -> None:
+    """Show this cluster's logs when a test fails."""
+    config.stash[_cluster] = cluster
+
+
+@pytest.fixture(scope="session")
+def running_cluster() -> Iterator[Cluster]:
+    """Bring the cluster up once for all tests."""
+    with Cluster(f"test-{os.getpid()}") as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(running_cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """Return the cluster without jobs, with our module in sshd's stack on the nodes."""
+    show_logs_of(request.config, running_cluster)
+    running_cluster.pam(pam.with_module())
+    yield running_cluster
+    running_cluster.cancel_all()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses the cluster; run it after everything that is quick."""
+    for item in items:
+        if "running_cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker("cluster")
+    items.sort(key=lambda item: item.get_closest_marker("cluster") is not None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """Attach the ends of the hosts' logs to the report of a failed test."""
+    report = yield
+    cluster = item.config.stash.get(_cluster, None)
+    if call.excinfo and cluster and item.get_closest_marker("cluster"):
+        report.sections.append(("logs of the hosts", cluster.tails(LOG_LINES)))
+    return report

@@ -1,0 +1,159 @@
+"""Entry of `python -m tests.dev`, which `./dev` runs once the machine has what it needs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+from rich.console import Console
+
+from tests.cluster.root import BuildError, cache_dir, suite_root
+from tests.cluster.state import clusters
+from tests.cluster.suites import BOOKWORM
+from tests.cluster.wait import NotInTimeError
+
+if TYPE_CHECKING:
+    from tests.cluster.state import State
+
+HOSTS = ("ctl", "n1", "n2", "login")
+
+console = Console(highlight=False)
+
+
+@click.group()
+def main() -> None:
+    """Develop slurm_adopt on a real Slurm cluster."""
+    on_signals_leave()
+
+
+def on_signals_leave() -> None:
+    """Make the signals that end a program as harmless as Ctrl-C: what is up comes down."""
+    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGHUP, _terminated)
+
+
+def _terminated(signum: int, _frame: object) -> NoReturn:
+    """Leave through every `finally`."""
+    sys.exit(128 + signum)
+
+
+@main.command()
+@click.option("--keep", is_flag=True, help="leave the cluster up afterwards")
+def demo(keep: bool) -> None:
+    """Bring up a cluster and log in by ssh in every situation."""
+    from tests.cluster.demo import main as show
+
+    sys.exit(show(console, keep))
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def test(arguments: tuple[str, ...]) -> None:
+    """Run all tests, or what the pytest arguments choose."""
+    from tests.cluster.cells import CELLS, DEFAULT
+
+    wanted = [suite for name in DEFAULT for suite in CELLS[name].suites]
+    for suite in (BOOKWORM, *wanted):  # here their progress is seen
+        suite_root(suite, console.print)
+    os.execv(sys.executable, [sys.executable, "-m", "pytest", *arguments])
+
+
+@main.command()
+@click.argument("cells", nargs=-1)
+def vm(cells: tuple[str, ...]) -> None:
+    """Run the tests in virtual machines, or those of some cells; print a table of them."""
+    from tests.vm.table import run
+
+    sys.exit(run(console, cells))
+
+
+@main.command()
+@click.option("--write", is_flag=True, help="put the table into docs/compatibility.md as well")
+@click.argument("cells", nargs=-1)
+def matrix(cells: tuple[str, ...], write: bool) -> None:
+    """Run the cells, in namespaces and in machines, or those named; print a table of them."""
+    from tests.dev.matrix import run
+
+    sys.exit(run(console, cells, write))
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("host", type=click.Choice(HOSTS))
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def shell(host: str, command: tuple[str, ...]) -> None:
+    """Enter a host of a cluster that is up, or run a command there."""
+    found = _newest()
+    argv = found.hosts[host].enter(command or ("bash", "-l"))
+    os.execvpe(argv[0], argv, {**os.environ, "HOME": "/root"})
+
+
+@main.command()
+@click.argument("name", default="demo")
+def down(name: str) -> None:
+    """Stop and remove the demo's cluster, or the one of that name; and what a killed run left."""
+    states = clusters()
+    for state in states:
+        if state.driver.alive():
+            console.print(f"cluster {state.name}: in use by process {state.driver.pid}")
+        elif state.stale or state.name == name:
+            state.remove()
+            console.print(f"cluster {state.name}: stopped and removed")
+        else:
+            console.print(f"cluster {state.name}: left up; ./dev down {state.name} removes it")
+    if not states:
+        console.print("no cluster is up")
+
+
+@main.command()
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def bench(arguments: tuple[str, ...]) -> None:
+    """Measure what a login costs."""
+    command = [sys.executable, "-m", "tests.cluster.bench", *arguments]
+    sys.exit(subprocess.run(command, check=False).returncode)
+
+
+@main.command()
+def compare() -> None:
+    """See the C module and ours in the same situations; print what differs."""
+    from tests.cluster.compare import main as see
+
+    sys.exit(see())
+
+
+@main.command()
+def man() -> None:
+    """Write the manual page from its source and the code's tables."""
+    from tests.dev import manpage
+
+    manpage.write()
+    console.print(f"wrote {manpage.PAGE}")
+
+
+@main.command()
+def clean() -> None:
+    """Remove the cache: the hosts' root folders and this Python environment."""
+    if names := [state.name for state in clusters()]:
+        raise click.ClickException(f"clusters are up: {', '.join(names)}; ./dev down first")
+    shutil.rmtree(cache_dir())
+    console.print(f"removed {cache_dir()}")
+
+
+def _newest() -> State:
+    """Return the cluster that is up; the one kept by the demo before those of tests."""
+    up = sorted(clusters(), key=lambda state: (state.keep, state.driver.started))
+    if not up:
+        raise click.ClickException("no cluster is up; ./dev demo --keep leaves one up")
+    return up[-1]
+
+
+if __name__ == "__main__":
+    try:
+        main(prog_name="./dev")
+    except (BuildError, NotInTimeError, RuntimeError, OSError) as error:
+        console.print(f"./dev: {error}", style="red", markup=False)
+        sys.exit(1)

@@ -1,0 +1,394 @@
+"""The bridge and the entry script, over a stand-in of pam_python's handle."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from slurm_adopt import bridge, engine, log, node
+from slurm_adopt.adoption import Adoption
+from slurm_adopt.outcome import SITUATIONS, Outcome
+from tests.handle import CODES, Handle
+
+SCRIPT = Path(__file__).parents[1] / "pam" / "pam_slurm_adopt.py"
+NO_JOBS = "Access denied by pam_slurm_adopt: you have no active jobs on this node"
+DENY = "action_generic_failure=deny"
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Collect what would go to syslog."""
+    found: list[str] = []
+    monkeypatch.setattr(log.Log, "_send", lambda _, line: found.append(line.decode()))
+    monkeypatch.setattr(bridge, "uid_of", {"root": 0, "alice": 5001}.get)
+    return found
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, outcome: Outcome | Exception) -> None:
+    """Have the engine come to this outcome."""
+
+    def decide(*_: object) -> Outcome:
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(bridge, "decide", decide)
+
+
+def test_refusal_is_said_to_the_user(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    answer(monkeypatch, Outcome(SITUATIONS["no jobs"], "PAM_PERM_DENIED", "no job here"))
+    handle = Handle()
+    assert CODES[bridge.account(handle, 0, [], {})] == "PAM_PERM_DENIED"
+    assert handle.said == [(Handle.PAM_ERROR_MSG, NO_JOBS)]
+    assert "pam_slurm_adopt(sshd:account): user alice (uid 5001)" in lines[0]
+    assert "no job here -> PAM_PERM_DENIED in" in lines[0]
+
+
+@pytest.mark.parametrize("code", ["PAM_IGNORE", "PAM_SUCCESS"])
+def test_nothing_is_said_unless_refused(
+    monkeypatch: pytest.MonkeyPatch, lines: list[str], code: str
+) -> None:
+    answer(monkeypatch, Outcome(SITUATIONS["no jobs"], code, "no job here"))
+    handle = Handle()
+    assert CODES[bridge.account(handle, 0, [], {})] == code
+    assert not handle.said
+    assert len(lines) == 1
+
+
+def test_silent(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    answer(monkeypatch, Outcome(SITUATIONS["no jobs"], "PAM_PERM_DENIED", ""))
+    handle = Handle()
+    bridge.account(handle, Handle.PAM_SILENT, [], {})
+    assert not handle.said
+    assert lines
+
+
+def test_failed_conversation_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, lines: list[str]
+) -> None:
+    answer(monkeypatch, Outcome(SITUATIONS["no jobs"], "PAM_PERM_DENIED", ""))
+    handle = Handle()
+    monkeypatch.setattr(handle, "conversation", lambda _: 1 // 0)
+    assert CODES[bridge.account(handle, 0, [], {})] == "PAM_PERM_DENIED"
+    assert lines
+
+
+def test_environment(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    environment = {"SLURM_JOB_ID": "7"}
+    answer(
+        monkeypatch,
+        Outcome(SITUATIONS["adopted"], "PAM_SUCCESS", "", Adoption(1, 5001, 7, {}, environment)),
+    )
+    handle = Handle()
+    bridge.account(handle, 0, [], {})
+    assert handle.env == environment
+    assert lines
+
+
+def test_complaints_come_first(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    answer(monkeypatch, Outcome(SITUATIONS["adopted"], "PAM_SUCCESS", ""))
+    bridge.account(Handle(), 0, ["action_nojobs=deny", "log_level=error"], {})
+    (line,) = lines
+    assert "did you mean action_no_jobs=?" in line
+
+
+# The session phase, and what the phases of one handle tell each other
+
+
+def beforehand(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Have session phases be adopted into job 8; return what each is told of before, and hints."""
+    found: list[Any] = []
+
+    def decide_session(login: engine.Login, *rest: object) -> Outcome:
+        found.append((rest[-1], login.hint))
+        adopted = Adoption(login.pid, 5001, 8)
+        return Outcome(SITUATIONS["adopted"], "PAM_SUCCESS", "session", adopted)
+
+    monkeypatch.setattr(bridge, "decide_session", decide_session)
+    monkeypatch.setattr("slurm_adopt.handoff.take", lambda pid, uid: (pid, uid))
+    return found
+
+
+def test_session_phase_knows_the_account_phase(
+    monkeypatch: pytest.MonkeyPatch, lines: list[str]
+) -> None:
+    outcome = Outcome(SITUATIONS["no jobs"], "PAM_IGNORE", "")
+    answer(monkeypatch, outcome)
+    told, memory = beforehand(monkeypatch), dict[str, Any]()
+    handle = Handle()
+    bridge.account(handle, 0, [], memory)
+    assert CODES[bridge.session(handle, 0, [], memory)] == "PAM_SUCCESS"
+    assert told == [(outcome, None)]
+    assert "pam_slurm_adopt(sshd:session): user alice" in lines[-1]
+
+
+def test_a_second_session_line_knows_the_first(
+    monkeypatch: pytest.MonkeyPatch, lines: list[str]
+) -> None:
+    told, memory = beforehand(monkeypatch), dict[str, Any]()
+    for _ in range(2):
+        bridge.session(Handle(), 0, [], memory)
+    (first, _), (second, _) = told
+    assert first == (os.getpid(), 5001)  # nothing in this process: what another has left
+    assert second.adoption.job_id == 8
+    assert lines
+
+
+@pytest.mark.parametrize("change", ["user", "process", "uid"])
+def test_what_is_remembered_is_of_one_process_and_user(
+    monkeypatch: pytest.MonkeyPatch, lines: list[str], change: str
+) -> None:
+    answer(monkeypatch, Outcome(SITUATIONS["no jobs"], "PAM_IGNORE", ""))
+    told, memory = beforehand(monkeypatch), dict[str, Any]()
+    bridge.account(Handle(), 0, [], memory)
+    if change == "process":
+        monkeypatch.setattr(os, "getpid", lambda: 4711)
+    monkeypatch.setattr(bridge, "uid_of", {"alice": 5001 + (change == "uid"), "bob": 5001}.get)
+    bridge.session(Handle("bob" if change == "user" else "alice"), 0, [], memory)
+    ((before, _),) = told
+    assert before == (os.getpid(), 5001 + (change == "uid"))
+    assert lines
+
+
+def test_job_id_of_the_environment_is_a_hint_in_the_session_phase(
+    monkeypatch: pytest.MonkeyPatch, lines: list[str]
+) -> None:
+    told = beforehand(monkeypatch)
+    hints: list[str | None] = []
+
+    def decide(login: engine.Login, *_: object) -> Outcome:
+        hints.append(login.hint)
+        return Outcome(SITUATIONS["no jobs"], "PAM_IGNORE", "")
+
+    monkeypatch.setattr(bridge, "decide", decide)
+    handle = Handle()
+    handle.env = {"SLURM_JOB_ID": "9"}
+    bridge.account(handle, 0, [], {})
+    bridge.session(handle, 0, [], {})
+    assert hints == [None]
+    assert [hint for _, hint in told] == ["9"]
+    assert lines
+
+
+# (file's bytes, what the user is told; None for our own sentence, part of the log line)
+MESSAGES = [
+    (b"No job of %u on %h (%j).\nAsk us.\n", "No job of alice on HOST (7 8).\nAsk us.", ""),
+    (b"%m\n", NO_JOBS, ""),
+    (b"100%% %x %", "100% %x %", ""),
+    (b"\x1b[31m\x07red\xff", "[31mred\ufffd", ""),
+    (b"x" * 4096, "x" * 4096, ""),
+    (b"x" * 4097, None, "it is larger than 4096 bytes"),
+    (b"", None, "is empty"),
+    (None, None, "No such file or directory"),
+]
+
+
+@pytest.mark.parametrize(("text", "told", "said"), MESSAGES)
+def test_message(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lines: list[str],
+    text: bytes | None,
+    told: str | None,
+    said: str,
+) -> None:
+    outcome = Outcome(SITUATIONS["no jobs"], "PAM_PERM_DENIED", "")
+    outcome.jobs = [7, 8]
+    answer(monkeypatch, outcome)
+    if text is not None:
+        (tmp_path / "m").write_bytes(text)
+    handle = Handle()
+    bridge.account(handle, 0, [f"message={tmp_path}/m"], {})
+    ((_, words),) = handle.said
+    assert words == (NO_JOBS if told is None else told.replace("HOST", os.uname().nodename))
+    assert said in "".join(lines)
+
+
+def test_message_that_is_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str]
+) -> None:
+    answer(monkeypatch, Outcome(SITUATIONS["no jobs"], "PAM_PERM_DENIED", ""))
+    os.mkfifo(tmp_path / "m")
+    handle = Handle()
+    bridge.account(handle, 0, [f"message={tmp_path}/m"], {})
+    assert handle.said[0][1] == NO_JOBS
+    assert "it is no regular file" in "".join(lines)
+
+
+# (user, options, code)
+MISTAKES = [
+    ("alice", "", "PAM_IGNORE"),
+    ("alice", "action_generic_failure=allow", "PAM_SUCCESS"),
+    ("alice", DENY, "PAM_PERM_DENIED"),
+    ("root", f"ignore_root=0 {DENY}", "PAM_IGNORE"),
+]
+
+
+@pytest.mark.parametrize(("user", "options", "code"), MISTAKES)
+def test_our_own_mistake(
+    monkeypatch: pytest.MonkeyPatch, lines: list[str], user: str, options: str, code: str
+) -> None:
+    answer(monkeypatch, ZeroDivisionError("oops"))
+    assert CODES[bridge.account(Handle(user), 0, options.split(), {})] == code
+    assert "unexpected ZeroDivisionError: oops at " in lines[-1]
+    assert "test_bridge.py:" in lines[-1]
+    assert ("services included" in lines[0]) == (user == "root")
+
+
+@pytest.mark.parametrize("name", ["", "x" * 300, "a\nb", "a/b", "%s%n", "nobody-knows-me"])
+def test_odd_user_names_are_unknown(name: str) -> None:
+    assert bridge.uid_of(name) is None
+
+
+def test_a_nul_in_a_user_name() -> None:
+    assert bridge.uid_of("a\0b") is None
+
+
+class Undecodable(Handle):
+    """What pam_python does where an item is no UTF-8: it raises."""
+
+    user: Any = property(lambda _: b"al\xffce".decode())
+    rhost: Any = property(lambda _: b"\xff".decode())
+    env: Any = property(lambda _: b"\xff".decode())
+
+    def __init__(self) -> None:
+        self.service = "sshd"
+        self.said: list[Any] = []
+
+
+def test_items_that_are_no_utf_8(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    """They count as what they are: an unknown user, a source that is no address."""
+    monkeypatch.setattr(node.Node, "jobs", lambda *_: pytest.fail("asked for jobs"))
+    assert CODES[bridge.account(Undecodable(), 0, [], {})] == "PAM_USER_UNKNOWN"
+    (line,) = lines
+    assert "user al\\udcffce (uid None) from \\udcff, pid " in line
+
+
+# The entry script
+
+
+@pytest.fixture
+def script() -> ModuleType:
+    """Load the script as pam_python does: alone, by its path."""
+    spec = importlib.util.spec_from_file_location("entry", SCRIPT)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def account(script: ModuleType, handle: Any, options: str = "") -> str:
+    return CODES[script.pam_sm_acct_mgmt(handle, 0, [str(SCRIPT), *options.split()])]
+
+
+@pytest.fixture
+def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail if anything of Slurm is looked at."""
+    monkeypatch.setattr(node.Node, "jobs", lambda *_: pytest.fail("asked for jobs"))
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("options", ["", DENY, "ignore_root=1", "service=login", "action_x=1"])
+def test_root_is_answered_first(
+    monkeypatch: pytest.MonkeyPatch, script: ModuleType, options: str
+) -> None:
+    monkeypatch.setattr(script, "_bridge", lambda _: pytest.fail("loaded the package"))
+    assert account(script, Handle("root"), options) == "PAM_IGNORE"
+
+
+def test_root_without_a_user_database(monkeypatch: pytest.MonkeyPatch, script: ModuleType) -> None:
+    monkeypatch.setattr("pwd.getpwnam", lambda _: 1 // 0)
+    assert account(script, Handle("root"), DENY) == "PAM_IGNORE"
+
+
+def test_root_by_a_name_that_is_no_utf_8(
+    monkeypatch: pytest.MonkeyPatch, script: ModuleType
+) -> None:
+    zero = pwd.getpwnam("root")
+    monkeypatch.setattr("pwd.getpwnam", lambda name: {"al\udcffce": zero}[name])
+    assert account(script, Undecodable(), DENY) == "PAM_IGNORE"
+
+
+def test_the_checkout_s_package_is_used(
+    monkeypatch: pytest.MonkeyPatch, script: ModuleType
+) -> None:
+    loaded = dict(sys.modules)
+    for name in [name for name in sys.modules if name.startswith("slurm_adopt")]:
+        monkeypatch.delitem(sys.modules, name)
+    before = list(sys.path)
+    found = script._bridge(str(SCRIPT))
+    assert found.__file__ == str(SCRIPT.parents[1] / "src/slurm_adopt/bridge.py")
+    assert sys.path == before
+    sys.modules.update(loaded)
+
+
+@pytest.mark.parametrize("path", ["/lib/security/pam_slurm_adopt.py", "pam_slurm_adopt.py"])
+def test_no_checkout_adds_no_path(
+    monkeypatch: pytest.MonkeyPatch, script: ModuleType, path: str
+) -> None:
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.delitem(sys.modules, "slurm_adopt.bridge")
+    monkeypatch.delitem(sys.modules, "slurm_adopt")
+    with pytest.raises(ImportError):
+        script._bridge(path)
+
+
+# (user, service, options, code)
+BROKEN = [
+    ("alice", "sshd", "", "PAM_IGNORE"),
+    ("alice", "sshd", "action_generic_failure=ignore", "PAM_IGNORE"),
+    ("alice", "sshd", "action_generic_failure=allow", "PAM_SUCCESS"),
+    ("alice", "sshd", "Action_Generic_Failure=DENY", "PAM_PERM_DENIED"),
+    ("alice", "sshd", "action_generic_failure=dney", "PAM_PERM_DENIED"),
+    ("alice", "sshd", "action_generic_failure=", "PAM_PERM_DENIED"),
+    ("alice", "sudo", DENY, "PAM_IGNORE"),
+    ("alice", "sudo", f"{DENY} service=*", "PAM_PERM_DENIED"),
+    ("alice", "login", f"{DENY} service=login", "PAM_PERM_DENIED"),
+    (None, None, DENY, "PAM_IGNORE"),
+    ("root", "sshd", DENY, "PAM_IGNORE"),
+    ("root", "sshd", f"ignore_root=0 {DENY}", "PAM_IGNORE"),
+]
+
+
+@pytest.mark.parametrize("error", [ImportError("x"), SystemExit(1), MemoryError(), SyntaxError()])
+@pytest.mark.parametrize(("user", "service", "options", "code"), BROKEN)
+def test_package_cannot_be_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+    script: ModuleType,
+    user: str | None,
+    service: str | None,
+    options: str,
+    code: str,
+    error: BaseException,
+) -> None:
+    def fail(_: str) -> None:
+        raise error
+
+    monkeypatch.setattr(script, "_bridge", fail)
+    assert account(script, Handle(user, service), options) == code
+
+
+@pytest.mark.parametrize("phase", ["authenticate", "setcred", "chauthtok", "close_session"])
+def test_other_phases_are_ignored(script: ModuleType, phase: str) -> None:
+    assert getattr(script, f"pam_sm_{phase}")(Handle(), 0, [str(SCRIPT)]) == Handle.PAM_IGNORE
+
+
+def test_nothing_is_left_in_the_engine_for_the_bridge() -> None:
+    """What the engine decides about root must hold where the bridge decides in its place."""
+    login = engine.Login("root", 0, "sshd", 1)
+    refusal = Outcome(SITUATIONS["no jobs"], "PAM_PERM_DENIED", "x")
+    assert engine.spare_root(login, refusal).code == "PAM_IGNORE"
+
+
+def test_a_log_that_fails_does_not_change_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, Outcome(SITUATIONS["no jobs"], "PAM_PERM_DENIED", ""))
+    monkeypatch.setattr(bridge, "_report", lambda *_: 1 // 0)
+    assert CODES[bridge.account(Handle("alice"), 0, [], {})] == "PAM_PERM_DENIED"

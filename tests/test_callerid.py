@@ -1,0 +1,330 @@
+"""The callerid question: captured dialogues of ten releases, answers that lie, a real munged."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slurm_adopt.login import Connection
+from slurm_adopt.slurm import callerid, conf, rpc
+from slurm_adopt.slurm import message as codec
+from slurm_adopt.slurm.auth import ANY
+from slurm_adopt.slurm.deadline import Deadline
+from slurm_adopt.slurm.errors import FormatError, PeerError
+from slurm_adopt.slurm.versions import RELEASES, Release, release_of
+from tests import munged, slurmd
+from tests.peers import Peer, Script, never, no_descriptor_left, takes_at_most
+from tests.slurmd import BY_NAME, Auth, Dialogue, answer, error, reply, wire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from slurm_adopt.slurm.auth.munge import Munge
+
+R2205 = BY_NAME["22.05"]
+HERE = Connection("127.0.0.1", 50000, "127.0.0.2", 22)
+JOB = 4711
+
+
+def ask(
+    *scripts: Script, release: Release = R2205, auth: Auth | None = None, seconds: float = 3.0
+) -> int | None:
+    """Ask a scripted slurmd about a connection."""
+    with no_descriptor_left(), Peer(*scripts) as peer:
+        return callerid.ask(HERE, peer.port, release.protocol, auth or Auth(), Deadline(seconds))
+
+
+# The codec
+
+
+@pytest.mark.parametrize(("release", "dialogue"), slurmd.dialogues("request"))
+def test_captured_request(release: str, dialogue: Dialogue) -> None:
+    """The body that slurmds of ten releases understood, IPv4 and IPv6."""
+    source, destination = (
+        dialogue["connection"]["src"].split(),
+        dialogue["connection"]["dst"].split(),
+    )
+    connection = Connection(source[0], int(source[1]), destination[0], int(destination[1]))
+    assert callerid.request_body(connection).hex() == dialogue["request"]["body"], release
+
+
+@pytest.mark.parametrize(
+    ("connection", "expected"),
+    [
+        (
+            Connection("::ffff:10.0.0.1", 50000, "::ffff:10.0.0.2", 22),
+            "000000100a000001" + "00" * 12 + "000000100a000002" + "00" * 12 + "0000c350"
+            "00000016"
+            "00000002",
+        ),
+        (
+            Connection("fe80::1%eth0", 65535, "fd00::2", 22),
+            "00000010fe80" + "00" * 13 + "01"
+            "00000010fd00" + "00" * 13 + "02"
+            "0000ffff"
+            "00000016"
+            "0000000a",
+        ),
+    ],
+)
+def test_request_body(connection: Connection, expected: str) -> None:
+    """52 bytes; what is IPv4 in truth is asked about as IPv4."""
+    assert callerid.request_body(connection).hex() == expected
+
+
+def message(release: Release, body: bytes, kind: int = 5036) -> codec.Message:
+    """Return a reply as received."""
+    return codec.unpack(reply(release, body, kind)[4:])
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=lambda release: release.name)
+@pytest.mark.parametrize(
+    ("job_id", "expected"), [(1, 1), (JOB, JOB), (0xFFFFFFFD, 0xFFFFFFFD), (0xFFFFFFFE, None)]
+)
+def test_answer(release: Release, job_id: int, expected: int | None) -> None:
+    """The job id by each release's layout; NO_VAL is not found."""
+    assert callerid.read_answer(message(release, answer(release, job_id))) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "words"),
+    [
+        (answer(R2205, 0), 5036, "job id is 0"),
+        (answer(R2205, 0xFFFFFFFF), 5036, "job id is 4294967295"),
+        (answer(R2205, JOB), 2014, "type is 2014, not 5036"),
+        (answer(R2205, JOB, tail=b"x"), 5036, "1 bytes too many"),
+        (answer(R2205, JOB, node=b"n2"), 5036, "node name is not one NUL-terminated string"),
+        (answer(R2205, JOB, node=b"n\xff\0"), 5036, "node name is not text"),
+        (answer(R2205, JOB)[:8] + b"\0\0\0\1", 5036, "node name needs 1 bytes"),
+        (answer(R2205, JOB)[:8] + b"\x80\0\0\0", 5036, "node name is 2147483648 bytes long"),
+        (answer(R2205, JOB)[:8] + b"\xff\xff\xff\xff", 5036, "node name is 4294967295 bytes long"),
+        (b"", 5036, "job_id needs 4 bytes"),
+        (answer(BY_NAME["26.05"], JOB), 5036, "callerid reply|job id"),
+    ],
+)
+def test_wrong_answer(body: bytes, kind: int, words: str) -> None:
+    """An answer that is none: the message names the field, and the slurmd."""
+    with pytest.raises(FormatError, match=words):
+        callerid.read_answer(message(R2205, body, kind))
+
+
+def test_wrong_answer_names_the_slurmd() -> None:
+    """What ask() raises."""
+    with pytest.raises(
+        PeerError, match=r"^slurmd at 127\.0\.0\.1:[0-9]+: callerid reply: job id is 0"
+    ):
+        ask(reply(R2205, answer(R2205, 0)))
+
+
+def test_answer_cut_at_every_byte() -> None:
+    """An answer of either layout that ends too early, in a message that is right."""
+    for name in ("22.05", "26.05"):
+        whole = answer(BY_NAME[name], JOB)
+        for cut in range(len(whole)):
+            with pytest.raises(FormatError, match="callerid reply: "):
+                callerid.read_answer(message(BY_NAME[name], whole[:cut]))
+
+
+@given(st.sampled_from(RELEASES), st.binary(max_size=80))
+def test_any_answer(release: Release, body: bytes) -> None:
+    """Whatever the body is: a job id, None or a FormatError."""
+    try:
+        found = callerid.read_answer(message(release, body))
+    except FormatError:
+        return
+    assert found is None or 0 < found < 0xFFFFFFFE
+
+
+# Asking
+
+
+@pytest.mark.parametrize(("release", "dialogue"), slurmd.dialogues("reply"))
+def test_captured_dialogue(release: str, dialogue: Dialogue) -> None:
+    """Every captured reply, played back to us in the version it was asked in."""
+    decoded = dialogue["decoded"]
+    row = release_of(decoded["version"])
+    assert row is not None, release
+    job_id = decoded["body"].get("job_id")
+    assert outcome(wire(dialogue["reply"]), row, dialogue.get("credential")) == (
+        f"answered error {decoded['body']['return_code']}"
+        if decoded["msg_type"] == rpc.RESPONSE_SLURM_RC
+        else f"credential of reply is for uid {dialogue['credential']['uid_restriction']}"
+        if dialogue["credential"]["uid_restriction"]  # alice or bob had asked, not root
+        else None
+        if job_id == callerid.NO_VAL
+        else job_id
+    )
+
+
+def outcome(captured: bytes, release: Release, saved: Dialogue | None) -> int | str | None:
+    """Return the answer to a captured reply, or the middle of the error."""
+    try:
+        return ask(captured, release=release, auth=Auth(saved))
+    except PeerError as caught:
+        return str(caught).split(": ")[1]
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=lambda release: release.name)
+def test_ask(release: Release) -> None:
+    """A job id from a slurmd of each release."""
+    assert ask(reply(release, answer(release, JOB)), release=release) == JOB
+
+
+def test_ask_when_slurmd_is_older() -> None:
+    """A 22.05 node asks a slurmd that was not upgraded yet: it closes, then answers 21.08."""
+    row = BY_NAME["21.08"]
+    assert ask(None, reply(row, answer(row, JOB))) == JOB
+
+
+def test_rc_is_no_answer() -> None:
+    """An error number, also 0, is not a job."""
+    with pytest.raises(PeerError, match="answered error 0"):
+        ask(error(R2205, 0))
+
+
+def test_link_local_is_not_asked() -> None:
+    """A link-local source cannot be asked about: no connection is made."""
+    connection = Connection("fe80::1%eth0", 50000, "fe80::2%eth0", 22)
+    with takes_at_most(0.1), pytest.raises(PeerError, match=r"fe80::1\]:6818: .* link-local"):
+        callerid.ask(connection, 6818, R2205.protocol, Auth(), Deadline(5))
+
+
+def test_silent() -> None:
+    """A stopped slurmd."""
+    with takes_at_most(0.7), pytest.raises(PeerError, match="no reply within the time limit"):
+        ask(never, seconds=0.2)
+
+
+# Several slurmds at a source, each with the jobs of its own node
+
+ANSWERS: list[tuple[list[Script], object]] = [
+    ([reply(R2205, answer(R2205, JOB)), never], JOB),
+    ([reply(R2205, answer(R2205, 0xFFFFFFFE)), reply(R2205, answer(R2205, JOB))], JOB),
+    ([reply(R2205, answer(R2205, 0xFFFFFFFE))] * 2, None),
+    ([error(R2205, 2017), reply(R2205, answer(R2205, JOB))], JOB),
+    ([error(R2205, 2017), reply(R2205, answer(R2205, 0xFFFFFFFE))], "invalid job id"),
+    ([never, reply(R2205, answer(R2205, JOB))], JOB),
+    ([never, never], "within the time limit"),
+]
+
+
+@pytest.mark.parametrize(("scripts", "expected"), ANSWERS)
+def test_ask_each(scripts: list[Script], expected: object) -> None:
+    """Each in turn, with a fair share of the time that is left."""
+    with contextlib.ExitStack() as stack, takes_at_most(1.3):
+        stack.enter_context(no_descriptor_left())
+        ports = [stack.enter_context(Peer(script)).port for script in scripts]
+        if isinstance(expected, str):
+            with pytest.raises(PeerError, match=expected):
+                callerid.ask_each(HERE, ports, R2205.protocol, Auth(), Deadline(0.8))
+        else:
+            found = callerid.ask_each(HERE, ports, R2205.protocol, Auth(), Deadline(0.8))
+            assert found == expected
+
+
+# (TLSType, release, whether slurmds are asked in clear)
+ENCRYPTED = [
+    ("", "26.05", True),
+    ("none", "26.05", True),
+    ("tls/none", "26.05", True),
+    ("tls/s2n", "24.11", True),
+    ("tls/s2n", "25.05", False),
+    ("TLS/S2N", "26.05", False),
+]
+
+
+@pytest.mark.parametrize(("kind", "release", "clear"), ENCRYPTED)
+def test_encrypted(kind: str, release: str, clear: bool) -> None:
+    """A cluster that encrypts its RPCs is named in the log, and no time is lost on it."""
+    found = conf.Conf("/c/slurm.conf")
+    found.values["tlstype"] = kind
+    why = callerid.encrypted(found, BY_NAME[release].protocol)
+    assert bool(why) is not clear
+    if why:
+        assert why == (
+            f"not asked: TLSType={kind} in /c/slurm.conf has Slurm {release} encrypt its RPCs, "
+            "which is not supported"
+        )
+
+
+# With a real munged
+
+
+@pytest.fixture(scope="module")
+def real() -> Iterator[Munge]:
+    """Start a real munged."""
+    if not munged.command():
+        pytest.skip("munged is neither installed nor in a cached root folder")
+    with munged.running() as client:
+        yield client
+
+
+def responder(
+    munge: Munge, release: Release, job_id: int, uid: int | None = None, text: str | None = None
+) -> Script:
+    """Answer as a slurmd that checks and makes real credentials; `text`: a credential to replay."""
+    body = answer(release, job_id)
+    uid = slurmd.ASKER if uid is None else uid
+
+    def play(connection: socket.socket) -> None:
+        form = codec.payload(2 if 2 in release.reply_payloads else 1, 5036, body)
+        made = munge.encode(form, Deadline(1), uid=uid) if text is None else text
+        connection.sendall(reply(release, body, text=made))
+
+    return play
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=lambda release: release.name)
+def test_real_credentials(real: Munge, release: Release) -> None:
+    """The whole way with a real munged, in each release's format."""
+    trusted = {slurmd.ASKER}
+    with no_descriptor_left(), Peer(responder(real, release, JOB)) as peer:
+        found = callerid.ask(HERE, peer.port, release.protocol, real, Deadline(3), trusted)
+    assert found == JOB
+    request = codec.unpack(peer.received[0][4:])
+    assert request.credential is not None
+    made = real.decode(request.credential, Deadline(1))
+    assert (made.uid, made.uid_restriction) == (slurmd.ASKER, ANY)
+    assert request.body == callerid.request_body(HERE)
+    assert made.payload == codec.payload(release.request_payloads[0], 5035, request.body)
+
+
+def test_real_replay(real: Munge) -> None:
+    """A credential that was decoded here before."""
+    body = answer(R2205, JOB)
+    text = real.encode(codec.payload(2, 5036, body), Deadline(1), uid=slurmd.ASKER)
+    trusted = {slurmd.ASKER}
+    with Peer(responder(real, R2205, JOB, text=text)) as peer:
+        assert callerid.ask(HERE, peer.port, R2205.protocol, real, Deadline(3), trusted) == JOB
+        with pytest.raises(
+            PeerError, match=r"slurmd at .*: reply: credential refused: used before"
+        ):
+            callerid.ask(HERE, peer.port, R2205.protocol, real, Deadline(3), trusted)
+
+
+def test_real_ordinary_user(real: Munge) -> None:
+    """A responder that speaks the protocol correctly, but as a user who is not trusted."""
+    with Peer(responder(real, R2205, JOB)) as peer:  # noqa: SIM117
+        with pytest.raises(PeerError, match="not from root or SlurmdUser"):
+            callerid.ask(HERE, peer.port, R2205.protocol, real, Deadline(3), {ANY - 1})
+
+
+def test_real_unrestricted(real: Munge) -> None:
+    """A reply that anyone may decode was not made for us."""
+    with Peer(responder(real, R2205, JOB, uid=ANY)) as peer:  # noqa: SIM117
+        with pytest.raises(PeerError, match="credential of reply is for uid 4294967295"):
+            callerid.ask(HERE, peer.port, R2205.protocol, real, Deadline(3), {slurmd.ASKER})
+
+
+def test_munged_gone(real: Munge) -> None:
+    """Munged is missing where the question is asked: said once, no other version is tried."""
+    gone = type(real)(real.socket + ".gone")
+    with Peer(never) as peer:
+        with pytest.raises(PeerError, match=r"^munged at .*no such file or directory: start munge"):
+            callerid.ask(HERE, peer.port, R2205.protocol, gone, Deadline(3))
+        assert peer.received == []

@@ -1,0 +1,186 @@
+"""What a login imports: written lists, so that nothing heavy slips in."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+from slurm_adopt.slurm.message import payload
+from tests.peers import Peer
+from tests.slurmd import BY_NAME, answer, reply
+from tests.standin import Stepd, int32
+from tests.test_munge import CREDENTIAL, DECODED, ENCODE_REPLY, HEADER, u32
+from tests.test_munge import reply as munge_reply
+
+SOURCE = Path(__file__).parents[1] / "src"
+
+# pam_python itself imports traceback, and with it these; the rest is builtin or cheap.
+SCRIPT = """
+import sys, traceback
+before = set(sys.modules)
+sys.path.insert(0, {source!r})
+import slurm_adopt.bridge
+print(*sorted(set(sys.modules) - before))
+"""
+
+OURS = {
+    "slurm_adopt",
+    "slurm_adopt.adoption",
+    "slurm_adopt.bridge",
+    "slurm_adopt.engine",
+    "slurm_adopt.handover",
+    "slurm_adopt.log",
+    "slurm_adopt.node",
+    "slurm_adopt.options",
+    "slurm_adopt.outcome",
+    "slurm_adopt.process",
+    "slurm_adopt.setting",
+    "slurm_adopt.slurm",
+    "slurm_adopt.slurm.cgroup",
+    "slurm_adopt.slurm.conf",
+    "slurm_adopt.slurm.deadline",
+    "slurm_adopt.slurm.errors",
+    "slurm_adopt.slurm.files",
+    "slurm_adopt.slurm.hostlist",
+    "slurm_adopt.slurm.inquiry",
+    "slurm_adopt.slurm.spool",
+    "slurm_adopt.slurm.stepd",
+    "slurm_adopt.slurm.versions",
+    "slurm_adopt.slurm.wire",
+}
+STANDARD = {"_socket", "__future__", "pwd", "select"}
+
+
+def test_imports_of_a_login() -> None:
+    script = SCRIPT.format(source=str(SOURCE))
+    done = subprocess.run(
+        ["/usr/bin/python3", "-I", "-c", script], check=True, capture_output=True, text=True
+    )
+    assert set(done.stdout.split()) <= OURS | STANDARD
+    assert set(done.stdout.split()) >= OURS
+
+
+# A login whose session gets what the job has
+
+JOB = """
+import sys, traceback
+sys.path.insert(0, {source!r})
+import slurm_adopt.bridge
+before = set(sys.modules)
+
+class Handle:
+    PAM_SUCCESS, user, service, rhost, env = 0, "daemon", "sshd", "127.0.0.1", dict()
+
+code = slurm_adopt.bridge.session(Handle(), 0, {options!r}, {{}})
+print(code, Handle.env["SLURMD_NODENAME"], *sorted(set(sys.modules) - before))
+"""
+
+# A note of the account phase is looked for; the parent here is the same program, as in tests only.
+OF_SESSION = {
+    "slurm_adopt.handoff",
+    "slurm_adopt.login",
+    "slurm_adopt.rundir",
+    "slurm_adopt.slurm.running",
+}
+OF_JOB = {
+    "slurm_adopt.forked",
+    "slurm_adopt.job_environment",
+    "slurm_adopt.job_limits",
+    "slurm_adopt.job_process",
+    "slurm_adopt.slurm.job_cgroup",
+}
+OF_JOB_STANDARD = {"gc", "resource"}
+
+
+def test_imports_of_a_session_that_gets_what_the_job_has(tmp_path: Path) -> None:
+    """The whole session phase, with a process of the user's in another step of the job."""
+    with (
+        subprocess.Popen(["sleep", "60"], user=1) as process,
+        Stepd(tmp_path / "n1_7.4294967292", uid=1),
+        Stepd(tmp_path / "n1_7.0", uid=1, replies={15: int32(1) + int32(process.pid)}),
+    ):
+        conf = CONF.format(munge="", port=0, spool=tmp_path, user=os.geteuid())
+        (tmp_path / "slurm.conf").write_text(conf)
+        options = [f"slurm_conf={tmp_path}/slurm.conf", "nodename=n1", "job_env=all"]
+        script = JOB.format(source=str(SOURCE), options=[*options, "job_limits=1"])
+        argv = ["/usr/bin/python3", "-I", "-c", script]
+        done = subprocess.run(argv, check=False, capture_output=True, text=True)
+        process.kill()
+    assert not done.stderr
+    code, node, *imported = done.stdout.split()
+    assert (code, node) == ("0", "n1")
+    assert set(imported) <= OF_SESSION | OF_JOB | OF_JOB_STANDARD
+    assert set(imported) >= OF_JOB
+
+
+# A login with several jobs: which connection it is, what the slurmd there says, and the adoption
+
+SEVERAL = """
+import sys, traceback
+sys.path.insert(0, {source!r})
+import slurm_adopt.bridge
+before = set(sys.modules)
+
+class Handle:
+    PAM_SUCCESS, user, service, rhost, env = 0, "daemon", "sshd", "127.0.0.1", dict()
+
+import _socket
+ssh = _socket.socket()
+ssh.connect({sshd!r})
+code = slurm_adopt.bridge.account(Handle(), 0, {options!r}, {{}})
+print(code, Handle.env["SLURM_JOB_ID"], *sorted(set(sys.modules) - before))
+"""
+
+CONF = """\
+AuthType=auth/munge
+AuthInfo=socket={munge}
+NodeName=n1
+ProctrackType=proctrack/linuxproc
+SlurmdPort={port}
+SlurmdSpoolDir={spool}
+SlurmdUser={user}
+"""
+
+SEVERAL_JOBS = {
+    "slurm_adopt.login",
+    "slurm_adopt.slurm.auth",
+    "slurm_adopt.slurm.auth.munge",
+    "slurm_adopt.slurm.callerid",
+    "slurm_adopt.slurm.k12",
+    "slurm_adopt.slurm.message",
+    "slurm_adopt.slurm.rpc",
+    "slurm_adopt.slurm.stream",
+    "slurm_adopt.slurm.targets",
+}
+SEVERAL_JOBS_STANDARD = {"errno"}  # builtin; re is there already
+
+
+def test_imports_of_a_login_with_several_jobs(tmp_path: Path) -> None:
+    """The whole account phase, with a stand-in for each daemon that it talks to."""
+    release, uid, munge = BY_NAME["22.05"], os.geteuid(), str(tmp_path / "munge")
+    body = answer(release, 7)
+    kind = 5036  # RESPONSE_NETWORK_CALLERID
+    bound = payload(2, kind, body)
+    who = u32(1, 1, uid, uid, uid, 0xFFFFFFFF, len(bound)) + bound
+    decoded = munge_reply(DECODED, b"\0\0\4\5\0\0" + u32(300) + b"\4\x7f\0\0\1" + who)
+    sockets = [tmp_path / f"n1_{job}.4294967292" for job in (7, 8)]
+    with (
+        socket.create_server(("127.0.0.1", 0)) as sshd,
+        Peer(reply(release, body, text=CREDENTIAL.decode())) as slurmd,
+        Peer(ENCODE_REPLY, decoded, path=munge, prefix=HEADER),
+        Stepd(sockets[0], uid=1),
+        Stepd(sockets[1], uid=1),
+    ):
+        conf = CONF.format(munge=munge, port=slurmd.port, spool=tmp_path, user=uid)
+        (tmp_path / "slurm.conf").write_text(conf)
+        options = [f"slurm_conf={tmp_path}/slurm.conf", "nodename=n1"]
+        script = SEVERAL.format(source=str(SOURCE), sshd=sshd.getsockname(), options=options)
+        argv = ["/usr/bin/python3", "-I", "-c", script]
+        done = subprocess.run(argv, check=False, capture_output=True, text=True)
+    assert not done.stderr
+    code, job, *imported = done.stdout.split()
+    assert (code, job) == ("0", "7")
+    assert set(imported) <= SEVERAL_JOBS | SEVERAL_JOBS_STANDARD
+    assert set(imported) >= SEVERAL_JOBS

@@ -1,0 +1,238 @@
+"""The node with stand-in stepds of old releases: greeted as they want, read back where they are."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from slurm_adopt import node
+from slurm_adopt.adoption import Adoption
+from slurm_adopt.options import parse
+from slurm_adopt.slurm import auth, cgroup
+from slurm_adopt.slurm.errors import PeerError, SetupError
+from tests import slurmd
+from tests.standin import Stepd, int32
+from tests.test_cgroup import Tree
+
+if TYPE_CHECKING:
+    from slurm_adopt.log import Log
+
+UID, PID = 5001, 42
+
+
+class Lines:
+    """A log that keeps its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def debug(self, text: str) -> None:
+        self.lines.append(text)
+
+    info = error = debug
+
+
+def made(top: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> node.Node:
+    """Return a node n1 with its files below a directory."""
+    text = f"NodeName=n1\nSlurmdSpoolDir={top}\nAuthType=auth/test\n"
+    (top / "slurm.conf").write_text(text)
+    options, _ = parse([f"slurm_conf={top}/slurm.conf"])
+    here = node.Node(options, cast("Log", Lines()), "n1")
+    monkeypatch.setitem(cast("dict[str, Any]", auth.PLUGINS), "auth/test", lambda _: slurmd.Auth())
+    monkeypatch.setattr(node, "session_process", lambda: PID)
+    monkeypatch.setattr(here, "_layout", lambda: tree.layout(""))
+    return here
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    found = Tree(tmp_path)
+    found.mount("freezer")
+    found.process(PID, "6:freezer:/slurm/uid_5001/job_6/step_extern")
+    return found
+
+
+# (protocol, whether it wants a credential, x11 reply, DISPLAY)
+OLD = [
+    (32 << 8, True, int32(95), "localhost:95.0"),
+    (33 << 8, True, int32(95) + int32(3) + b"/x\0", "localhost:95.0"),
+]
+
+
+@pytest.mark.parametrize(("protocol", "introduced", "x11", "display"), OLD)
+def test_before_19_05(
+    tmp_path: Path,
+    tree: Tree,
+    monkeypatch: pytest.MonkeyPatch,
+    protocol: int,
+    introduced: bool,
+    x11: bytes,
+    display: str,
+) -> None:
+    here = made(tmp_path, tree, monkeypatch)
+    tree.make("freezer/slurm/uid_5001/job_6/step_extern")
+    path = tmp_path / "n1_6.4294967295"
+    with Stepd(path, protocol=protocol, introduced=introduced, replies={23: x11}):
+        (job,) = here.jobs(UID)
+        environment = here.adopt(PID, job).environment
+    assert (job.job_id, job.protocol) == (6, protocol)
+    assert (environment["SLURM_JOB_ID"], environment["DISPLAY"]) == ("6", display)
+
+
+@pytest.mark.parametrize("protocol", [34 << 8, 35 << 8])
+def test_component_of_a_heterogeneous_job(
+    tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, protocol: int
+) -> None:
+    """Job 7 has its cgroups under the id of its leader, job 6."""
+    here = made(tmp_path, tree, monkeypatch)
+    tree.make("freezer/slurm/uid_5001/job_6/step_extern")
+    pids = int32(2) + int32(PID) + int32(os.getpid())
+    replies: dict[int, bytes | str | None] = {15: pids, 23: bytes(8)}
+    with Stepd(tmp_path / "n1_7.4294967295", protocol=protocol, replies=replies):
+        (job,) = here.jobs(UID)
+        assert here.adopt(PID, job).environment == {"SLURM_JOB_ID": "7"}
+
+
+def test_other_releases_follow_no_leader(
+    tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = made(tmp_path, tree, monkeypatch)
+    tree.make("freezer/slurm/uid_5001/job_6/step_extern")
+    with Stepd(tmp_path / "n1_7.4294967292") as stepd:
+        (job,) = here.jobs(UID)
+        with pytest.raises(SetupError, match="job 7 has no cgroup for freezer"):
+            here.adopt(PID, job)
+    assert 15 not in [number for number, _ in stepd.received]
+
+
+def test_unknown_auth_type_names_itself(
+    tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where an old stepd wants a credential and there is no plugin to make it."""
+    here = made(tmp_path, tree, monkeypatch)
+    conf = tmp_path / "slurm.conf"
+    conf.write_text(conf.read_text().replace("auth/test", "auth/none"))
+    with Stepd(tmp_path / "n1_6.4294967295", protocol=32 << 8, introduced=True):
+        assert here.jobs(UID) == []
+    log = cast("Lines", here._log)
+    assert any("AuthType=auth/none in" in line for line in log.lines)
+
+
+# The session phase: still there, or written back where it was
+
+
+KEPT = Adoption(PID, UID, 7, {"freezer": "/slurm/uid_5001/job_7/step_extern/task_0"})
+STEP_7 = "/slurm/uid_5001/job_7/step_extern"
+
+
+def kept(
+    tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, adoption: Adoption = KEPT
+) -> tuple[Adoption, list[int]]:
+    """Keep the process in job 7; return the adoption and the numbers of the stepd's requests."""
+    here = made(tmp_path, tree, monkeypatch)
+    tree.make(f"freezer{STEP_7}/task_0")
+    tree.make("freezer/elsewhere")
+    with Stepd(tmp_path / "n1_7.4294967292", replies={23: bytes(8)}) as stepd:
+        found = here.keep(adoption)
+    return found, [number for number, _ in stepd.received]
+
+
+@pytest.mark.parametrize("where", [STEP_7, f"{STEP_7}/task_0", f"{STEP_7}/task_1/x"])
+def test_still_there(
+    tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    tree.process(PID, f"6:freezer:{where}")
+    found, requests = kept(tmp_path, tree, monkeypatch)
+    assert found.written == ()
+    assert found.environment == {"SLURM_JOB_ID": "7"}
+    assert found.paths == {"freezer": where}
+    assert 22 not in requests  # the stepd is not asked to take it again
+
+
+# (where it was, where it is written)
+BACK = [
+    (f"{STEP_7}/task_0", f"{STEP_7}/task_0"),
+    (STEP_7, STEP_7),
+    (f"{STEP_7}/task_9", STEP_7),  # gone since
+    ("/slurm/uid_5001/job_8/step_extern", STEP_7),  # not this job's
+    ("/elsewhere", STEP_7),
+    (f"{STEP_7}/../../../../elsewhere", STEP_7),
+    ("", STEP_7),
+]
+
+
+@pytest.mark.parametrize(("before", "expected"), BACK)
+def test_written_back(
+    tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, before: str, expected: str
+) -> None:
+    tree.process(PID, "6:freezer:/user.slice")
+    entered: list[tuple[int, str, str]] = []
+
+    def enter(_: object, pid: int, controller: str, path: str) -> None:
+        entered.append((pid, controller, path))
+        tree.process(pid, f"6:{controller}:{path}")
+
+    monkeypatch.setattr(cgroup.Layout, "enter", enter)
+    adoption = Adoption(PID, UID, 7, {"freezer": before})
+    found, requests = kept(tmp_path, tree, monkeypatch, adoption)
+    assert entered == [(PID, "freezer", expected)]
+    assert found.written == (expected,)
+    assert 22 not in requests
+
+
+def test_what_cannot_be_written_back(
+    tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree.process(PID, "6:freezer:/user.slice")
+    monkeypatch.setattr(cgroup.Layout, "enter", lambda *_: None)
+    with pytest.raises(PeerError, match="is still outside the cgroups of job 7"):
+        kept(tmp_path, tree, monkeypatch)
+
+
+def test_the_job_has_ended(tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = made(tmp_path, tree, monkeypatch)
+    with pytest.raises(PeerError, match="job 7 has ended"):
+        here.keep(KEPT)
+
+
+def test_the_job_is_another_user_s_now(
+    tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = made(tmp_path, tree, monkeypatch)
+    stepd = Stepd(tmp_path / "n1_7.4294967292", uid=UID + 1)
+    with stepd, pytest.raises(PeerError, match=f"job 7 is not of uid {UID} any more"):
+        here.keep(KEPT)
+
+
+# Another process becomes the session: word is left for it
+
+
+def told(tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> list[Adoption]:
+    """Adopt process PID, called in another one; return of what word was left."""
+    left: list[Adoption] = []
+    monkeypatch.setattr("slurm_adopt.handoff.leave", left.append)
+    here = made(tmp_path, tree, monkeypatch)
+    with Stepd(tmp_path / "n1_6.4294967292", replies={23: bytes(8)}):
+        (job,) = here.jobs(UID)
+        with contextlib.suppress(PeerError, SetupError):
+            here.adopt(os.getpid(), job)
+    return left
+
+
+def test_word_is_left(tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree.make("freezer/slurm/uid_5001/job_6/step_extern")
+    (left,) = told(tmp_path, tree, monkeypatch)
+    assert (left.pid, left.job_id) == (PID, 6)
+    assert left.paths == {"freezer": "/slurm/uid_5001/job_6/step_extern"}
+
+
+def test_word_is_left_of_what_failed_after_the_stepd_took_it(
+    tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session phase must not ask the stepd again."""
+    (left,) = told(tmp_path, tree, monkeypatch)  # without a cgroup
+    assert (left.pid, left.job_id, left.paths) == (PID, 6, {})

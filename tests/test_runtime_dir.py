@@ -1,0 +1,356 @@
+"""A job's XDG_RUNTIME_DIR: whose it is, who cannot take its place, and that it goes."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from slurm_adopt import log, runtime_dir
+from slurm_adopt.slurm.deadline import Deadline
+from slurm_adopt.slurm.errors import SetupError
+from tests.cluster.test_runtime_dir import EPILOG
+from tests.standin import Stepd
+from tests.test_handoff import a_link, open_to_others
+
+USER = pwd.getpwnam("nobody")
+UID, GID = USER.pw_uid, USER.pw_gid
+SOURCE = Path(__file__).parents[1] / "src"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> str:
+    return str(tmp_path / "run")
+
+
+def made(run: str, job: int = 7, node: str = "n1") -> Path:
+    return Path(runtime_dir.make(node, UID, job, run))
+
+
+def owner_and_mode(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_uid, found.st_gid, found.st_mode & 0o7777
+
+
+def left(run: str) -> list[str]:
+    return sorted(os.listdir(f"{run}/runtime"))
+
+
+# Making
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o777])
+def test_it_is_the_user_s(run: str, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        path = made(run)
+    finally:
+        os.umask(before)
+    assert str(path) == f"{run}/runtime/n1_{UID}_7"
+    assert owner_and_mode(path) == (UID, GID, 0o700)
+    assert owner_and_mode(path.parent) == (0, 0, 0o711)
+    assert owner_and_mode(path.parent.parent) == (0, 0, 0o711)
+
+
+def test_again(run: str) -> None:
+    """What is in it stays; what the user has opened to others is shut."""
+    path = made(run)
+    (path / "socket").touch()
+    path.chmod(0o777)
+    assert made(run) == path
+    assert owner_and_mode(path) == (UID, GID, 0o700)
+    assert (path / "socket").exists()
+
+
+def test_another_login_is_just_making_it(run: str) -> None:
+    path = made(run)
+    os.chown(path, 0, 0)
+    made(run)
+    assert owner_and_mode(path) == (UID, GID, 0o700)
+
+
+def test_unknown_user(run: str) -> None:
+    with pytest.raises(SetupError, match="uid 4242424 is not known on this host"):
+        runtime_dir.make("n1", 4242424, 7, run)
+
+
+def test_other_jobs_and_nodes_have_their_own(run: str) -> None:
+    assert len({made(run), made(run, 8), made(run, node="n2"), made(run, node="n1_x")}) == 4
+
+
+def of_another(path: Path) -> None:
+    path.mkdir()
+    os.chown(path, UID + 1, 0)
+
+
+# (place below /run, what is there, why it is refused)
+SQUATTERS = [
+    ("slurm_adopt", of_another, "not root's own"),
+    ("slurm_adopt", open_to_others, "not root's own"),
+    ("slurm_adopt", a_link, "Not a directory"),
+    ("slurm_adopt/runtime", of_another, "not root's own"),
+    ("slurm_adopt/runtime", open_to_others, "not root's own"),
+    ("slurm_adopt/runtime", a_link, "Not a directory"),
+    ("slurm_adopt/runtime", Path.touch, "Not a directory"),
+    (f"slurm_adopt/runtime/n1_{UID}_7", of_another, f"belongs to uid {UID + 1}"),
+    (f"slurm_adopt/runtime/n1_{UID}_7", a_link, "Not a directory"),
+    (f"slurm_adopt/runtime/n1_{UID}_7", Path.touch, "Not a directory"),
+]
+
+
+@pytest.mark.parametrize(("place", "squat", "why"), SQUATTERS)
+def test_squatters(tmp_path: Path, place: str, squat: object, why: str) -> None:
+    assert callable(squat)
+    path = tmp_path / place
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
+    squat(path)
+    before = path.lstat(), path.stat()
+    with pytest.raises(SetupError, match=f"cannot make {tmp_path}/slurm_adopt/runtime.*{why}"):
+        runtime_dir.make("n1", UID, 7, str(tmp_path / "slurm_adopt"))
+    after = path.lstat(), path.stat()
+    assert [s[:6] for s in after] == [s[:6] for s in before]  # mode to gid
+
+
+# What is mounted there
+
+FUSE_THAT_NEVER_ANSWERS = """
+import os, subprocess, sys
+fuse, place = os.open("/dev/fuse", os.O_RDWR), sys.argv[1]
+options = f"fd={fuse},rootmode=40000,user_id=0,group_id=0,allow_other"
+mount = ["mount", "-i", "-t", "fuse", "-o", options, "x", place]
+subprocess.run(mount, pass_fds=[fuse], check=True)
+from slurm_adopt import runtime_dir
+from slurm_adopt.slurm.errors import SetupError
+print(*runtime_dir.sweep("n1", sys.argv[2], sys.argv[3]), sep="\\n")
+try:
+    print(runtime_dir.make("n1", int(sys.argv[4]), 7, sys.argv[3]))
+except SetupError as error:
+    print(error)
+"""
+
+
+def with_mount(place: Path, run: str, spool: Path) -> list[str]:
+    """Sweep, and make the directory of job 7, while something is mounted; return what is said."""
+    script = ["python3", "-c", FUSE_THAT_NEVER_ANSWERS, str(place), str(spool), run, str(UID)]
+    done = subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", *script],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCE)},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.stdout.splitlines()
+
+
+def test_a_mount_that_hangs_in_its_place(run: str, tmp_path: Path) -> None:
+    place = made(run)
+    removing, making = with_mount(place, run, tmp_path)
+    assert removing.startswith(f"cannot remove {place}: ")
+    assert making == f"cannot make {place}: something is mounted there"
+    assert left(run) == [place.name]
+
+
+@pytest.mark.parametrize(("where", "stays"), [("m", ["m"]), ("a/b", ["a", "b"])])
+def test_a_mount_that_hangs_below(run: str, tmp_path: Path, where: str, stays: list[str]) -> None:
+    """All around it goes, and it goes once it is not mounted any more."""
+    place = made(run)
+    for name in ("a/b", "a/c", "d/e", "m"):
+        (place / name).mkdir(parents=True)
+    (place / "a/file").touch()
+    removing, making = with_mount(place / where, run, tmp_path)
+    (doomed,) = (name for name in left(run) if name.startswith("."))
+    assert removing.startswith(f"cannot remove {run}/runtime/{doomed}: ")
+    assert making == str(place)
+    assert [path.name for path in Path(run, "runtime", doomed).rglob("*")] == stays
+    assert runtime_dir.sweep("n1", str(tmp_path), run) == []
+    assert left(run) == []
+
+
+# Removing
+
+
+def test_sweep(run: str, tmp_path: Path) -> None:
+    """Gone are the jobs of this node that no stepd listens for."""
+    for job in (1, 2, 3, 4, 14):
+        (made(run, job) / "file").touch()
+    made(run, 1, "n2")
+    Path(run, "runtime/n1_x").mkdir()
+    with Stepd(tmp_path / "n1_4.4294967292"):  # left behind
+        pass
+    (tmp_path / "n1_14.0").touch()  # no socket
+    with (
+        Stepd(tmp_path / "n1_1.4294967292"),
+        Stepd(tmp_path / "n1_2.0"),  # its extern step has died
+        Stepd(tmp_path / "n2_3.4294967292"),
+    ):
+        assert runtime_dir.sweep("n1", str(tmp_path), run) == []
+    assert left(run) == sorted([f"n1_{UID}_1", f"n1_{UID}_2", f"n2_{UID}_1", "n1_x"])
+
+
+def test_a_stepd_with_a_full_backlog_is_there(run: str, tmp_path: Path) -> None:
+    path = made(run)
+    with socket.socket(socket.AF_UNIX) as stepd:
+        stepd.bind(str(tmp_path / "n1_7.4294967292"))
+        stepd.listen(0)
+        waiting = [socket.socket(socket.AF_UNIX) for _ in range(4)]
+        for client in waiting:
+            client.setblocking(False)
+            client.connect_ex(str(tmp_path / "n1_7.4294967292"))
+        assert runtime_dir.sweep("n1", str(tmp_path), run) == []
+        for client in waiting:
+            client.close()
+    assert path.exists()
+
+
+def test_no_link_is_followed(run: str, tmp_path: Path) -> None:
+    keep = tmp_path / "keep"
+    keep.mkdir()
+    (keep / "file").touch()
+    path = made(run)
+    for where in (path, path / "a", path / "a/b"):
+        where.mkdir(exist_ok=True)
+        (where / "directory").symlink_to(keep)
+        (where / "file").symlink_to(keep / "file")
+        (where / "up").symlink_to("../../..")
+        os.mkfifo(where / "fifo")
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(str(where / "socket"))
+    (path / "a").chmod(0)
+    assert runtime_dir.remove("n1", UID, 7, run) == []
+    assert left(run) == []
+    assert (keep / "file").exists()
+
+
+def test_a_link_in_its_place_is_not_followed(run: str, tmp_path: Path) -> None:
+    path = made(run)
+    path.rmdir()
+    (tmp_path / "keep").mkdir()
+    path.symlink_to(tmp_path / "keep")
+    (remark,) = runtime_dir.remove("n1", UID, 7, run)
+    assert "Not a directory" in remark
+    assert (tmp_path / "keep").exists()
+
+
+def test_deep(run: str) -> None:
+    """Deeper than there are descriptors, or than a path may be long."""
+    path = made(run)
+    here = os.open(path, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d" * 50, dir_fd=here)
+        below = os.open("d" * 50, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    assert runtime_dir.remove("n1", UID, 7, run) == []
+    assert left(run) == []
+
+
+class Ticks:
+    """A clock that runs out after some looks at it."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+
+    def left(self) -> float:
+        self.looks -= 1
+        return max(0.0, self.looks)
+
+
+def test_many(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A login gives it a while; its name is free at once; the next ones go on."""
+    path = made(run)
+    for number in range(30):
+        (path / f"{number}").mkdir()
+        for name in range(30):
+            (path / f"{number}/{name}").touch()
+    monkeypatch.setattr(runtime_dir, "Deadline", lambda _: Ticks(200))
+    logins = 0
+    while left(run):
+        assert runtime_dir.sweep("n1", str(tmp_path), run) == []
+        logins += 1
+        assert path.name not in left(run)
+    assert 5 <= logins <= 20
+
+
+def test_logins_at_the_same_time(run: str, tmp_path: Path) -> None:
+    """None of them minds that another is quicker; in the end all is gone."""
+    for job in range(40):
+        path = made(run, job)
+        for name in ("a/b/c", "d/e", "f"):
+            (path / name).mkdir(parents=True)
+            (path / name / "file").touch()
+    script = (
+        "import sys; from slurm_adopt import runtime_dir as r; "
+        "sys.stdin.read(); print(r.sweep('n1', *sys.argv[1:]))"
+    )
+    argv = [sys.executable, "-c", script, str(tmp_path), run]
+    environment = {"PYTHONPATH": str(SOURCE)}
+    logins = [
+        subprocess.Popen(argv, env=environment, stdin=-1, stdout=-1, text=True) for _ in range(4)
+    ]
+    for login in logins:  # all have been started
+        assert login.stdin
+        login.stdin.close()
+    for login in logins:
+        login.stdin = None
+        assert login.communicate(timeout=60)[0] == "[]\n"
+    assert runtime_dir.remove("n1", UID, 99, run) == []
+    assert left(run) == []
+
+
+def test_the_times() -> None:
+    assert runtime_dir.IN_LOGIN <= 0.5 < runtime_dir.IN_EPILOG
+    assert Deadline(runtime_dir.IN_LOGIN).left() > 0
+
+
+# The program
+
+
+def epilog(run: str, **environment: str) -> int:
+    """Run the program with /run in another place."""
+    script = (
+        "import sys; from slurm_adopt import runtime_dir as r; "
+        f"remove = r.remove; r.remove = lambda *words: remove(*words, {run!r}); sys.exit(r.main())"
+    )
+    argv = [sys.executable, "-c", script]
+    done = subprocess.run(argv, env={"PYTHONPATH": str(SOURCE), **environment}, check=False)
+    return done.returncode
+
+
+def test_epilog(run: str) -> None:
+    (made(run) / "file").touch()
+    other, elsewhere = made(run, 8), made(run, node="n2")
+    status = epilog(run, SLURM_JOB_ID="7", SLURM_JOB_UID=str(UID), SLURMD_NODENAME="n1")
+    assert status == 0
+    assert left(run) == sorted([other.name, elsewhere.name])
+
+
+def test_epilog_of_a_job_without(run: str) -> None:
+    status = epilog(run, SLURM_JOB_ID="9", SLURM_JOB_UID=str(UID), SLURMD_NODENAME="n1")
+    assert status == 0
+    assert left(run) == []
+
+
+@pytest.mark.parametrize("job", ["", "x", "../../etc", "7"])
+def test_no_epilog(monkeypatch: pytest.MonkeyPatch, job: str) -> None:
+    """Whatever is told: no status but 0, which would drain the node."""
+    said: list[str] = []
+    monkeypatch.setattr(log.Log, "error", lambda _, text: said.append(text))
+    monkeypatch.setattr(runtime_dir, "remove", lambda *_: ["it is mounted"])
+    monkeypatch.setenv("SLURM_JOB_ID", job)
+    monkeypatch.setenv("SLURM_JOB_UID", "5001")
+    monkeypatch.setenv("SLURMD_NODENAME", "n1")
+    assert runtime_dir.main() == 0
+    assert ("it is mounted" in said) == (job == "7")
+    assert len(said) == 1
+
+
+def test_the_guide_s_epilog_is_the_one_that_is_tested() -> None:
+    guide = (SOURCE.parent / "docs/administrators.md").read_text()
+    assert "".join(f"    {line}\n" for line in EPILOG.splitlines()) in guide

@@ -1,0 +1,208 @@
+"""Which slurm.conf, node name and spool directory a node has; what is logged of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from slurm_adopt.setting import Setting
+from slurm_adopt.slurm import conf, running
+from slurm_adopt.slurm.errors import SetupError
+from slurm_adopt.slurm.running import Slurmd
+
+if TYPE_CHECKING:
+    from slurm_adopt.log import Log
+
+
+class Lines:
+    """A log that keeps its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def debug(self, text: str) -> None:
+        self.lines.append(text)
+
+    info = error = debug
+
+
+class Place:
+    """A machine: files below a directory, usual places, running slurmds."""
+
+    def __init__(self, top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.top = top
+        self.log = Lines()
+        self.searches = 0
+        self.slurmds: list[Slurmd] = []
+        self.monkeypatch = monkeypatch
+        self.usual(())
+        monkeypatch.setattr(running, "slurmds", self._search)
+
+    def usual(self, names: tuple[str, ...]) -> None:
+        self.monkeypatch.setattr(conf, "PLACES", tuple(self.path(name) for name in names))
+
+    def _search(self) -> list[Slurmd]:
+        self.searches += 1
+        return self.slurmds
+
+    def path(self, name: str) -> str:
+        return str(self.top / name)
+
+    def write(self, name: str, text: str) -> str:
+        (self.top / name).write_text(text.replace("TOP", str(self.top)))
+        return self.path(name)
+
+    def sockets(self, *names: str) -> None:
+        for name in names:
+            (self.top / name).parent.mkdir(exist_ok=True)
+            (self.top / name).touch()
+
+    def setting(self, given: str = "", nodename: str = "", hostname: str = "n1.dom") -> Setting:
+        return Setting(given, nodename, hostname, cast("Log", self.log))
+
+    def logged(self, words: str) -> bool:
+        return any(words in line for line in self.log.lines)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    return Place(tmp_path, monkeypatch)
+
+
+def slurmd(pid: int = 9, conf: str = "", node: str = "", configless: bool = False) -> Slurmd:
+    return Slurmd(pid, conf, node, configless)
+
+
+PLAIN = "SlurmdSpoolDir=TOP/spool\nNodeName=n[1-2]\n"
+
+
+def test_given(place: Place) -> None:
+    place.usual(("usual",))
+    place.write("usual", "NodeName=x")
+    given = place.write("given", PLAIN)
+    setting = place.setting(given)
+    assert (setting.conf.path, setting.name, setting.spool) == (given, "n1", place.path("spool"))
+    assert place.logged(f"configuration: {given}, as slurm_conf= says")
+    assert place.searches == 0
+
+
+def test_usual(place: Place) -> None:
+    place.usual(("absent", "first", "second"))
+    first, second = place.write("first", PLAIN), place.write("second", "")
+    place.sockets("spool/n1_7.4294967292")
+    setting = place.setting()
+    assert (setting.conf.path, [step.job_id for step in setting.steps()]) == (first, [7])
+    assert place.logged(f"{first}, the first of the usual places; not read: {second}")
+    assert place.searches == 0  # an ordinary login looks at no process
+
+
+def test_of_the_running_slurmd(place: Place) -> None:
+    path = place.write("own", PLAIN)
+    place.slurmds = [slurmd(8), slurmd(9, path)]
+    assert place.setting().conf.path == path
+    assert place.logged(f"{path}, as slurmd 9 (-f {path}) was started with")
+
+
+@pytest.mark.parametrize(
+    ("running", "words"),
+    [([], "no slurm.conf in any of "), ([slurmd(configless=True)], r"slurmd 9 \(--conf-server\)")],
+)
+def test_nowhere(place: Place, running: list[Slurmd], words: str) -> None:
+    place.slurmds = running
+    with pytest.raises(SetupError, match=words + ".*slurm_conf=/path/to/slurm.conf"):
+        place.setting().steps()
+
+
+def test_stale_file_in_a_usual_place(place: Place) -> None:
+    """It does not know this host, the one that slurmd was started with does."""
+    place.usual(("stale",))
+    stale, path = place.write("stale", "NodeName=old1"), place.write("own", PLAIN)
+    place.slurmds = [slurmd(9, path)]
+    setting = place.setting()
+    assert (setting.name, setting.conf.path) == ("n1", path)
+    assert place.logged(f"was started with; {stale} leads nowhere")
+
+
+def test_spool_directory_that_is_not_there(place: Place) -> None:
+    place.usual(("stale",))
+    place.write("stale", "SlurmdSpoolDir=/nowhere\nNodeName=n1")
+    path = place.write("own", PLAIN)
+    place.sockets("spool/n1_7.4294967292")
+    place.slurmds = [slurmd(9, path)]
+    assert [step.job_id for step in place.setting().steps()] == [7]
+
+
+def test_given_file_is_not_left(place: Place) -> None:
+    """What the administrator says counts, be it wrong."""
+    place.slurmds = [slurmd(9, place.write("own", PLAIN))]
+    with pytest.raises(SetupError, match="cannot read the spool directory /nowhere"):
+        place.setting(place.write("given", "SlurmdSpoolDir=/nowhere\nNodeName=n1")).steps()
+
+
+# (slurm.conf, nodename=, host name, what runs, node name or None, part of the log or the error)
+NODES: list[tuple[str, str, str, list[Slurmd], str | None, str]] = [
+    ("NodeName=n1", "", "n1", [], "n1", ""),
+    ("NodeName=n1", "n7", "n1", [], "n7", ""),
+    ("NodeName=Node1", "node1", "x", [], "Node1", "node1 is Node1 in "),
+    ("NodeName=Node1", "", "node1", [], "Node1", "node1 is Node1 in "),
+    ("NodeName=n1 NodeHostname=H1", "", "h1", [], "n1", "h1 is H1 in "),
+    ("NodeName=a[1-3] NodeHostname=h", "", "h", [], "a1", "3 nodes of "),
+    ("NodeName=a[1-3] NodeHostname=h", "", "h", [], "a1", "a1, a2, a3): taken for a1; nodename="),
+    ("NodeName=a[1-9] NodeHostname=h", "", "h", [], "a1", "(a1, a2, a3, a4, …): taken for a1"),
+    ("NodeName=a[1-3] NodeHostname=h", "", "h", [slurmd(node="a3")], "a3", "taken for a3"),
+    (
+        "NodeName=a[1-3] NodeHostname=h",
+        "",
+        "h",
+        [slurmd(node="a3"), slurmd(node="a2")],
+        "a2",
+        "taken for a2",
+    ),
+    ("NodeName=a[1-3] NodeHostname=h", "a2", "h", [slurmd(node="a3")], "a2", ""),
+    ("NodeName=x", "", "h", [slurmd(node="dyn")], "dyn", "node name as slurmd 9 (-N dyn)"),
+    ("NodeName=x", "", "h", [slurmd()], None, "slurmd 9 .no options.*nodename=NAME"),
+    ("", "", "h", [], None, "no NodeName or NodeHostname in .* is h; if this node runs slurmd"),
+    ("NodeName=n.1+(x)", "n.1+(x)", "h", [], "n.1+(x)", ""),
+]
+
+
+@pytest.mark.parametrize(("text", "nodename", "hostname", "running", "name", "words"), NODES)
+def test_node_name(
+    place: Place,
+    text: str,
+    nodename: str,
+    hostname: str,
+    running: list[Slurmd],
+    name: str | None,
+    words: str,
+) -> None:
+    place.slurmds = running
+    place.sockets("spool/none")
+    given = place.write("given", "SlurmdSpoolDir=TOP/spool\n" + text)
+    setting = place.setting(given, nodename, hostname)
+    if name is None:
+        with pytest.raises(SetupError, match=words):
+            setting.steps()
+    else:
+        setting.steps()
+        assert setting.name == name
+        assert place.logged(words)
+
+
+def test_name_from_sockets(place: Place) -> None:
+    place.sockets("spool/a_b_7.4294967292")
+    setting = place.setting(place.write("given", "SlurmdSpoolDir=TOP/spool"))
+    assert [step.job_id for step in setting.steps()] == [7]
+
+
+def test_host_name_in_the_spool_directory(place: Place) -> None:
+    """A slurmd since 22.05 takes its own host name for %h, not the NodeHostname."""
+    text = "SlurmdSpoolDir=TOP/%h-%n\nNodeName=a NodeHostname=localhost"
+    place.sockets("h-a/a_7.4294967292")
+    setting = place.setting(place.write("given", text), hostname="h.dom")
+    assert [step.job_id for step in setting.steps()] == [7]
+    place.sockets("localhost-a/a_8.4294967292")
+    setting = place.setting(place.write("given", text), hostname="h.dom")
+    assert [step.job_id for step in setting.steps()] == [8]

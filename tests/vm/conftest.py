@@ -1,0 +1,57 @@
+"""The node of each cell, booted once for all its tests; and the table at the end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.cluster import pam
+from tests.cluster.suites import SUITES
+from tests.vm.node import Node, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Cell -> the suite whose Slurm runs on its own kernel and systemd; each file of tests has its own.
+CELLS = {
+    "test_v2.py": {f"v2-{SUITES[name].slurm}": name for name in ("trixie", "sid")},
+    "test_session.py": {"systemd-252": "bookworm", "systemd-257": "trixie"},
+}
+
+_node = pytest.StashKey[Node]()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of a file on the node of each of its cells."""
+    if "booted" in metafunc.fixturenames:
+        cells = CELLS[metafunc.definition.path.name]
+        metafunc.parametrize("booted", cells, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def booted(request: pytest.FixtureRequest) -> Iterator[Node]:
+    """Boot the cell's node."""
+    suite = CELLS[request.path.name][request.param]
+    with Node(SUITES[suite]) as node:
+        request.config.stash[_node] = node
+        yield node
+
+
+@pytest.fixture
+def node(booted: Node) -> Iterator[Node]:
+    """Return the node without jobs, with our module in sshd's stack."""
+    booted.pam(pam.with_module())
+    booted.reconfigure(Settings())
+    yield booted
+    booted.cancel_all()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """Attach the ends of the node's logs to the report of a failed test."""
+    report = yield
+    node = item.config.stash.get(_node, None)
+    if call.excinfo and node and "booted" in getattr(item, "fixturenames", ()):
+        report.sections.append(("logs of the node", node.logs()))
+    return report
