@@ -122,6 +122,62 @@ def test_unknown_auth_type_names_itself(
     assert any("AuthType=auth/none in" in line for line in log.lines)
 
 
+# A stepd that is still making its step's cgroups
+
+
+class Starting(Stepd):
+    """Refuses processes until it has been asked for its state several times."""
+
+    looks = 4
+
+    def heard(self, number: int, body: bytes) -> None:
+        super().heard(number, body)
+        self.looks -= number == 5
+        ready = self.looks <= 0
+        self.replies.update({5: int32(2 if ready else 1), 22: int32(0 if ready else -1)})
+
+
+class ForEver(Starting):
+    looks = 1 << 30
+
+
+def starts(
+    tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, stepd: type[Stepd]
+) -> tuple[Adoption | PeerError, list[int], str]:
+    """Adopt; return what came of it, the numbers of the stepd's requests, the log."""
+    here = made(tmp_path, tree, monkeypatch)
+    tree.make("freezer/slurm/uid_5001/job_6/step_extern")
+    with stepd(tmp_path / "n1_6.4294967292", state=1, replies={23: bytes(8)}) as serving:
+        (job,) = here.jobs(UID)
+        found: Adoption | PeerError
+        try:
+            found = here.adopt(PID, job)
+        except PeerError as error:
+            found = error
+    requests = [number for number, _ in serving.received]
+    return found, requests, "\n".join(cast("Lines", here._log).lines)
+
+
+def test_a_starting_step_is_waited_for(
+    tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, requests, _ = starts(tmp_path, tree, monkeypatch, Starting)
+    assert isinstance(found, Adoption)
+    assert requests.count(22) == 1
+    assert requests.index(22) > [i for i, number in enumerate(requests) if number == 5][3]
+
+
+def test_a_step_that_stays_starting_is_asked_in_the_end(
+    tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node, "STARTING", 0.1)
+    found, requests, log = starts(tmp_path, tree, monkeypatch, ForEver)
+    assert isinstance(found, PeerError)
+    assert "refuses to take process 42" in str(found)
+    assert requests.count(22) == 1
+    assert "extern step of job 6 is still starting" in log
+
+
 # The session phase: still there, or written back where it was
 
 

@@ -7,6 +7,7 @@ reads no file of Slurm.
 from __future__ import annotations
 
 import os
+from time import sleep
 
 from .adoption import Adoption
 from .handover import Handover
@@ -27,22 +28,34 @@ if TYPE_CHECKING:
 
 ASKING = 2.0  # seconds in which all stepds together say whose they are
 ADOPTING = 5.0  # seconds for one adoption: a stepd may take 4.1 s to say that it failed
+STARTING = 10.0  # seconds that a stepd may take to make its step ready: mostly 10 to 30 ms
+POLL = 0.01  # seconds between looks whether it is
 
 
 class Job:
     """A job of the user that has an extern step on this node."""
 
-    __slots__ = ("job_id", "protocol", "socket", "trouble", "uid")
+    __slots__ = ("job_id", "protocol", "socket", "starting", "trouble", "uid")
 
     def __init__(
-        self, socket: spool.StepSocket, uid: int, protocol: int = 0, trouble: str = ""
+        self,
+        socket: spool.StepSocket,
+        uid: int,
+        protocol: int = 0,
+        trouble: str = "",
+        *,
+        starting: bool = False,
     ) -> None:
-        """`protocol`: number of its stepd's release; `trouble`: why that does not answer, if so."""
+        """`protocol`: number of its stepd's release; `trouble`: why that does not answer, if so.
+
+        `starting`: it was still making its step ready when it was asked.
+        """
         self.job_id = socket.job_id
         self.socket = socket
         self.uid = uid
         self.protocol = protocol
         self.trouble = trouble
+        self.starting = starting
 
     @property
     def started(self) -> int:
@@ -122,7 +135,7 @@ class Node:
             steps, self._setting.trusted, Deadline(ASKING), self._introduce
         )
         jobs = [
-            Job(step, uid, answer.protocol)
+            Job(step, uid, answer.protocol, starting=answer.state == stepd.STARTING)
             for step, answer in answers.items()
             if answer.uid == uid and answer.state in stepd.ALIVE
         ]
@@ -216,6 +229,8 @@ class Node:
         if job.trouble:
             raise PeerError(f"stepd of job {job.job_id}: {job.trouble}")
         session = session_process()
+        if job.starting:
+            self._await_start(job)
         with self._stepd(job) as step:
             self._check_owner(job, step)
             step.add_extern_pid(session)
@@ -258,9 +273,26 @@ class Node:
         except SetupError as error:
             self._log.error(f"{error}; a session line will have the stepd asked a second time")
 
-    def _stepd(self, job: Job) -> stepd.Stepd:
-        trusted, deadline = self._setting.trusted, Deadline(ADOPTING)
-        return stepd.Stepd(job.socket, trusted, deadline, self._introduce)
+    def _await_start(self, job: Job) -> None:
+        """Wait for a stepd that answers, but has not made all of its step's cgroups yet.
+
+        It would refuse the process, and leave it in some of them. It says that it is running when
+        all are there (seen on 20.11 to 26.05). An InitScript of job_container.conf comes before.
+        """
+        deadline = Deadline(max(STARTING, self._options.seconds("wait_for_job")))
+        with self._stepd(job, deadline) as step:
+            while step.state() == stepd.STARTING:
+                if deadline.left() <= 2 * POLL:
+                    self._log.error(
+                        f"the extern step of job {job.job_id} is still starting: does an "
+                        "InitScript of Slurm's need longer? wait_for_job= says how long to wait"
+                    )
+                    return
+                sleep(POLL)
+
+    def _stepd(self, job: Job, deadline: Deadline | None = None) -> stepd.Stepd:
+        deadline = deadline or Deadline(ADOPTING)
+        return stepd.Stepd(job.socket, self._setting.trusted, deadline, self._introduce)
 
     def _check_owner(self, job: Job, step: stepd.Stepd) -> None:
         if step.uid() != job.uid:

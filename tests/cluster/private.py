@@ -39,11 +39,11 @@ class Plugin:
     kinds: tuple[str, ...] = ("mnt",)
 
 
-_TMPFS = Plugin("JobContainerType=job_container/tmpfs", JOB_CONTAINER)
+TMPFS = Plugin("JobContainerType=job_container/tmpfs", JOB_CONTAINER)
 _LINUX = "NamespaceType=namespace/linux"
 PLUGINS = {
-    "22.05": (_TMPFS,),
-    "24.11": (_TMPFS,),
+    "22.05": (TMPFS,),
+    "24.11": (TMPFS,),
     "26.05": (
         Plugin("NamespaceType=namespace/tmpfs", JOB_CONTAINER),
         Plugin(_LINUX, _linux()),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import pam
+from tests.cluster import pam, private
 from tests.cluster.cells import CELLS
 from tests.cluster.cluster import BATCH, Cluster, Settings
 from tests.cluster.host import end
@@ -106,6 +106,22 @@ def test_during_the_prolog_of_another_release(cell: str, request: pytest.Fixture
         show_logs_of(request.config, cluster)
         prepare(cluster)
         gets_in(cluster)
+
+
+def test_while_the_stepd_makes_its_step_ready(slow: Cluster) -> None:
+    """From the stepd's socket to the step's last cgroup, made long by a script of the site's."""
+    for node in slow.nodes:
+        node.write("etc/slurm/init", "#!/bin/sh\nsleep 2\n", 0o755)
+    conf = f"AutoBasePath=true\nBasePath={private.BASE} InitScript=/etc/slurm/init\n"
+    plugin = private.Plugin(private.TMPFS.line, {"job_container.conf": conf})
+    option(slow, 0)
+    with private.plugin_in_use(slow, plugin), in_prolog(slow, "alice") as job:
+        wait_for("the stepd", slow.socket("n1", job).is_socket, 20, slow.tails)
+        landing = from_login(slow)
+        slow.cancel_all()
+    assert (landing.rc, landing.job) == (0, job), landing
+    assert f"adopted into job {job} (the only job) -> PAM_SUCCESS" in landing.line
+    assert 1 < landing.seconds < AT_ONCE
 
 
 @pytest.mark.parametrize("seconds", [0, 1])

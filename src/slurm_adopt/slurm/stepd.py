@@ -39,7 +39,8 @@ REQUEST_GET_NS_FD      = 26  # body: none                  reply: see Stepd.name
 REQUEST_GET_NS_FDS     = 28  # body: none                  reply: the same
 # fmt: on
 
-ALIVE = frozenset({1, 2})  # starting, running; all other states are ends (slurmstepd_state_t)
+STARTING = 1  # slurmstepd_state_t; of an extern step: its cgroups and namespaces are being made
+ALIVE = frozenset({STARTING, 2})  # 2 is running; all other states are ends
 RETRY = 0.01  # seconds until a stepd whose backlog was full is tried again
 PATH_MAX = 4096  # limits.h
 PIDS_MAX = 1 << 16  # pids in an answer
