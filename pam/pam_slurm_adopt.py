@@ -71,21 +71,28 @@ def _without_package(
 ) -> int:
     """Log what went wrong; answer by action_generic_failure as the PAM line itself says it."""
     given = dict(word.lower().partition("=")[::2] for word in argv[1:])
-    _complain(phase, pamh, error)
-    if root or given.get("service", "sshd") not in ("*", str(pamh.service).lower()):
+    service = _service(pamh)
+    _complain(f"{service}:{phase}", error)
+    if root or given.get("service", "sshd") not in ("*", service.lower()):
         return int(pamh.PAM_IGNORE)
     answers = {"allow": pamh.PAM_SUCCESS, "ignore": pamh.PAM_IGNORE}
     return int(answers.get(given.get("action_generic_failure", "ignore"), pamh.PAM_PERM_DENIED))
 
 
-def _complain(phase: str, pamh: Any, error: BaseException) -> None:
+def _service(pamh: Any) -> str:
+    """Return the name of the service; "" where it has none, or one that is no UTF-8."""
+    try:
+        return pamh.service or ""
+    except UnicodeDecodeError:
+        return ""
+
+
+def _complain(what: str, error: BaseException) -> None:
     """Log one line at authpriv.err, as log.py would: without syslog(3), without waiting."""
     try:
         import _socket
 
-        text = (
-            f"pam_slurm_adopt({pamh.service}:{phase}): cannot run: {error!r}; is the package whole?"
-        )
+        text = f"pam_slurm_adopt({what}): cannot run: {error!r}; is the package whole?"
         flags = _socket.SOCK_DGRAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
         syslog = _socket.socket(_socket.AF_UNIX, flags)
         try:

@@ -2,7 +2,7 @@
 
 To look something up: find the situation in SITUATIONS. It is always answered alike, or by an
 option; what each value of that option means is in ANSWERS, and what else may stand in the PAM line
-for a value (nothing, a misspelt word, a word of the first release) in SPELLINGS. rows() is every
+for a value (nothing, a misspelt word, a word of an early release) in SPELLINGS. rows() is every
 combination of these. The engine's unit test goes through them over a fake node, and
 tests/cluster/test_decisions.py over a real one.
 
@@ -60,8 +60,8 @@ ANSWERS = {
     },
 }
 
-# What stands in the PAM line -> the value that it means. Nothing is the default. A word of the
-# first release is named in the log. What is nothing of all this is complained of there and means
+# What stands in the PAM line -> the value that it means. Nothing is the default. A word of an
+# early release is named in the log. What is nothing of all this is complained of there and means
 # the strictest value.
 SPELLINGS = {
     "action_no_jobs": {
@@ -70,7 +70,7 @@ SPELLINGS = {
     },
     "action_unknown": {
         "": "newest", "newest": "newest", "allow": "allow", "deny": "deny", "Allow": "allow",
-        "any": "newest", "ignore": "allow", "newst": "deny",
+        "any": "newest", "user": "newest", "ignore": "allow", "newst": "deny",
     },
     "action_adopt_failure": {
         "": "allow", "allow": "allow", "deny": "deny", "DENY": "deny",
@@ -82,7 +82,7 @@ SPELLINGS = {
     },
     "disable_x11": {"": "0", "0": "0", "1": "1", "yes": "1"},
 }  # fmt: skip
-OLDER = {("action_unknown", "any"), ("action_unknown", "ignore"),
+OLDER = {("action_unknown", "any"), ("action_unknown", "user"), ("action_unknown", "ignore"),
          ("action_adopt_failure", "ignore")}  # fmt: skip
 
 
@@ -177,11 +177,11 @@ SITUATIONS = [
 ]
 # fmt: on
 
-# With ignore_root=0 root goes the whole way; what would refuse root is PAM_IGNORE.
+# With ignore_root=0 root goes the whole way; whatever is no adoption is PAM_IGNORE.
 OF_ROOT = (
     "one job", "idle node", "no slurm.conf", "several jobs, slurmd refuses", "the only job fails",
 )  # fmt: skip
-SPARED = "root is never refused"
+SPARED = "but for root nothing is decided"
 
 
 class Row(NamedTuple):
@@ -254,14 +254,14 @@ def _complaint(option: str, spelling: str) -> str:
     if spelling.lower() in {*ANSWERS[option], ""}:
         return ""
     if (option, spelling) in OLDER:
-        return f"{option}={spelling} is of the first release; it means {_meant(option, spelling)}"
+        return f"{option}={spelling} is of an early release; it means {_meant(option, spelling)}"
     strictest = _meant(option, spelling)
     return f"unrecognized {option}={spelling}, setting to '{strictest}', the strictest"
 
 
 def _spared(row: Row) -> Row:
     """Return the row as root has it."""
-    if row.code != DENIED:
+    if row.job or row.code == "PAM_IGNORE":
         return row
-    says = tuple(part.replace(f"-> {DENIED}", "-> PAM_IGNORE") for part in row.says)
+    says = tuple(part.replace(f"-> {row.code}", "-> PAM_IGNORE") for part in row.says)
     return row._replace(code="PAM_IGNORE", shown="", level="err", says=(*says, SPARED))

@@ -376,6 +376,29 @@ def test_package_cannot_be_loaded(
     assert account(script, Handle(user, service), options) == code
 
 
+class OddService(Handle):
+    """The handle of a service whose name is no UTF-8."""
+
+    service: Any = property(lambda _: b"ssh\xff".decode())
+
+    def __init__(self, user: str) -> None:
+        self.user = user
+        self.env: Any = {}
+        self.said: list[Any] = []
+
+
+@pytest.mark.parametrize(
+    ("user", "options", "code"),
+    [
+        ("alice", DENY, "PAM_IGNORE"),
+        ("alice", f"{DENY} service=*", "PAM_PERM_DENIED"),
+        ("root", f"ignore_root=0 service=* {DENY}", "PAM_IGNORE"),
+    ],
+)
+def test_a_service_that_is_no_utf_8(script: ModuleType, user: str, options: str, code: str) -> None:
+    assert account(script, OddService(user), options) == code
+
+
 @pytest.mark.parametrize("phase", ["authenticate", "setcred", "chauthtok", "close_session"])
 def test_other_phases_are_ignored(script: ModuleType, phase: str) -> None:
     assert getattr(script, f"pam_sm_{phase}")(Handle(), 0, [str(SCRIPT)]) == Handle.PAM_IGNORE

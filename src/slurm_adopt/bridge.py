@@ -71,7 +71,7 @@ def _answer(
     try:
         for complaint in complaints:
             log.error(complaint)
-        if login.uid == 0:  # the entry script has answered root unless ignore_root=0
+        if login.uid == 0 and not options.on("ignore_root") and "decided" not in memory:
             log.info(DANGER)
         outcome = _decide(phase, login, options, log, decide_it)
         memory["decided"] = login, outcome
@@ -130,9 +130,10 @@ def uid_of(user: str) -> int | None:
 
 
 def _report(log: Log, login: Login, outcome: Outcome, seconds: float) -> None:
+    source = login.rhost or "an unknown host"
     log.write(
         outcome.level,
-        f"user {login.user[:64]} (uid {login.uid}) from {str(login.rhost)[:64]}, pid {login.pid}: "
+        f"user {login.user[:64]} (uid {login.uid}) from {source[:64]}, pid {login.pid}: "
         f"{outcome.text} -> {outcome.code} in {seconds * 1000:.1f} ms",
     )
 

@@ -8,8 +8,10 @@ session phase: is it still there? Where a job has just ended, all is decided ane
 
 from __future__ import annotations
 
-from .outcome import ACTION_CODES, REFUSALS, SITUATIONS, Outcome
+from .outcome import ACTION_CODES, SITUATIONS, Outcome
 from .slurm.errors import SlurmAdoptError, UnsettledError
+
+SHOWN = 20  # jobs that a line in the log lists
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,9 +132,9 @@ def _keep(adoption: Adoption, login: Login, options: Options, node: Node[Job]) -
 
 
 def spare_root(login: Login, outcome: Outcome) -> Outcome:
-    """Turn a refusal of root into PAM_IGNORE: it comes here with ignore_root=0 only."""
-    if login.uid == 0 and outcome.code in REFUSALS:
-        return _fixed("root spared", f"{outcome.text}; root is never refused")
+    """Turn all but an adoption of root into PAM_IGNORE: it comes here with ignore_root=0 only."""
+    if login.uid == 0 and outcome.adoption is None and outcome.code != "PAM_IGNORE":
+        return _fixed("root spared", f"{outcome.text}; but for root nothing is decided")
     return outcome
 
 
@@ -224,7 +226,8 @@ def _by_source(login: Login, options: Options, node: Node[Job], jobs: list[Job])
             return _adopted(login, _into(named, login, node), how)
         except SlurmAdoptError as error:
             remark = f"comes from job {named.job_id}, but {error}"
-            if len(jobs) == 1 or isinstance(error, UnsettledError):  # one stepd at a time
+            unsettled = isinstance(error, UnsettledError)  # then no second stepd is asked
+            if len(jobs) == 1 or (unsettled and options["action_unknown"] == "newest"):
                 return governed("adopt failure", options, remark)
     if len(jobs) == 1:
         return _adopt(login, options, node, jobs[0], f"the only job; {remark}")
@@ -260,8 +263,10 @@ def _unknown(
     if options["action_unknown"] == "newest":
         newest = max(jobs, key=lambda job: (job.started, job.job_id))
         return _adopt(login, options, node, newest, f"the newest of {len(jobs)}; {remark}")
-    numbers = " ".join(str(job.job_id) for job in jobs)
-    return governed("unknown job", options, f"jobs {numbers}; {remark}")
+    numbers = [str(job.job_id) for job in jobs]
+    if len(numbers) > SHOWN:
+        numbers[SHOWN:] = [f"and {len(numbers) - SHOWN} more"]
+    return governed("unknown job", options, f"jobs {' '.join(numbers)}; {remark}")
 
 
 def _adopt(login: Login, options: Options, node: Node[Job], job: Job, how: str) -> Outcome:

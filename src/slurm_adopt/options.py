@@ -3,7 +3,8 @@
 An option is an argument `name=value`. Names and listed values match regardless of case. An unknown
 name is complained of and ignored; an unknown value is complained of and means the value of the
 column `strictest`, so that a typing mistake never opens the door. Complaints go to the log.
-`older` has values of the first release, 15.08.0, and what they mean today; they keep working.
+`older` has values of early releases, 15.08.0 to 15.08.3, and what they mean today; they keep
+working.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ SECONDS = "seconds from 0.1 to 30"
 WAIT = "seconds from 0 to 60"
 VARIABLES = "names of the manual page's table with commas between, all for those but TMPDIR"
 LEVEL = "a level"
+LONG = 800  # characters of all arguments; Linux-PAM before 1.6 cuts lines at 1023, without a word
 
 
 class Option:
@@ -66,7 +68,7 @@ OPTIONS = (
            "login comes from. newest adopts into the job whose extern step was started last on "
            "this node; that job may end before the one the user meant. allow lets the user in "
            "without adoption.",
-           older={"any": "newest", "ignore": "allow"}),
+           older={"any": "newest", "user": "newest", "ignore": "allow"}),
     Option("action_adopt_failure",   ("allow", "deny"),            "allow",  "deny",    "15.08",
            "What to do when the login could not be brought into the job, or that could not be "
            "verified. allow lets the user in without limits. Production systems should set deny.",
@@ -77,7 +79,7 @@ OPTIONS = (
            "decision to the other modules of the stack. Production systems should set deny."),
     Option("ignore_root",            ("1", "0"),                   "1",      "1",       "15.08",
            "1: logins of uid 0 are answered with PAM_IGNORE before any file is read. 0: root is "
-           "adopted like a user, but any refusal or failure becomes PAM_IGNORE; what root then "
+           "adopted like a user, but whatever is no adoption becomes PAM_IGNORE; what root then "
            "starts, services included, is limited by the job and dies with it."),
     Option("service",                WORD,                         "sshd",   "sshd",    "19.05",
            "The PAM service this module is for, exactly as written; * means any. All others are "
@@ -167,6 +169,11 @@ def parse(arguments: list[str]) -> tuple[Options, list[str]]:
     """Read the arguments of the PAM line; return the options and one complaint per mistake."""
     values: dict[str, str] = {}
     complaints: list[str] = []
+    if (length := sum(map(len, arguments))) > LONG:
+        complaints.append(
+            f"the options are {length} characters long: PAM may have cut the line off, and what "
+            "stood behind has no effect; make it shorter than 1000"
+        )
     for argument in arguments:
         name, equals, given = argument.partition("=")
         option = BY_NAME.get(name.lower())
@@ -175,7 +182,7 @@ def parse(arguments: list[str]) -> tuple[Options, list[str]]:
             continue
         today = option.older.get(given.lower())
         if today is not None:
-            complaints.append(f"{option.name}={given} is of the first release; it means {today}")
+            complaints.append(f"{option.name}={given} is of an early release; it means {today}")
         value = _valid(option, today or given)
         if value is None:
             value = option.strictest

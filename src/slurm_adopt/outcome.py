@@ -73,7 +73,7 @@ SITUATIONS = {row.name: row for row in (
               "in the session phase: the account phase has let the user in without adoption, or "
               "the stack has against its answer; that is given again"),
     Situation("root spared",     "",                       "PAM_IGNORE",       "error",
-              "with ignore_root=0, where any of the above would refuse root"),
+              "with ignore_root=0, where root is not adopted, whatever the options say"),
 )}
 # fmt: on
 

@@ -34,7 +34,6 @@ UNKNOWN = (
 )
 NAMED_FAILS = "several jobs, from one that fails"
 ROOT_SEVERAL = "root: several jobs, slurmd refuses"
-ROOT_FAILS = "root: the only job fails"
 
 
 def _values(option: str, *values: str, before: str = "") -> tuple[str, ...]:
@@ -61,7 +60,7 @@ DIFFERENCES = [
         "an adoption must not make an older job look newer, and the choice must be told beforehand",
         "26.05 means to (time of the socket), and takes an arbitrary one",
         {
-            **dict.fromkeys(UNKNOWN, _values("action_unknown", "", "newest", "any")),
+            **dict.fromkeys(UNKNOWN, _values("action_unknown", "", "newest", "any", "user")),
             "several jobs, slurmd is silent": ("",),
             "several jobs, packets are dropped": ("",),
             "the newest job fails": ANY,
@@ -82,7 +81,7 @@ DIFFERENCES = [
         },
     ),
     Difference(
-        "first release's words",
+        "early releases' words",
         "no longer knows action_unknown=ignore and takes the default, newest",
         "lets the user in without adoption",
         "PAM lines of every generation keep their meaning",
@@ -92,20 +91,13 @@ DIFFERENCES = [
     Difference(
         "ignore_root=0",
         "sets it back to 1 unless action_no_jobs=allow, a value that it does not take",
-        "takes root the whole way; refusals become PAM_IGNORE",
+        "takes root the whole way; whatever is no adoption becomes PAM_IGNORE",
         "the option exists for those who want services to die with a job",
         NONE,
         {
             "root: one job": ANY,
-            "root: no slurm.conf": _values(
-                "action_generic_failure", "allow", "Allow", before="ignore_root=0"
-            ),
             ROOT_SEVERAL: _values(
-                "action_unknown", "", "newest", "allow", "Allow", "any", "ignore",
-                before="ignore_root=0",
-            ),
-            ROOT_FAILS: _values(
-                "action_adopt_failure", "", "allow", "ignore", before="ignore_root=0"
+                "action_unknown", "", "newest", "any", "user", before="ignore_root=0"
             ),
         },
     ),

@@ -101,7 +101,7 @@ def log(stage: Stage, row: Row, lines: list[str], ours: str) -> None:
         assert f" authpriv.{row.level} " in line
         for part in row.says:
             assert part.format(**stage.jobs) in line
-    complaints = [line for line in lines if "unrecognized" in line or "first release" in line]
+    complaints = [line for line in lines if "unrecognized" in line or "early release" in line]
     assert len(complaints) == bool(row.complaint)
     for line in complaints:
         assert " authpriv.err " in line

@@ -116,6 +116,7 @@ def test_ten_thousand_characters_never_let_a_user_in(cluster: Cluster, driver: D
     assert cluster
     answer = driver.call(f"{pam.OURS} nodename={'z' * 10_000}", "alice")
     assert answer.code != "PAM_SUCCESS"
+    assert "characters long: PAM may have cut the line off" in "\n".join(answer.log)
     assert driver.call(pam.OURS, "root").code == "PAM_IGNORE"
 
 

@@ -50,7 +50,7 @@ def _option(option: Option) -> str:
     shown = " | ".join(value if "*" in value else f"**{value}**" for value in values)
     since = f"In the C module since {option.since}." if option.since else "Not in the C module."
     older = "".join(
-        f" The first release's **{old}** means **{new}**." for old, new in option.older.items()
+        f" The early releases' **{old}** means **{new}**." for old, new in option.older.items()
     )
     by_kind = option.default and isinstance(option.values, str)
     default = f" Default: {option.default}." if by_kind else ""
