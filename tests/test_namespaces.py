@@ -255,14 +255,22 @@ def test_all_or_none(sent: list[tuple[int, str]], how: str, message: str) -> Non
     assert cwd == "/usr/lib"
 
 
-def test_for_another_process() -> None:
+@pytest.fixture
+def other() -> Iterator[int]:
+    """Give the pid of another process in this one's namespaces."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        yield process.pid
+        process.kill()
+
+
+def test_for_another_process(other: int) -> None:
     with unshared("--mount") as inside:
         descriptor = os.open(f"/proc/{inside}/ns/mnt", os.O_RDONLY)
         try:
             assert namespaces.enter(inside, [(NEWNS, descriptor)]) == []  # it is there already
             before = open_fds()
             with pytest.raises(SetupError, match=r"process \d+ becomes .* needs a session line"):
-                namespaces.enter(os.getppid(), [(NEWNS, descriptor)])
+                namespaces.enter(other, [(NEWNS, descriptor)])
             assert open_fds() == before
             with pytest.raises(SetupError, match="cannot read /proc/4194304/ns"):
                 namespaces.enter(1 << 22, [(NEWNS, descriptor)])
@@ -290,13 +298,14 @@ def test_who_enters(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     file: int,
+    other: int,
     phase: str,
     line: bool,
     own: bool,
     some: bool,
     expected: str,
 ) -> None:
-    pid = os.getpid() if own else os.getppid()
+    pid = os.getpid() if own else other
     tree = Tree(tmp_path)
     tree.mount("freezer")
     tree.make("freezer/slurm/uid_5001/job_7/step_extern")
