@@ -141,6 +141,18 @@ def test_a_second_session_line_knows_the_first(
     assert lines
 
 
+def test_withdrawn_variables(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    """Where they still are; others stay."""
+    outcome = Outcome(SITUATIONS["no jobs"], "PAM_IGNORE", "")
+    outcome.withdrawn = frozenset({"SLURM_JOB_ID", "DISPLAY"})
+    answer(monkeypatch, outcome)
+    handle = Handle()
+    handle.env = {"SLURM_JOB_ID": "7", "LANG": "C"}
+    bridge.account(handle, 0, [], {})
+    assert handle.env == {"LANG": "C"}
+    assert lines
+
+
 @pytest.mark.parametrize("change", ["user", "process", "uid"])
 def test_what_is_remembered_is_of_one_process_and_user(
     monkeypatch: pytest.MonkeyPatch, lines: list[str], change: str

@@ -37,8 +37,11 @@ class Fake(NamedTuple):
     source: int | SlurmAdoptError | None = None
     fails: Mapping[int, SlurmAdoptError] = {}
     fresh: tuple[int, ...] | SlurmAdoptError | None = None  # what a second look shows, if not jobs
+    last: tuple[int, ...] | None = None  # what a third look shows, if not that
     awaited: tuple[int, ...] = ()
     written: tuple[str, ...] = ()  # where keeping a process in its job has to write it
+    session: int = 42  # the process that becomes the session
+    silent: tuple[int, ...] = ()  # jobs whose stepds do not answer
 
 
 class FakeNode:
@@ -47,11 +50,14 @@ class FakeNode:
     def __init__(self, fake: Fake) -> None:
         self._fake = fake
         self.calls: list[str] = []
+        self.silent = frozenset(fake.silent)
+        self._looks = 0
 
     def jobs(self, uid: int) -> list[Job]:
-        again = f"jobs {uid}" in self.calls and self._fake.fresh is not None
+        self._looks += 1
         self.calls.append(f"jobs {uid}")
-        found = self._fake.fresh if again else self._fake.jobs
+        later = {1: None, 2: self._fake.fresh}.get(self._looks, self._fake.last or self._fake.fresh)
+        found = self._fake.jobs if later is None else later
         if isinstance(found, SlurmAdoptError):
             raise found
         return [Job(number, STARTED.get(number, 0)) for number in found or ()]
@@ -70,7 +76,8 @@ class FakeNode:
         self.calls.append(f"adopt {pid} {job.job_id}")
         if job.job_id in self._fake.fails:
             raise self._fake.fails[job.job_id]
-        return Adoption(pid, 5001, job.job_id)
+        environment = {"SLURM_JOB_ID": str(job.job_id)}
+        return Adoption(self._fake.session, 5001, job.job_id, environment=environment)
 
     def keep(self, adoption: Adoption) -> Adoption:
         self.calls.append(f"keep {adoption.pid} {adoption.job_id}")
@@ -254,6 +261,15 @@ ROWS = [
         (*ASK_2, "adopt 42 7", LOOK, "adopt 42 8"), 8),
     Row("ended, the next fails", STRICT, DENIED, Fake([7], fails={**GONE, 8: PeerError("x")},
         fresh=(8,)), (*ADOPT_7, LOOK, "adopt 42 8", LOOK)),
+    Row("ended, and the next one, too", STRICT, DENIED,
+        Fake([7], fails={**GONE, 8: PeerError("x")}, fresh=(8,), last=(9,)),
+        (*ADOPT_7, LOOK, "adopt 42 8", LOOK),
+        says="adopt failure: job 8 has ended: x; action_adopt_failure=deny; decided anew, since"),
+    Row("silent at the second look: not known to have ended", f"action_no_jobs=ignore {STRICT}",
+        DENIED, Fake([7], fails=GONE, fresh=(), silent=(7,)), (*ADOPT_7, LOOK),
+        says="adopt failure: job 7 (the only job): the stepd is gone; action_adopt_failure=deny"),
+    Row("another process becomes the session", "", SUCCESS, Fake([7], session=41), ADOPT_7, 7,
+        says="process 41, which becomes the session, adopted into job 7 (the only job)"),
     Row("did not answer before: no second look", STRICT, DENIED,
         Fake([4], fails={4: PeerError("does not answer")}), (LOOK, "adopt 42 4")),
     Row("failed, no fresh look", STRICT, DENIED, Fake([7], fails=GONE, fresh=SetupError("y")),
@@ -312,6 +328,15 @@ AFTER = [
           says="adopt failure: job 7, in the account phase adopted into: the stepd is gone"),
     After("cannot be put back", HELD, SUCCESS, Fake([7], fails=GONE), (KEEP, LOOK)),
     After("job has ended", HELD, DENIED, Fake([], fails=GONE), (KEEP, LOOK), says="no jobs: "),
+    After("job has ended, no others are asked", held(SUCCESS, HELD), DENIED, Fake([], fails=GONE),
+          (KEEP, LOOK), options="action_no_jobs=ignore",
+          says="action_no_jobs=ignore, but the account phase has let the user in for job 7"),
+    After("job has ended, silent", HELD, DENIED, Fake([], fails=GONE, silent=(7,)), (KEEP, LOOK),
+          options=f"action_no_jobs=ignore {STRICT}", says="adopt failure: job 7, in the account"),
+    After("job has ended, several left", HELD, SUCCESS, Fake([8, 9], fails=GONE),
+          (KEEP, LOOK, "source of 42 among 2"), options="action_unknown=allow"),
+    After("job of root has ended", Adoption(42, 0, 7), IGNORE, Fake([], fails=GONE),
+          (KEEP, "jobs 0"), options="ignore_root=0 action_no_jobs=ignore", uid=0),
     After("job has ended, another left", HELD, SUCCESS, Fake([8], fails=GONE),
           (KEEP, LOOK, "adopt 42 8"), 8),
     # let through, or let in against our answer: the same again, and nothing is asked
@@ -349,6 +374,28 @@ def test_session(row: After) -> None:
     assert job_of(outcome) == row.job
     assert tuple(node.calls) == row.calls
     assert row.says in outcome.text
+
+
+# (options, what fails, the jobs of a fresh look) -> what the account phase has set is withdrawn
+WITHDRAWN = [
+    ("", {}, [7], set()),
+    ("", GONE, [], {"SLURM_JOB_ID", "DISPLAY"}),
+    ("", GONE, [8], {"DISPLAY"}),  # the other is set anew
+    ("", GONE, [7], {"SLURM_JOB_ID", "DISPLAY"}),  # let in by action_adopt_failure
+    ("service=login", GONE, [], set()),
+]
+
+
+@pytest.mark.parametrize(("options", "fails", "fresh", "names"), WITHDRAWN)
+def test_what_is_withdrawn(
+    options: str, fails: Mapping[int, SlurmAdoptError], fresh: list[int], names: set[str]
+) -> None:
+    """No variable of a job that the session is not in."""
+    before = Adoption(42, 5001, 7, environment={"SLURM_JOB_ID": "7", "DISPLAY": "localhost:95.0"})
+    node = FakeNode(Fake(fresh, fails=fails))
+    login = Login("alice", 5001, "sshd", 42)
+    outcome = decide_session(login, parse(options.split())[0], node, before)
+    assert outcome.withdrawn == names
 
 
 def test_the_account_phase_takes_no_hint() -> None:

@@ -36,6 +36,20 @@ def notes(top: Path) -> list[str]:
     return os.listdir(top / "adoptions")
 
 
+def test_the_names_of_variables_are_told(tmp_path: Path, process: int) -> None:
+    names = {"SLURM_JOB_ID": "7", "CUDA_VISIBLE_DEVICES": "0,1"}
+    handoff.leave(Adoption(process, 5001, 7, PATHS, names), str(tmp_path))
+    found = handoff.take(process, 5001, str(tmp_path))
+    assert found
+    assert (set(found.environment), found.paths) == (set(names), PATHS)
+
+
+def test_of_a_process_that_is_gone_nothing_is_left(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="has ended"):
+        handoff.leave(adopted(1 << 22), str(tmp_path))
+    assert not (tmp_path / "adoptions").exists()
+
+
 def test_it_is_taken_once(tmp_path: Path, process: int) -> None:
     top = str(tmp_path / "run")
     handoff.leave(adopted(process), top)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from slurm_adopt.log import Log
 
 UID, PID = 5001, 42
+KEPT = Adoption(PID, UID, 7, {"freezer": "/slurm/uid_5001/job_7/step_extern/task_0"})
 
 
 class Lines:
@@ -178,10 +180,97 @@ def test_a_step_that_stays_starting_is_asked_in_the_end(
     assert "extern step of job 6 is still starting" in log
 
 
+# What has changed since the jobs were counted
+
+
+class Changing(Stepd):
+    """Answers otherwise once a request has come: `change` of number and reply, after `after`."""
+
+    after, change = 22, (5, int32(3))  # the step is ending when the process has been taken
+
+    def heard(self, number: int, body: bytes) -> None:
+        super().heard(number, body)
+        if number == self.after:
+            self.replies.update([self.change])
+
+
+class OfAnother(Changing):
+    """Has become another user's job by the second connection."""
+
+    after, change = 5, (20, int32(UID + 1))
+
+
+# (stepd, where the process is, part of the message, whether the stepd is asked to take it)
+CHANGED = [
+    (Changing, "/slurm/uid_5001/job_6/step_extern", "job 6 is ending", True),
+    (Changing, "/elsewhere", "job 6 is ending", True),
+    (OfAnother, "/elsewhere", f"job 6 is not of uid {UID} any more", False),
+]
+
+
+@pytest.mark.parametrize(("stepd", "where", "message", "asked"), CHANGED)
+def test_what_has_changed_since(
+    tmp_path: Path,
+    tree: Tree,
+    monkeypatch: pytest.MonkeyPatch,
+    stepd: type[Stepd],
+    where: str,
+    message: str,
+    asked: bool,
+) -> None:
+    """The login is not in the job, and nothing is written."""
+    monkeypatch.setattr(cgroup.Layout, "enter", lambda *_: pytest.fail("written"))
+    here = made(tmp_path, tree, monkeypatch)
+    tree.make("freezer/slurm/uid_5001/job_6/step_extern")
+    tree.process(PID, f"6:freezer:{where}")
+    with stepd(tmp_path / "n1_6.4294967292", replies={23: bytes(8)}) as serving:
+        (job,) = here.jobs(UID)
+        with pytest.raises(PeerError, match=message):
+            here.adopt(PID, job)
+    assert (22 in [number for number, _ in serving.received]) == asked
+
+
+@pytest.mark.parametrize("where", ["/slurm/uid_5001/job_7/step_extern", "/elsewhere"])
+def test_the_job_is_ending_in_the_session_phase(
+    tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setattr(cgroup.Layout, "enter", lambda *_: pytest.fail("written"))
+    here = made(tmp_path, tree, monkeypatch)
+    tree.make("freezer/slurm/uid_5001/job_7/step_extern")
+    tree.process(PID, f"6:freezer:{where}")
+    with Stepd(tmp_path / "n1_7.4294967292", state=3), pytest.raises(PeerError, match="is ending"):
+        here.keep(KEPT)
+
+
+class Ends(Starting):
+    """Goes on to run when the process that was to become the session is gone."""
+
+    session: subprocess.Popen[bytes]
+
+    def heard(self, number: int, body: bytes) -> None:
+        super().heard(number, body)
+        if number == 20 and self.looks <= 0:
+            self.session.kill()
+            self.session.wait()
+
+
+def test_the_session_s_process_ends_meanwhile(
+    tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pid may be another's by then: the stepd is not asked to take that."""
+    here = made(tmp_path, tree, monkeypatch)
+    Ends.session = subprocess.Popen(["sleep", "60"])
+    monkeypatch.setattr(node, "session_process", lambda: Ends.session.pid)
+    with Ends(tmp_path / "n1_6.4294967292", state=1) as stepd:
+        (job,) = here.jobs(UID)
+        with pytest.raises(PeerError, match=r"process \d+, which was to become the session, has"):
+            here.adopt(PID, job)
+    assert 22 not in [number for number, _ in stepd.received]
+
+
 # The session phase: still there, or written back where it was
 
 
-KEPT = Adoption(PID, UID, 7, {"freezer": "/slurm/uid_5001/job_7/step_extern/task_0"})
 STEP_7 = "/slurm/uid_5001/job_7/step_extern"
 
 

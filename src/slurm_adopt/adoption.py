@@ -6,7 +6,7 @@ from __future__ import annotations
 class Adoption:
     """One adoption; the kernel has shown the process in the job."""
 
-    __slots__ = ("environment", "job_id", "paths", "pid", "uid", "written")
+    __slots__ = ("environment", "job_id", "paths", "pid", "started", "uid", "written")
 
     def __init__(
         self,
@@ -16,10 +16,13 @@ class Adoption:
         paths: dict[str, str] | None = None,
         environment: dict[str, str] | None = None,
         written: tuple[str, ...] = (),
+        *,
+        started: int = 0,
     ) -> None:
         """`paths`: where it was read back, by controller; `environment`: for the session.
 
-        `written`: the cgroups that this module had to write it into.
+        `written`: the cgroups that this module had to write it into. `started`: when the process
+        was started (process.start_time), where it is not the one that we run in.
         """
         self.pid = pid
         self.uid = uid
@@ -27,3 +30,4 @@ class Adoption:
         self.paths = paths or {}
         self.environment = environment or {}
         self.written = written
+        self.started = started

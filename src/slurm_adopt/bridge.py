@@ -155,6 +155,9 @@ def _words(options: Options, login: Login, outcome: Outcome, log: Log) -> str:
 
 def _apply(pamh: Any, outcome: Outcome) -> int:
     """Hand the outcome to PAM."""
+    for name in outcome.withdrawn:
+        if name in pamh.env:
+            del pamh.env[name]
     for name, value in (outcome.adoption.environment if outcome.adoption else {}).items():
         pamh.env[name] = value
     return int(getattr(pamh, outcome.code))

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     class Node(Protocol[Job]):
         """What the engine asks; raises SlurmAdoptError where it cannot answer."""
 
+        @property
+        def silent(self) -> frozenset[int]:
+            """Jobs, of whomever, whose stepds gave no answer when jobs() last asked."""
+
         def jobs(self, uid: int) -> list[Job]:
             """Return the user's jobs here, by job id."""
 
@@ -96,14 +100,25 @@ def decide_session(
     alone where another process has left word of it, or None where nothing is known. Then all is
     decided here.
     """
-    outcome = not_ours(login, options) or _after(before, login, options, node)
-    return spare_root(login, outcome)
+    if outcome := not_ours(login, options):
+        return outcome
+    adoption = before.adoption if isinstance(before, Outcome) else before
+    outcome = spare_root(login, _after(before, adoption, login, options, node))
+    now = outcome.adoption
+    if adoption is not None and (now is None or now.job_id != adoption.job_id):
+        outcome.withdrawn = frozenset(adoption.environment).difference(
+            now.environment if now else ()
+        )
+    return outcome
 
 
 def _after(
-    before: Outcome | Adoption | None, login: Login, options: Options, node: Node[Job]
+    before: Outcome | Adoption | None,
+    adoption: Adoption | None,
+    login: Login,
+    options: Options,
+    node: Node[Job],
 ) -> Outcome:
-    adoption = before.adoption if isinstance(before, Outcome) else before
     if adoption is not None:
         return _keep(adoption, login, options, node)
     if isinstance(before, Outcome):
@@ -125,10 +140,21 @@ def _keep(adoption: Adoption, login: Login, options: Options, node: Node[Job]) -
         if fresh is None:
             text = f"job {job_id}, in the account phase adopted into: {error}"
             return governed("adopt failure", options, text)
-        return _decided(fresh, login, options, node)
+        return _no_less(_decided(fresh, login, options, node), job_id)
     if kept.written:
         return Outcome(SITUATIONS["adopted"], "PAM_SUCCESS", f"put back into job {job_id}", kept)
     return Outcome(SITUATIONS["still adopted"], "PAM_SUCCESS", f"still in job {job_id}", kept)
+
+
+def _no_less(outcome: Outcome, job_id: int) -> Outcome:
+    """Refuse who would be left to the others of the stack, after the job that let the user in.
+
+    Those have decided, or by a `sufficient` line were not asked, while the user had a job.
+    """
+    if outcome.code != "PAM_IGNORE":
+        return outcome
+    text = f"{outcome.text}, but the account phase has let the user in for job {job_id}"
+    return Outcome(SITUATIONS[outcome.situation], "PAM_PERM_DENIED", text)
 
 
 def spare_root(login: Login, outcome: Outcome) -> Outcome:
@@ -204,7 +230,8 @@ def _without(job_id: int, login: Login, node: Node[Job]) -> list[Job] | None:
         fresh = node.jobs(login.uid or 0)
     except SlurmAdoptError:
         return None
-    return None if any(job.job_id == job_id for job in fresh) else fresh
+    there = job_id in node.silent or any(job.job_id == job_id for job in fresh)
+    return None if there else fresh
 
 
 def _into_one_of(jobs: list[Job], login: Login, options: Options, node: Node[Job]) -> Outcome:

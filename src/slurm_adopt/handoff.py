@@ -24,8 +24,10 @@ LIMIT = 1 << 16  # bytes; a dozen hierarchies need about 2 KiB
 
 def leave(adoption: Adoption, top: str = TOP) -> None:
     """Write down an adoption for the process that it is about; SetupError if that fails."""
-    started = start_time(adoption.pid)
-    lines = [f"{adoption.uid} {adoption.job_id}"]
+    started = adoption.started or start_time(adoption.pid)
+    if not started:
+        raise SetupError(f"process {adoption.pid} has ended")
+    lines = [f"{adoption.uid} {adoption.job_id} {','.join(adoption.environment)}".rstrip()]
     lines += [f"{controller}:{path}" for controller, path in adoption.paths.items()]
     data = "\n".join(lines).encode("utf-8", "surrogateescape")
     try:
@@ -40,7 +42,10 @@ def leave(adoption: Adoption, top: str = TOP) -> None:
 
 
 def take(pid: int, uid: int, top: str = TOP) -> Adoption | None:
-    """Return the adoption of a process that was left for it, once; None if there is none."""
+    """Return the adoption of a process that was left for it, once; None if there is none.
+
+    Of the variables it has the names alone.
+    """
     name = f"{pid}-{start_time(pid)}"
     try:
         directory = os.open(f"{top}/{NAME}", DIRECTORY)
@@ -91,7 +96,9 @@ def _parse(data: bytes, pid: int, uid: int) -> Adoption | None:
     """Read what was written; None if it is not whole, or about another user."""
     first, *lines = data.decode("utf-8", "surrogateescape").split("\n")
     words = first.split(" ")
-    if len(words) != 2 or words[0] != str(uid) or not words[1].isdecimal():
+    names = words[2].split(",") if len(words) == 3 else []
+    whole = len(words) in (2, 3) and words[0] == str(uid) and words[1].isdecimal()
+    if not whole or not all(map(str.isidentifier, names)):
         return None
     paths = dict(line.partition(":")[::2] for line in lines)
-    return Adoption(pid, uid, int(words[1]), paths)
+    return Adoption(pid, uid, int(words[1]), paths, dict.fromkeys(names, ""))

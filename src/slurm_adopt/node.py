@@ -80,6 +80,10 @@ class Node:
         self._options = options
         self._log = log
         self._account_of = account_of
+        self._starting: Deadline | None = None
+        self.silent: frozenset[int] = (
+            frozenset()
+        )  # jobs whose stepds did not answer when last asked
         self._setting = Setting(
             options["slurm_conf"], options["nodename"], hostname or os.uname().nodename, log
         )
@@ -134,6 +138,7 @@ class Node:
         answers, silent = inquiry.ask_all(
             steps, self._setting.trusted, Deadline(ASKING), self._introduce
         )
+        self.silent = frozenset(step.job_id for step in silent)
         jobs = [
             Job(step, uid, answer.protocol, starting=answer.state == stepd.STARTING)
             for step, answer in answers.items()
@@ -228,14 +233,16 @@ class Node:
         """
         if job.trouble:
             raise PeerError(f"stepd of job {job.job_id}: {job.trouble}")
-        session = session_process()
         if job.starting:
             self._await_start(job)
+        session = session_process()
+        started = 0 if session == os.getpid() else start_time(session)
+        adoption = Adoption(session, job.uid, job.job_id, started=started)
         with self._stepd(job) as step:
             self._check_owner(job, step)
+            _check_alive(adoption)
             step.add_extern_pid(session)
             self._log.debug(f"stepd of job {job.job_id} (protocol {step.protocol}) took {session}")
-            adoption = Adoption(session, job.uid, job.job_id)
             try:
                 adoption = self._complete(adoption, job, step)
             finally:  # the stepd has it, whatever comes of the rest
@@ -279,10 +286,11 @@ class Node:
         It would refuse the process, and leave it in some of them. It says that it is running when
         all are there (seen on 20.11 to 26.05). An InitScript of job_container.conf comes before.
         """
-        deadline = Deadline(max(STARTING, self._options.seconds("wait_for_job")))
-        with self._stepd(job, deadline) as step:
+        if self._starting is None:  # one wait for all that a login tries
+            self._starting = Deadline(max(STARTING, self._options.seconds("wait_for_job")))
+        with self._stepd(job, Deadline(self._starting.left() + ASKING)) as step:
             while step.state() == stepd.STARTING:
-                if deadline.left() <= 2 * POLL:
+                if not self._starting.left():
                     self._log.error(
                         f"the extern step of job {job.job_id} is still starting: does an "
                         "InitScript of Slurm's need longer? wait_for_job= says how long to wait"
@@ -320,7 +328,8 @@ class Node:
         if namespaces:
             self._join(adoption, namespaces)
         handover.finish()
-        return Adoption(pid, job.uid, job.job_id, paths, environment, written)
+        started = adoption.started
+        return Adoption(pid, job.uid, job.job_id, paths, environment, written, started=started)
 
     def _join(self, adoption: Adoption, namespaces: list[tuple[int, int]]) -> None:
         """Enter the job's namespaces; SetupError if that fails. It is the last thing done.
@@ -346,12 +355,17 @@ class Node:
 
         Returns the cgroups written to, and by controller where the process is in the end.
         """
+        layout = self._layout()
         if not cgroup.tracks_by_cgroup(self._setting.conf):
             self._log.info(
-                "ProctrackType does not use cgroups: the stepd's word is all there is, and nothing "
-                "confines this session or ends it with the job"
+                "ProctrackType does not use cgroups: "
+                + (
+                    "whether this session ends with the job rests on the stepd's word"
+                    if layout
+                    else "the stepd's word is all there is, and nothing confines this session or "
+                    "ends it with the job"
+                )
             )
-        layout = self._layout()
         if layout is None:
             return (), {}
         pid = adoption.pid
@@ -363,7 +377,9 @@ class Node:
         if outside and step.state() not in stepd.ALIVE:  # the paths were those of a living step
             raise PeerError(f"job {job.job_id} is ending")
         for controller, path in outside.items():
+            _check_alive(adoption)
             self._enter(adoption, layout, controller, path)
+        _check_alive(adoption)
         if outside and layout.missing(pid, job.socket, job.uid):
             raise PeerError(f"process {pid} is still outside the cgroups of job {job.job_id}")
         return tuple(filter(None, outside.values())), cgroup.of_process(pid, layout.proc)
@@ -388,3 +404,14 @@ class Node:
     def _layout(self) -> cgroup.Layout | None:
         cgroup_conf = conf.load_beside(self._setting.conf.path, "cgroup.conf")
         return cgroup.layout(self._setting.conf, cgroup_conf, self._setting.name)
+
+
+def _check_alive(adoption: Adoption) -> None:
+    """Raise PeerError where another process has got the pid, or none has; nothing for our own."""
+    if not adoption.started:
+        return
+    from .slurm.running import is_root
+
+    pid = adoption.pid
+    if not is_root(f"/proc/{pid}") or start_time(pid) != adoption.started:
+        raise PeerError(f"process {pid}, which was to become the session, has ended")

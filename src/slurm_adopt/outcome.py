@@ -81,7 +81,7 @@ SITUATIONS = {row.name: row for row in (
 class Outcome:
     """The answer to one login."""
 
-    __slots__ = ("adoption", "code", "jobs", "level", "message", "situation", "text")
+    __slots__ = ("adoption", "code", "jobs", "level", "message", "situation", "text", "withdrawn")
 
     def __init__(
         self,
@@ -92,7 +92,8 @@ class Outcome:
     ) -> None:
         """`text` is for the log; `adoption` is what the session was brought into, if it was.
 
-        `jobs`, the ids of the user's jobs here, is for a site's own message; the engine sets it.
+        `jobs`, the ids of the user's jobs here, is for a site's own message; `withdrawn` names the
+        variables that the account phase has set for a job that it is not. The engine sets both.
         """
         self.situation = situation.name
         self.code = code
@@ -101,3 +102,4 @@ class Outcome:
         self.text = text
         self.adoption = adoption
         self.jobs: list[int] = []
+        self.withdrawn: frozenset[str] = frozenset()

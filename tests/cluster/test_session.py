@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import pam, phases
+from tests.cluster import of_job, pam, phases
+from tests.cluster.landing import job_of
 from tests.cluster.phases import ONE_PROMPT, PUBLIC_KEY, WAYS, Taken, Way, job_with, where
 from tests.cluster.scenarios import LOOK, NO_JOBS, landed
 from tests.cluster.test_first_light import traces
@@ -292,3 +293,80 @@ def test_job_ends_between_the_phases(node: Cluster, way: Way) -> None:
     refused = logs_in(node, way)
     assert refused.rc == 254
     assert NO_JOBS in refused.out + refused.err
+
+
+BETWEEN = phases.MOVE.replace("move-session", "between")
+
+
+def between(node: Cluster, happens: str, *options: str) -> None:
+    """Have something happen between the phases, beside the move."""
+    node.n1.write("usr/local/sbin/between", phases.MOVER + happens, 0o755)
+    node.pam([BETWEEN if line == phases.MOVE else line
+              for line in phases.stack("both", "before", *options)])  # fmt: skip
+
+
+@TWICE
+def test_no_job_is_left_and_the_account_stack_has_let_in(node: Cluster, way: Way) -> None:
+    """Where users without a job are others' to decide about: these were not asked."""
+    node.n1.write("usr/local/sbin/between", phases.MOVER + ENDER, 0o755)
+    lines = pam.access_after(*phases.STRICT)
+    place = lines.index(pam.SESSION_GUARD)
+    node.pam([*lines[:place], BETWEEN, *lines[place:]])
+    job = node.submit("alice")
+    mark = node.n1.mark()
+    refused = logs_in(node, way)
+    assert refused.rc != 0
+    assert "job " not in refused.out  # the command has not run
+    said = [line for line in node.n1.log(mark) if "pam_slurm_adopt(sshd:session)" in line]
+    assert f"but the account phase has let the user in for job {job} -> " in said[-1], said
+
+
+VARIABLES = "env; echo; cat /proc/self/cgroup"
+
+
+def variables(said: str) -> tuple[dict[str, str], int | None]:
+    """Return the environment and the job in which VARIABLES was run on n1."""
+    told, _, cgroups = said.partition("\n\n")
+    return of_job.env(told), job_of("n1", cgroups)
+
+
+@TWICE
+def test_variables_of_the_job_that_is_left(node: Cluster, way: Way) -> None:
+    """What only the job that has ended had is not there."""
+    between(node, ENDER, "job_env=all", "runtime_dir=job")
+    left = node.submit("alice")
+    of_job.job(node, "exec sleep 900", gres="gpu:1", options=("--array=5", "--job-name=ended"))
+    found, inside = variables(logs_in(node, way, VARIABLES).out)
+    assert inside == left
+    assert found["SLURM_JOB_ID"] == str(left)
+    assert found["XDG_RUNTIME_DIR"].endswith(f"_{left}"), found
+    assert not {"CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS", "SLURM_ARRAY_JOB_ID"} & found.keys()
+    assert found.get("SLURM_JOB_NAME") != "ended"
+
+
+STOPPER = 'kill -STOP $(pgrep -xf "slurmstepd: \\[$SLURM_JOB_ID.extern\\]")\n'
+GO_ON = "kill -CONT $(pgrep -f '^slurmstepd: ')"
+
+
+@pytest.mark.parametrize(
+    ("way", "action"),
+    [(PUBLIC_KEY, "deny"), (PUBLIC_KEY, "allow"), (ONE_PROMPT, "allow")],
+    ids=str,
+)
+def test_the_stepd_stops_between_the_phases(node: Cluster, way: Way, action: str) -> None:
+    """Moved away and not put back: as action_adopt_failure says, and in no job's name."""
+    between(node, STOPPER, f"action_adopt_failure={action}", "job_env=all")
+    job = node.submit("alice")
+    mark = node.n1.mark()
+    try:
+        result = logs_in(node, way, VARIABLES)
+    finally:
+        node.n1.run(["sh", "-c", GO_ON])
+    said = [line for line in node.n1.log(mark) if "pam_slurm_adopt(sshd:session)" in line]
+    assert f"adopt failure: job {job}, in the account phase adopted into: " in said[-1], said
+    if action == "deny":
+        assert (result.rc != 0, "SHELL=" in result.out) == (True, False)
+        return
+    found, inside = variables(result.out)
+    assert inside is None
+    assert not [name for name in found if name.startswith("SLURM_")]
