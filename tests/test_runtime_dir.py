@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
+import signal
 import socket
 import subprocess
 import sys
@@ -121,7 +123,7 @@ def test_squatters(tmp_path: Path, place: str, squat: object, why: str) -> None:
 FUSE_THAT_NEVER_ANSWERS = """
 import os, subprocess, sys
 fuse, place = os.open("/dev/fuse", os.O_RDWR), sys.argv[1]
-options = f"fd={fuse},rootmode=40000,user_id=0,group_id=0,allow_other"
+options = f"fd={fuse},rootmode={sys.argv[5]},user_id=0,group_id=0,allow_other"
 mount = ["mount", "-i", "-t", "fuse", "-o", options, "x", place]
 subprocess.run(mount, pass_fds=[fuse], check=True)
 from slurm_adopt import runtime_dir
@@ -134,9 +136,9 @@ except SetupError as error:
 """
 
 
-def with_mount(place: Path, run: str, spool: Path) -> list[str]:
+def with_mount(place: Path, run: str, spool: Path, kind: str = "40000") -> list[str]:
     """Sweep, and make the directory of job 7, while something is mounted; return what is said."""
-    script = ["python3", "-c", FUSE_THAT_NEVER_ANSWERS, str(place), str(spool), run, str(UID)]
+    script = ["python3", "-c", FUSE_THAT_NEVER_ANSWERS, str(place), str(spool), run, str(UID), kind]
     done = subprocess.run(
         ["unshare", "--mount", "--propagation", "private", *script],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCE)},
@@ -276,6 +278,152 @@ def test_many(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         logins += 1
         assert path.name not in left(run)
     assert 5 <= logins <= 20
+
+
+# Large files
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a step 1 MiB, and give a login time for a few of them."""
+    monkeypatch.setattr(runtime_dir, "STEP", MIB)
+    monkeypatch.setattr(runtime_dir, "Deadline", lambda _: Ticks(5))
+
+
+def with_data(path: Path, size: int, *places: int) -> Path:
+    """Make a file of the user's with 1 MiB of data in each place, or else all through."""
+    with path.open("wb") as file:
+        for place in places or range(0, size, MIB):
+            file.seek(place)
+            file.write(b"x" * MIB)
+        file.truncate(size)
+    os.chown(path, UID, GID)
+    return path
+
+
+def logins(run: str, tmp_path: Path) -> list[int]:
+    """Have logins until all is gone; return how much was left after each, in MiB."""
+    found = []
+    while left(run):
+        assert runtime_dir.sweep("n1", str(tmp_path), run) == []
+        files = (path for path in Path(run).rglob("*") if path.is_file())
+        found.append(sum(path.stat().st_blocks for path in files) * 512 // MIB)
+        assert len(found) < 100
+    return found
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("where", ["file", "a/file"])
+def test_a_large_file_goes_in_steps(run: str, tmp_path: Path, where: str) -> None:
+    """Each login frees some of it; what it was called is free at once."""
+    path = made(run)
+    (path / "a").mkdir()
+    with_data(path / where, 20 * MIB)
+    after = logins(run, tmp_path)
+    assert after[0] >= 15
+    assert all(0 < before - now <= 5 for before, now in zip(after, after[1:]) if now)
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize(
+    "places", [(0, MIB), (1 << 41, (1 << 41) + MIB), (0, 1 << 40, 1 << 42), (5, (1 << 43) - MIB)]
+)
+def test_a_file_that_is_mostly_holes(run: str, tmp_path: Path, places: tuple[int, ...]) -> None:
+    """Only its data costs time."""
+    with_data(made(run) / "file", 1 << 43, *places)
+    assert len(logins(run, tmp_path)) <= 3
+
+
+def test_where_the_data_of_a_file_ends(tmp_path: Path) -> None:
+    page = os.sysconf("SC_PAGESIZE")
+    with (tmp_path / "file").open("w+b") as file:
+        assert runtime_dir._end_of_data(file.fileno(), 0) == 0
+        file.truncate(1 << 40)
+        assert runtime_dir._end_of_data(file.fileno(), 1 << 40) == 0
+        for place in (0, page, 1 << 30, (1 << 40) - page):
+            os.pwrite(file.fileno(), b"x", place)
+            assert runtime_dir._end_of_data(file.fileno(), 1 << 40) == place + page
+        assert runtime_dir._end_of_data(file.fileno(), 1 << 39) == 1 << 39  # it grows meanwhile
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_what_has_another_name_or_owner_is_not_cut(run: str, tmp_path: Path) -> None:
+    """Another user's file, root's, one of the user's own that is elsewhere, too: unlinked only."""
+    path, keep = made(run), tmp_path / "keep"
+    keep.mkdir()
+    kept = [with_data(keep / name, 3 * MIB) for name in ("own", "other", "link")]
+    os.chown(keep / "other", UID + 1, 0)
+    os.link(keep / "own", path / "own")
+    os.link(keep / "other", path / "other")
+    (path / "link").symlink_to(keep / "link")
+    alone = with_data(path / "alone", 3 * MIB)
+    os.chown(alone, UID + 1, 0)
+    with alone.open("rb") as still:
+        assert logins(run, tmp_path)
+        assert os.fstat(still.fileno()).st_size == 3 * MIB
+    assert [file.stat().st_size for file in kept] == [3 * MIB] * 3
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_name_that_changes_its_meaning(
+    run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link, or another's file, put in its place after it was looked at, is not cut."""
+    path, keep = made(run), with_data(tmp_path / "keep", 3 * MIB)
+    with_data(path / "file", 3 * MIB)
+    look = runtime_dir._Clearing._is_large
+
+    def swap(clearing: runtime_dir._Clearing, descriptor: int) -> bool:
+        found = look(clearing, descriptor)
+        (here,) = Path(run, "runtime").glob(".*")
+        (here / "file").unlink()
+        (here / "file").symlink_to(keep)
+        return found
+
+    monkeypatch.setattr(runtime_dir._Clearing, "_is_large", swap)
+    assert logins(run, tmp_path)
+    assert keep.stat().st_size == 3 * MIB
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_lease_does_not_hold_a_login_up(run: str, tmp_path: Path) -> None:
+    """Its holder has up to /proc/sys/fs/lease-break-time to let go."""
+    path = with_data(made(run) / "file", 3 * MIB)
+    with path.open("rb") as leased:
+        signal.signal(signal.SIGIO, signal.SIG_IGN)
+        fcntl.fcntl(leased, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        assert logins(run, tmp_path)
+        fcntl.fcntl(leased, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        signal.signal(signal.SIGIO, signal.SIG_DFL)
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_file_that_grows_meanwhile(
+    run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As fast as it is cut: it goes all the same."""
+    path = with_data(made(run) / "file", 10 * MIB)
+    cut = os.ftruncate
+    with path.open("r+b") as writer:
+
+        def and_write(file: int, size: int) -> None:
+            cut(file, size)
+            os.pwrite(writer.fileno(), b"x" * 2 * MIB, size)
+
+        monkeypatch.setattr(os, "ftruncate", and_write)
+        monkeypatch.setattr(runtime_dir, "Deadline", lambda _: Ticks(50))
+        assert len(logins(run, tmp_path)) == 1
+
+
+def test_a_file_system_that_hangs_on_a_file(run: str, tmp_path: Path) -> None:
+    """A FUSE file system may be mounted on a file as well; it is not asked for its size."""
+    place = made(run)
+    with_data(place / "f", MIB)
+    removing, making = with_mount(place / "f", run, tmp_path, "100000")
+    assert "Device or resource busy" in removing
+    assert making == str(place)
 
 
 def test_logins_at_the_same_time(run: str, tmp_path: Path) -> None:

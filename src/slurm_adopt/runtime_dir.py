@@ -6,8 +6,9 @@ module as a program (docs/administrators.md), or else by a later login with this
 has no stepd any more. It gets another name first, beginning with a dot: what takes too long or is
 broken off is gone on with the next time.
 
-What users leave in there is met with care: no link is followed, and what is mounted there is left
-alone without a look, since a FUSE file system may never answer.
+What users leave in there is met with care: no link is followed; what is mounted there is left alone
+without a look, since a FUSE file system may never answer; a large file is cut down in steps before
+it is unlinked, since the kernel would free all of it at one go.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import _socket
 import os
 import pwd
+import stat
 from contextlib import suppress
 from time import monotonic_ns
 
@@ -31,6 +33,9 @@ NAME = "runtime"
 IN_LOGIN = 0.2  # seconds that a login gives to what other jobs have left
 _OTHERS = (2, 39)  # ENOENT, ENOTEMPTY: another login, or the user, is at it as well
 IN_EPILOG = 60.0  # seconds: whoever still writes there may go on as fast as it is removed
+STEP = 64 << 20  # bytes that are freed between two looks at the time: some 20 ms
+_PLACE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_CUT = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 def make(node: str, uid: int, job_id: int, top: str = TOP) -> str:
@@ -188,13 +193,14 @@ class _Clearing:
     What a directory in it has below it is moved up into the top one, and is there the next round.
     """
 
-    __slots__ = ("_deadline", "_top", "trouble")
+    __slots__ = ("_deadline", "_owner", "_top", "trouble")
 
     trouble: OSError | None  # of the last round: what could not be deleted
 
     def __init__(self, top: int, deadline: Deadline) -> None:
         self._top = top
         self._deadline = deadline
+        self._owner = os.fstat(top).st_uid
 
     def round(self) -> int:
         """Go through the directory once; return how much was done."""
@@ -227,13 +233,65 @@ class _Clearing:
                 try:
                     if entry.is_dir(follow_symlinks=False):
                         done += treat(entry.name)
-                    else:
+                    elif self._shrunk(directory, entry.name):
                         os.unlink(entry.name, dir_fd=directory)
                         done += 1
                 except OSError as error:
                     if error.errno not in _OTHERS:
                         self.trouble = error
         return done
+
+    def _shrunk(self, directory: int, name: str) -> bool:
+        """Cut a file down if it is large; return False if there was no time for all of it.
+
+        Only a regular file of the user's own that has no other name; all others are as they were.
+        """
+        place = os.open(name, _PLACE, dir_fd=directory)
+        try:
+            if _mount(place) != _mount(directory) or not self._is_large(place):
+                return True
+            try:  # by the descriptor: the name may mean something else by now
+                file = os.open(f"/proc/self/fd/{place}", _CUT)
+            except OSError:  # it is being executed, or has a lease: in use, so nothing is freed
+                return True
+        finally:
+            os.close(place)
+        try:
+            return self._cut(file)
+        except OSError:  # it is sealed
+            return True
+        finally:
+            os.close(file)
+
+    def _is_large(self, descriptor: int) -> bool:
+        found = os.fstat(descriptor)
+        ours = stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == self._owner
+        return ours and found.st_blocks * 512 > STEP
+
+    def _cut(self, file: int) -> bool:
+        """Free a file's data from its end on, in steps; only what it has now, if it grows."""
+        end = os.fstat(file).st_size
+        while end := _end_of_data(file, end):
+            if not self._deadline.left():
+                return False
+            end = max(0, end - STEP)
+            os.ftruncate(file, end)
+        return True
+
+
+def _end_of_data(file: int, size: int) -> int:
+    """Return where a file's last data ends, at most `size`: behind it may be petabytes of nothing.
+
+    Found by halves, to a page: whether there is data from some place on is all that can be asked.
+    """
+    low, high, middle = 0, size, size - 1
+    while low < high:
+        try:
+            low = os.lseek(file, middle, os.SEEK_DATA) + 1
+        except OSError:  # ENXIO: none
+            high = middle
+        middle = (low + high) // 2
+    return min(low, size)
 
 
 # The program for Slurm's Epilog
