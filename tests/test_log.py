@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,6 +14,8 @@ import pytest
 
 from slurm_adopt.log import LINE_LIMIT, Log
 from slurm_adopt.options import LOG_LEVELS
+
+SOURCE = str(Path(__file__).parents[1] / "src")
 
 
 @pytest.fixture
@@ -79,6 +84,54 @@ def test_nothing_forges_a_line(
     (line,) = lines(syslog)
     assert line.endswith(shown if len(shown) < 5 else f"p: {shown}")
     assert len(line) < LINE_LIMIT + 40
+
+
+def test_escaping_imports_nothing() -> None:
+    """What is imported after a job's namespaces were entered is the job's."""
+    script = (
+        "import sys; from slurm_adopt.log import printable; before = set(sys.modules); "
+        "print(printable('\\n\\x85\\u2028\\ud800\\U000e0001')); print(set(sys.modules) - before)"
+    )
+    argv = [sys.executable, "-c", script]
+    done = subprocess.run(
+        argv, env={"PYTHONPATH": SOURCE}, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines() == ["\\n\\x85\\u2028\\ud800\\U000e0001", "set()"]
+
+
+# As in a session: opened on the host, then the process is somewhere else.
+ELSEWHERE = """
+import os, subprocess, sys
+from slurm_adopt.log import Log
+log = Log("p", 3, sys.argv[1] + "/log")
+log.open()
+subprocess.run(["mount", "-t", "tmpfs", "x", sys.argv[1]], check=True)
+assert not os.listdir(sys.argv[1])
+log.error("a\x85b")
+log.close()
+"""
+
+
+def test_lines_of_a_process_that_has_left_the_host_s_files(
+    tmp_path: Path, syslog: socket.socket
+) -> None:
+    """It has entered a mount namespace in which the socket is not there."""
+    argv = ["unshare", "--mount", "--propagation", "private", sys.executable, "-c", ELSEWHERE]
+    subprocess.run([*argv, str(tmp_path)], env={**os.environ, "PYTHONPATH": SOURCE}, check=True)
+    (line,) = lines(syslog)
+    assert line.endswith(": p: a\\x85b")
+
+
+def test_opened_without_a_daemon(tmp_path: Path) -> None:
+    """One that comes later, perhaps a job's own, gets no line."""
+    log = Log("p", 3, str(tmp_path / "log"))
+    log.open()
+    late = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    late.bind(str(tmp_path / "log"))
+    log.error("x")
+    log.close()
+    assert lines(late) == []
+    late.close()
 
 
 def test_no_syslog_daemon(tmp_path: Path) -> None:

@@ -33,13 +33,23 @@ class Log:
     __slots__ = ("_ident", "_lost", "_path", "_prefix", "_socket", "level")
 
     def __init__(self, prefix: str, level: int, path: str = SOCKET) -> None:
-        """Nothing is opened before the first line."""
+        """Nothing is opened before the first line, but by open()."""
         self._prefix = prefix
         self.level = level
         self._path = path
         self._ident = ""
         self._socket: _socket.socket | None = None
         self._lost = False
+
+    def open(self) -> None:
+        """Do now what needs this host's files: lines go where they do now, whatever is entered."""
+        self._ident = self._ident or _ident()
+        time.localtime()  # which time zone
+        if not self._lost:
+            try:
+                self._connected()
+            except OSError:
+                self._lose()
 
     def error(self, text: str) -> None:
         """Tell of something that an administrator must act on."""
@@ -55,8 +65,7 @@ class Log:
 
     def write(self, level: str, text: str) -> None:
         """Send one line; after the first that cannot be sent, all are lost: one wait at most."""
-        if not self._ident:  # while /proc is that of this process's own PID namespace
-            self._ident = f"{_program()}[{os.getpid()}]"
+        self._ident = self._ident or _ident()
         if LOG_LEVELS.index(level) > self.level or self._lost:
             return
         priority = LOG_AUTHPRIV | SEVERITY[level]
@@ -66,22 +75,29 @@ class Log:
         try:
             self._send(f"<{priority}>{stamp} {printable(text)}".encode("utf-8", "replace"))
         except OSError:
-            self._lost = True
-            self.close()
+            self._lose()
 
     def _send(self, line: bytes) -> None:
+        sock = self._connected()
+        try:
+            sock.send(line)
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(sock.fileno(), select.POLLOUT)
+            poll.poll(PATIENCE_MS)
+            sock.send(line)
+
+    def _connected(self) -> _socket.socket:
         if self._socket is None:
             self._socket = _socket.socket(
                 _socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
             )
             self._socket.connect(self._path)
-        try:
-            self._socket.send(line)
-        except BlockingIOError:
-            poll = select.poll()
-            poll.register(self._socket.fileno(), select.POLLOUT)
-            poll.poll(PATIENCE_MS)
-            self._socket.send(line)
+        return self._socket
+
+    def _lose(self) -> None:
+        self._lost = True
+        self.close()
 
     def close(self) -> None:
         """Close the socket; a later line opens it again."""
@@ -91,15 +107,19 @@ class Log:
 
 
 def printable(text: str) -> str:
-    """Escape what could forge another line, and cut what is too long."""
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """Escape what could forge another line, and cut what is too long.
+
+    By ascii(): a codec would be imported, in the end from the /usr of a job that was entered.
+    """
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     return text if len(text) <= LINE_LIMIT else text[:LINE_LIMIT] + "..."
 
 
-def _program() -> str:
-    """Return the name of the program that runs us, as syslog(3) would by default."""
+def _ident() -> str:
+    """Return program and pid, as syslog(3) would by default, while /proc is of our namespace."""
     try:
         with open("/proc/self/comm", "rb") as file:
-            return file.read().decode("ascii", "replace").rstrip("\n")
+            program = file.read().decode("ascii", "replace").rstrip("\n")
     except OSError:
-        return "pam"
+        program = "pam"
+    return f"{program}[{os.getpid()}]"
