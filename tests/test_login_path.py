@@ -89,6 +89,7 @@ OF_JOB = {
     "slurm_adopt.job_environment",
     "slurm_adopt.job_limits",
     "slurm_adopt.job_process",
+    "slurm_adopt.sigint",
     "slurm_adopt.slurm.job_cgroup",
 }
 OF_JOB_STANDARD = {"gc", "resource"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -44,6 +45,12 @@ if "listens" in case:
     keep = listen()
 ready, told = os.pipe()
 
+def caught(case):
+    if "signals" in case:
+        assert "psutil" in sys.modules
+        with open("/proc/self/status") as file:
+            yield file.read().partition("SigCgt:")[2].split()[0]
+
 def ask():
     os.read(ready, 1)
     if case == "no psutil":
@@ -51,7 +58,12 @@ def ask():
     from slurm_adopt import process
     process._is_sshd = lambda _: not case.startswith("not sshd")
     try:
-        print(process.session_process(), os.getpid(), os.getppid(), flush=True)
+        if "signals" in case:
+            import signal
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            for name in ("_signal", "signal", "psutil"):
+                sys.modules.pop(name, None)
+        print(process.session_process(), os.getpid(), os.getppid(), *caught(case), flush=True)
     except Exception as error:
         print(repr(error), flush=True)
 
@@ -140,6 +152,12 @@ def test_what_cannot_be_told_is_not_guessed(case: str, port: int) -> None:
 def test_a_parent_that_is_not_root_s(port: int) -> None:
     parent, (found, own, above) = asked("the parent is not root's", port)
     assert (found, int(above)) == (own, parent)
+
+
+def test_psutil_takes_no_signal(port: int) -> None:
+    """It imports Python's signals, which take SIGINT where nobody has imported them before."""
+    _, said = asked("shared, with signals as sshd has them", port)
+    assert int(said[-1], 16) & 1 << signal.SIGINT - 1 == 0
 
 
 def test_without_psutil_it_is_not_guessed(port: int) -> None:

@@ -14,24 +14,20 @@ from __future__ import annotations
 import gc
 import os
 import select
-import sys
 from contextlib import suppress
 from time import sleep
 
+from .sigint import Spared
 from .slurm.deadline import Deadline
 from .slurm.errors import PeerError
 
 TYPE_CHECKING = False
-_TAKES_SIGINT = "_signal" not in sys.modules
 if TYPE_CHECKING:
     import signal
     from typing import Callable, NoReturn
 else:
-    import _signal as signal  # all that is wanted of `signal`, which takes 3 ms to import
-
-# The first import takes SIGINT for Python where it had its default (signalmodule.c).
-if _TAKES_SIGINT and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with Spared():
+        import _signal as signal  # all that is wanted of `signal`, which takes 3 ms to import
 
 ENDING = 0.5  # seconds that a killed child has to be gone
 POLLED = 0.0005  # seconds between two looks whether it is

@@ -42,9 +42,11 @@ def session_process(proc: str = "/proc") -> int:
 def _highest(own: int, sockets: set[int], proc: str) -> int:
     """Go up as long as the ancestor is the same program of root's with the same connection."""
     from .login import listens, shares
+    from .sigint import Spared
 
     try:
-        import psutil
+        with Spared():
+            import psutil
     except ImportError as error:
         raise SetupError(
             f"another process becomes the session, and psutil is wanted to tell which: {error}; "
