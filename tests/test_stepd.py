@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import resource
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from sys import byteorder
@@ -173,6 +177,99 @@ def test_a_socket_of_another_uid_is_ignored(tmp_path: Path) -> None:
             stepd.Stepd(one, frozenset({64030}), Deadline(1)),
         ):
             pass
+
+
+# Descriptors that cannot be had
+
+ASK_ALL = """
+import os, resource, sys
+from slurm_adopt.slurm import inquiry, spool, stepd
+from slurm_adopt.slurm.deadline import Deadline
+from slurm_adopt.slurm.errors import SlurmAdoptError
+
+room, seconds, steps = int(sys.argv[1]), float(sys.argv[2]), []
+for number, path in enumerate(sys.argv[3:]):
+    steps.append(spool.StepSocket(path, number))
+deadline = Deadline(seconds)
+resource.setrlimit(resource.RLIMIT_NOFILE, (3 + room, 3 + room))
+os.closerange(3, 1000)
+try:
+    answers, silent = inquiry.ask_all(steps, frozenset({0}), deadline)
+    print(len(answers), len(silent), *silent.values(), sep="\\n")
+except SlurmAdoptError as error:
+    print(repr(error))
+"""
+
+
+def asked_with_room_for(descriptors: int, seconds: float, *paths: Path) -> list[str]:
+    """Ask stand-ins in a process that may open so many more; return what came of it."""
+    argv = [sys.executable, "-c", ASK_ALL, str(descriptors), str(seconds), *map(str, paths)]
+    environment = {"PYTHONPATH": str(Path(__file__).parents[1] / "src")}
+    done = subprocess.run(argv, env=environment, check=True, capture_output=True, text=True)
+    return done.stdout.splitlines()
+
+
+def test_more_stepds_than_descriptors(tmp_path: Path) -> None:
+    """As behind a low nofile of pam_limits: a few at a time, and all are asked."""
+    paths = [tmp_path / str(number) for number in range(40)]
+    with contextlib.ExitStack() as stack:
+        for path in paths:
+            stack.enter_context(Stepd(path))
+        assert asked_with_room_for(3, GENEROUS, *paths) == ["40", "0"]
+
+
+def test_descriptors_that_silent_stepds_hold(tmp_path: Path) -> None:
+    with Stepd(tmp_path / "a", greeting="hang"), Stepd(tmp_path / "b"):
+        found = asked_with_room_for(1, 0.5, tmp_path / "a", tmp_path / "b")
+    assert found[:3] == ["0", "2", "does not answer"]
+    assert "this process has no descriptor left (RLIMIT_NOFILE" in found[3]
+
+
+def test_no_descriptor_at_all(tmp_path: Path) -> None:
+    with Stepd(tmp_path / "s"):
+        (error,) = asked_with_room_for(0, GENEROUS, tmp_path / "s")
+    assert error.startswith("SetupError(")
+    assert "this process has no descriptor left (RLIMIT_NOFILE" in error
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"), [(errno.ENFILE, "fs.file-max"), (errno.ENOBUFS, "No buffer space")]
+)
+def test_other_shortages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, reason: str
+) -> None:
+    """One of the whole host, and of the kernel's memory."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("_socket.socket", refuse)
+    one = step(tmp_path / "s")
+    with pytest.raises(SetupError, match=reason):
+        inquiry.ask_all([one], ROOT, Deadline(1))
+    with pytest.raises(SetupError, match=reason):
+        stepd.Stepd(one, ROOT, Deadline(1))
+
+
+def test_no_room_for_a_namespace(tmp_path: Path) -> None:
+    """The kernel then leaves the descriptor out, and says so."""
+    namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+    pieces: list[bytes | int] = [int32(1), namespace]
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with (
+        Stepd(tmp_path / "s", replies={26: pieces}),
+        stepd.Stepd(step(tmp_path / "s"), ROOT, Deadline(5)) as talk,
+    ):
+        talk.uid()
+        lowest = os.dup(0)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+        try:
+            with pytest.raises(SetupError, match=r"no descriptor left \(RLIMIT_NOFILE"):
+                talk.namespaces()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            os.close(namespace)
 
 
 def test_adoption_is_asked_for_once(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import _socket
 import select
 
-from .errors import FormatError, PeerError, SlurmAdoptError
+from .errors import FormatError, PeerError, SetupError, SlurmAdoptError
 from .stepd import GREETED, REQUEST_STATE, REQUEST_STEP_UID, RETRY, check_peer, new_socket
 from .wire import NATIVE, Reader
 
@@ -46,6 +46,7 @@ def ask_all(
 
     Returns the answers, and for each stepd that did not give one the reason. A stepd whose socket
     is gone or refuses connections has ended and is in neither. `trusted`: uids a stepd may be.
+    Where descriptors are scarce, fewer are asked at a time; SetupError if there is none at all.
     """
     inquiry = _Inquiry(trusted, deadline, introduce)
     waiting = list(steps)
@@ -58,7 +59,8 @@ def ask_all(
     finally:
         inquiry.close()
     inquiry.silent.update((q.step, "does not answer") for q in inquiry.asked.values())
-    inquiry.silent.update((step, "does not accept connections") for step in waiting)
+    reason = inquiry.shortage or "does not accept connections"
+    inquiry.silent.update((step, reason) for step in waiting)
     return inquiry.answers, inquiry.silent
 
 
@@ -90,6 +92,7 @@ class _Inquiry:
         "answers",
         "asked",
         "introduced",
+        "shortage",
         "silent",
     )
 
@@ -105,6 +108,7 @@ class _Inquiry:
         self.asked: dict[int, _Question] = {}
         self.answers: dict[StepSocket, Answer] = {}
         self.silent: dict[StepSocket, str] = {}
+        self.shortage = ""  # why another one could not be asked, when that was last tried
 
     def start(self, waiting: list[StepSocket]) -> list[StepSocket]:
         """Ask as many as may be in flight; return those to be tried later."""
@@ -113,8 +117,17 @@ class _Inquiry:
         return waiting[room:] + busy
 
     def _start(self, step: StepSocket) -> bool:
-        """Ask one; return False if it has to be tried again since its backlog is full."""
-        socket = new_socket(_socket.SOCK_NONBLOCK)
+        """Ask one; return False if it has to be tried again.
+
+        Its backlog is full, or there is no descriptor before others have answered.
+        """
+        try:
+            socket, self.shortage = new_socket(_socket.SOCK_NONBLOCK), ""
+        except SetupError as error:
+            if not self.asked:
+                raise
+            self.shortage = str(error)
+            return False
         try:
             socket.connect(step.path)
             check_peer(socket, step, self._trusted)

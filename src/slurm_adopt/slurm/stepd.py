@@ -50,11 +50,20 @@ DISPLAY_MAX = 65535 - 6000  # X11's displays are TCP ports from 6000 on
 DESCRIPTOR = 4  # bytes: a C int
 GREETED = GREETING.to_bytes(4, NATIVE)  # the usual greeting
 PEERCRED = 12  # bytes of struct ucred: pid, uid, gid (unix(7), SO_PEERCRED)
+LIMITS = {  # errno -> what has to be raised
+    23: "this host has no open file left (sysctl fs.file-max)",  # ENFILE
+    24: "this process has no descriptor left (RLIMIT_NOFILE: is nofile of pam_limits, in front of "
+    "this module, too low?)",  # EMFILE
+}
 
 
 def new_socket(flags: int = 0) -> _socket.socket:
-    """Return a socket to connect to a stepd's."""
-    return _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC | flags)
+    """Return a socket to connect to a stepd's; SetupError if there is none to be had."""
+    try:
+        return _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC | flags)
+    except OSError as error:
+        reason = LIMITS.get(error.errno or 0, error.strerror)
+        raise SetupError(f"cannot ask a stepd: {reason}") from None
 
 
 def check_peer(socket: _socket.socket, step: StepSocket, trusted: frozenset[int]) -> None:
@@ -275,7 +284,7 @@ class Stepd:
         """Take one byte and the descriptor that comes with it (SCM_RIGHTS, unix(7))."""
         room, flags = _socket.CMSG_LEN(DESCRIPTOR), _socket.MSG_CMSG_CLOEXEC
         try:
-            data, ancillary, _, _ = self._timed().recvmsg(1, room, flags)
+            data, ancillary, shown, _ = self._timed().recvmsg(1, room, flags)
         except OSError as error:
             raise self._broken(error) from None
         for level, kind, payload in ancillary:
@@ -284,6 +293,8 @@ class Stepd:
                 return self._descriptors[-1]
         if not data:
             raise self._closed()
+        if shown & _socket.MSG_CTRUNC:  # it came, and there was no room: for a socket there is none
+            new_socket().close()
         raise self._error("answers nonsense: no descriptor came with the namespace")
 
     def _timed(self) -> _socket.socket:
