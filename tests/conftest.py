@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
 from tests.cluster import pam
 from tests.cluster.cells import DEFAULT
 from tests.cluster.cluster import Cluster
+from tests.signals import heed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +18,19 @@ if TYPE_CHECKING:
 LOG_LINES = 40
 
 _cluster = pytest.StashKey[Cluster]()
+_pid = os.getpid()
+
+
+def pytest_configure() -> None:
+    """Have the signals that end a program interrupt: the clusters come down."""
+    heed(_interrupted)
+
+
+def _interrupted(signum: int) -> NoReturn:
+    """Do as Ctrl-C does; what a test has forked just ends."""
+    if os.getpid() == _pid:
+        raise KeyboardInterrupt
+    os._exit(128 + signum)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -37,13 +37,20 @@ def left_behind(name: str) -> list[str]:
     return mounts + [str(place) for place in places if place.exists()]
 
 
+STAGES = ("four hosts", "users", "munged", "up")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+ENDS = [*((when, signum) for when in STAGES for signum in SIGNALS), ("up", signal.SIGHUP)]
+
+# As a shell starts a background job.
+IN_THE_BACKGROUND = ("env", "--ignore-signal=INT", "--default-signal=HUP,TERM")
+
+
 @pytest.mark.cluster
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("when", ["four hosts", "users", "munged", "up"])
-def test_nothing_stays(signum: signal.Signals, when: str) -> None:
+@pytest.mark.parametrize(("when", "signum"), ENDS)
+def test_nothing_stays(when: str, signum: signal.Signals) -> None:
     """Kill a driver at each stage: its cluster goes, at the latest when the next one starts."""
     name = f"cleanup-{os.getpid()}"
-    argv = [sys.executable, "-u", "-c", DRIVER, name]
+    argv = [*IN_THE_BACKGROUND, sys.executable, "-u", "-c", DRIVER, name]
     with subprocess.Popen(argv, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as driver:
         assert driver.stdout
         line = next(line for line in driver.stdout if line.startswith(when))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -16,6 +15,7 @@ from tests.cluster.root import BuildError, cache_dir, suite_root
 from tests.cluster.state import clusters
 from tests.cluster.suites import BOOKWORM
 from tests.cluster.wait import NotInTimeError
+from tests.signals import heed
 
 if TYPE_CHECKING:
     from tests.cluster.state import State
@@ -33,11 +33,10 @@ def main() -> None:
 
 def on_signals_leave() -> None:
     """Make the signals that end a program as harmless as Ctrl-C: what is up comes down."""
-    signal.signal(signal.SIGTERM, _terminated)
-    signal.signal(signal.SIGHUP, _terminated)
+    heed(_terminated)
 
 
-def _terminated(signum: int, _frame: object) -> NoReturn:
+def _terminated(signum: int) -> NoReturn:
     """Leave through every `finally`."""
     sys.exit(128 + signum)
 
