@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 ASKING = 2.0  # seconds in which all stepds together say whose they are
 ADOPTING = 5.0  # seconds for one adoption: a stepd may take 4.1 s to say that it failed
 STARTING = 10.0  # seconds that a stepd may take to make its step ready: mostly 10 to 30 ms
+UNKNOWN = 1 << 64  # later than all ticks since boot
 POLL = 0.01  # seconds between looks whether it is
 
 
@@ -59,12 +60,13 @@ class Job:
 
     @property
     def started(self) -> int:
-        """When the extern step was started: clock ticks since boot, of its stepd; 0 if unknown.
+        """When the extern step was started: clock ticks since boot, of its stepd.
 
         The socket's change time would be finer, but everybody may write to the sockets, so
-        everybody may change that.
+        everybody may change that. Where no connection was to be had, which everybody can bring
+        about, it is not known, and counts as the newest: then the login is in no older one.
         """
-        return start_time(self.socket.pid) if self.socket.pid else 0
+        return start_time(self.socket.pid) if self.socket.pid else UNKNOWN
 
 
 class Node:

@@ -105,7 +105,7 @@ OPTIONS = (
            "0: the host that the login comes from is never asked."),
     Option("callerid_timeout",       SECONDS,                      "2",      "2",       "",
            "How long asking the source host may take in all, in seconds from 0.1 to 30; at most "
-           "one of these seconds goes into connecting."),
+           "one of these seconds goes into connecting to each slurmd there."),
     Option("wait_for_job",           WAIT,                         "0",      "0",       "",
            "Seconds, from 0 to 60, to wait for the extern step where a job of the user is just "
            "being set up on this node: its prolog, or another step of it, shows that. Without such "

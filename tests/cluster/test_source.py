@@ -221,9 +221,15 @@ def test_callerid_timeout(scene: Scene) -> None:
 
 
 def test_newest_stays_when_others_are_adopted_into(scene: Scene) -> None:
+    """Nor when anybody makes the older one's socket, which is open to all, look newer."""
     assert scene.from_login().job == scene.newest
+    older = scene.cluster.socket("n1", scene.older)
+    path = str(older).partition("/root")[2]
     for _ in range(3):
         assert scene.from_inside().job == scene.older
+        before = older.stat().st_ctime_ns
+        scene.cluster.n1.run(["touch", path], "bob")
+        assert older.stat().st_ctime_ns > before
         assert scene.from_login().job == scene.newest
 
 
@@ -261,6 +267,43 @@ def test_its_stepd_is_stopped(scene: Scene) -> None:
     finally:
         extern_stepd(scene, signal.SIGCONT)
     assert scene.from_inside().job == scene.older
+
+
+# Fills the backlog of a socket, as any user can where the stepd accepts nothing.
+FILL = """\
+import socket, sys
+held = []
+while True:
+    one = socket.socket(socket.AF_UNIX)
+    one.setblocking(False)
+    try:
+        one.connect(sys.argv[1])
+    except BlockingIOError:
+        break
+    held.append(one)
+print(len(held), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_nobody_else_makes_the_newest_look_older(scene: Scene) -> None:
+    """A stepd that takes no connections does not show when it was started."""
+    scene.options("action_adopt_failure=deny", "callerid=0")
+    pattern = rf"^slurmstepd: \[{scene.newest}\.extern\]"
+    scene.cluster.n1.run(["pkill", "-STOP", "-f", pattern])
+    path = str(scene.cluster.socket("n1", scene.newest)).partition("/root")[2]
+    argv = ["python3", "-c", FILL, path]
+    filling = scene.cluster.n1.popen(argv, "bob", **{**PIPE, "stdin": subprocess.PIPE})
+    try:
+        assert filling.stdout
+        assert int(filling.stdout.readline()) > 1
+        landing = scene.from_login()
+    finally:
+        end(filling)
+        scene.cluster.n1.run(["pkill", "-CONT", "-f", pattern])
+    assert (landing.rc, landing.job) == (255, None), landing
+    assert f"job {scene.newest} (the newest of 2; " in landing.lines[-1]
+    assert "does not accept connections" in landing.lines[-1]
 
 
 def crashed(scene: Scene) -> None:

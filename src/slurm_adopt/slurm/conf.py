@@ -31,6 +31,7 @@ INCLUDES = 1000  # files in one configuration
 FILE_LIMIT = 64 << 20  # bytes in one file
 
 _COMMENT = re.compile(r"(?<!\\)(?:\\\\)*#")
+_ESCAPE = re.compile(r"\\(.?)")
 _PAIR = re.compile(r'(?<![^\s=])([^\s=]+)\s*=\s*(?:"([^"]*)"|(\S*))')
 
 
@@ -118,19 +119,27 @@ def _text(path: str) -> str:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """Yield logical lines without comments, blank ones left out."""
+    """Yield logical lines without comments, blank ones left out.
+
+    An odd number of backslashes at the end continues a line; then each stands for what follows it
+    (_strip_continuation and _strip_escapes in src/common/parse_config.c).
+    """
     pending = ""
     for raw in text.split("\n"):
         line = _uncomment(raw) if "#" in raw else raw
         stripped = line.rstrip()
-        if stripped.endswith("\\"):
+        if stripped.endswith("\\") and (len(stripped) - len(stripped.rstrip("\\"))) % 2:
             pending += stripped[:-1]
             continue
         line, pending = pending + stripped, ""
         if line and not line.isspace():
-            yield line.strip()
+            yield _unescape(line).strip()
     if pending.strip():
-        yield pending.strip()
+        yield _unescape(pending).strip()
+
+
+def _unescape(line: str) -> str:
+    return _ESCAPE.sub(r"\1", line) if "\\" in line else line
 
 
 def _uncomment(line: str) -> str:
