@@ -264,7 +264,7 @@ def main(console: Console, keep: bool, line: str = pam.OURS) -> int:
         if keep:
             cluster.state.keep = True
             cluster.state.save()
-    _farewell(console, cluster.state)
+    stage.failed += _farewell(console, cluster.state)
     seconds = time.monotonic() - started
     verdict = (
         f"[bold red]{len(stage.failed)} WRONG[/]"
@@ -318,8 +318,8 @@ def _text(found: Landing) -> list[str]:
     return [line.partition("): ")[2].partition(": ")[2] for line in found.lines[-1:]]
 
 
-def _farewell(console: Console, state: State) -> None:
-    """Say what is left, after looking."""
+def _farewell(console: Console, state: State) -> list[str]:
+    """Say what is left, after looking; return what should not be."""
     if state.keep:
         console.print(f"The cluster stays up. From {CHECKOUT}:")
         console.print("  ./dev shell login su - alice     then: salloc --no-shell; ssh n1")
@@ -327,7 +327,9 @@ def _farewell(console: Console, state: State) -> None:
             "  ./dev shell n1                   root on a node; its syslog is /var/log/syslog"
         )
         console.print("  ./dev down                       stops and removes everything")
-        return
+        return []
     left = [str(path) for path in (*state.cgroup_dirs, state.directory) if path.exists()]
     left += [f"process {host.init.pid}" for host in state.hosts.values() if host.init.alive()]
-    console.print(f"left behind: {left}" if left else "Everything is stopped and removed.")
+    said = f"[bold red]WRONG[/]  left behind: {escape(', '.join(left))}"
+    console.print(said if left else "Everything is stopped and removed.")
+    return left
