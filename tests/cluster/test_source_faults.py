@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from tests.cluster.cluster import Cluster
     from tests.cluster.host import Host
+    from tests.cluster.landing import Landing
 
     Fault = Callable[[Host], AbstractContextManager[None]]
 
@@ -187,16 +188,21 @@ def test_slurmd_restarts_all_the_time(scene: Scene) -> None:
     """
     n2 = scene.cluster.n2
     over = threading.Event()
+    landings: list[Landing] = []
 
     def restart() -> None:
         while not over.is_set():
             n2.stop("slurmd")
             n2.start("slurmd")
 
+    def both_seen() -> bool:
+        landings.append(scene.from_inside())
+        return {landing.job for landing in landings} >= {scene.older, scene.newest}
+
     with ThreadPoolExecutor(1) as pool:
         restarting = pool.submit(restart)
         try:
-            landings = [scene.from_inside() for _ in range(8)]
+            wait_for("logins with and without a slurmd", both_seen, 120)
         finally:
             over.set()
         restarting.result()
