@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -36,6 +37,9 @@ class Lines:
         self.lines.append(text)
 
     info = error = debug
+
+    def open(self) -> None:
+        """Nothing is to be opened."""
 
 
 def made(top: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> node.Node:
@@ -178,6 +182,41 @@ def test_a_step_that_stays_starting_is_asked_in_the_end(
     assert "refuses to take process 42" in str(found)
     assert requests.count(22) == 1
     assert "extern step of job 6 is still starting" in log
+
+
+# A socket that is not Slurm's
+
+PLANT = """
+import socket, sys
+one = socket.socket(socket.AF_UNIX)
+one.bind(sys.argv[1])
+one.listen()
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_planted_socket_is_ignored(
+    tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the cgroups say that the user has such a job."""
+    here = made(tmp_path, tree, monkeypatch)
+    tree.make("freezer/slurm/uid_5001/job_6/step_extern")
+    spool = tmp_path / "spool"
+    spool.mkdir(0o777)
+    spool.chmod(0o777)
+    for path in (tmp_path, *list(tmp_path.parents)[:2]):
+        path.chmod(0o755)
+    (tmp_path / "slurm.conf").write_text(f"NodeName=n1\nSlurmdSpoolDir={spool}\n")
+    argv = [sys.executable, "-c", PLANT, str(spool / "n1_6.4294967292")]
+    with subprocess.Popen(argv, stdin=-1, stdout=-1, user=UID) as planter:
+        assert planter.stdout
+        planter.stdout.readline()
+        assert here.jobs(UID) == []
+        assert here.silent == frozenset()
+        planter.kill()
+    log = "\n".join(cast("Lines", here._log).lines)
+    assert f"n1_6.4294967292 is a socket of uid {UID}, not of Slurm: ignored" in log
 
 
 # What has changed since the jobs were counted

@@ -172,6 +172,7 @@ def test_a_socket_of_another_uid_is_ignored(tmp_path: Path) -> None:
         one = step(tmp_path / "s")
         _, silent = inquiry.ask_all([one], frozenset({64030}), Deadline(1))
         assert "socket of uid 0, not of Slurm" in silent[one]
+        assert (one.stranger, one.pid) == (True, 0)
         with (
             pytest.raises(PeerError, match="not of Slurm"),
             stepd.Stepd(one, frozenset({64030}), Deadline(1)),

@@ -140,7 +140,6 @@ class Node:
         answers, silent = inquiry.ask_all(
             steps, self._setting.trusted, Deadline(ASKING), self._introduce
         )
-        self.silent = frozenset(step.job_id for step in silent)
         jobs = [
             Job(step, uid, answer.protocol, starting=answer.state == stepd.STARTING)
             for step, answer in answers.items()
@@ -164,6 +163,9 @@ class Node:
 
     def _silent(self, silent: dict[spool.StepSocket, str], uid: int) -> list[Job]:
         """Return the user's jobs, told by their cgroups, whose stepds gave no answer."""
+        for step in [step for step in silent if step.stranger]:
+            self._log.error(silent.pop(step))
+        self.silent = frozenset(step.job_id for step in silent)
         if not silent:
             return []
         try:
@@ -346,6 +348,7 @@ class Node:
         if self._account_of and stack.joins(self._account_of):
             self._log.debug(f"namespaces of job {adoption.job_id}: left to the session line")
             return
+        self._log.open()  # the host's: in the job's namespaces /dev/log may be another one
         entered = enter(adoption.pid, namespaces)
         names = " ".join(entered) or "none that it was not in"
         self._log.debug(f"namespaces of job {adoption.job_id} entered: {names}")

@@ -32,17 +32,18 @@ class Standin:
         self.node.write("etc/slurm-standin/cgroup.conf", self.node.read("etc/slurm/cgroup.conf"))
         cluster.pam(pam.with_module(f"slurm_conf={CONF}", "action_adopt_failure=deny"))
 
-    def start(self, reply: int, *controllers: str) -> None:
+    def start(self, reply: int, *controllers: str, user: str | None = None) -> None:
         """Have it answer so after it has moved the process in these hierarchies only.
 
-        `memory/task_0` means that child of the step in the memory hierarchy.
+        `memory/task_0` means that child of the step in the memory hierarchy. `user`: whose it is.
         """
         path = f"{SPOOL}/n1_{self.job}.4294967292"
         places = [name.partition("/") for name in controllers]
         files = [f"/sys/fs/cgroup/{c}{self.step}/{leaf}/cgroup.procs" for c, _, leaf in places]
         module = ["python3", "-m", "tests.cluster.standin_stepd", path, "5001", str(reply), *files]
         script = 'cd /checkout; setsid "$@" >/dev/null 2>&1 </dev/null &'
-        self.node.run(["sh", "-c", script, "sh", *module])
+        self.node.run(["install", "-d", "-m", "1777", SPOOL])
+        self.node.run(["sh", "-c", script, "sh", *module], user)
         wait_for("stand-in", (self.node.root / (path + ".pid").lstrip("/")).exists)
 
     def stop(self) -> None:
@@ -71,6 +72,20 @@ def test_what_the_stepd_left_out_is_written(
         assert session.run("echo $SLURM_JOB_ID").strip() == str(standin.job)
     written = [line for line in cluster.n1.log(mark) if "it is written there" in line]
     assert len(written) == len(CONFINED) - len(moved)
+
+
+def test_a_socket_that_the_user_planted_is_no_job(cluster: Cluster, standin: Standin) -> None:
+    """It speaks the protocol, and names a job that is alice's: nobody is let in for it."""
+    standin.start(0, user="alice")
+    mark = cluster.n1.mark()
+    result = cluster.ssh("alice")
+    assert result.rc == 255
+    assert "you have no active jobs on this node" in result.out + result.err
+    planted = f"{SPOOL}/n1_{standin.job}.4294967292 is a socket of uid 5001, not of Slurm: ignored"
+    assert planted in "".join(cluster.n1.log(mark))
+    standin.stop()
+    standin.start(0)
+    assert cluster.ssh("alice").rc == 0
 
 
 def test_below_the_step_s_directory_is_in(cluster: Cluster, standin: Standin) -> None:

@@ -6,6 +6,7 @@ who listens on it is looked at when it is connected to (stepd.py).
 
 from __future__ import annotations
 
+import _socket
 import os
 
 from .errors import SetupError
@@ -18,7 +19,7 @@ FIRST_STEPS = (0xFFFFFFFB, 0xFFFFFFFE, 0xFFFFFFFA)
 class StepSocket:
     """The socket file of a step in the spool directory, nearly always of an extern step."""
 
-    __slots__ = ("cgroup_job", "job_id", "path", "pid")
+    __slots__ = ("cgroup_job", "job_id", "path", "pid", "stranger")
 
     def __init__(self, path: str, job_id: int) -> None:
         """Nothing is looked at before the file is connected to."""
@@ -26,6 +27,7 @@ class StepSocket:
         self.job_id = job_id
         self.cgroup_job = job_id  # in the names of its cgroups; see V1.follow_leader()
         self.pid = 0  # of the stepd, as the kernel says; 0 until connected
+        self.stranger = False  # whether somebody else than Slurm listens there
 
 
 def extern_steps(spool: str, node: str) -> list[StepSocket]:
@@ -61,6 +63,21 @@ def node_names(spool: str) -> set[str]:
     """Return the node names that the socket files in a spool directory carry."""
     names = (name.rpartition("_") for name in _listing(spool))
     return {node for node, _, numbers in names if node and _is_extern(numbers.split("."))}
+
+
+def listens(path: str) -> bool:
+    """Say whether somebody listens on a socket: 24.11.5 leaves a file behind after a login."""
+    flags = _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
+    with_stepd = _socket.socket(_socket.AF_UNIX, flags)
+    try:
+        with_stepd.connect(path)
+    except (ConnectionRefusedError, FileNotFoundError):
+        return False
+    except OSError:  # too many are waiting
+        return True
+    finally:
+        with_stepd.close()
+    return True
 
 
 def _listing(spool: str) -> list[str]:

@@ -70,9 +70,10 @@ def check_peer(socket: _socket.socket, step: StepSocket, trusted: frozenset[int]
     """Refuse a socket that somebody else than Slurm listens on; note who does."""
     credentials = socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, PEERCRED)
     uid = int.from_bytes(credentials[4:8], NATIVE)
-    step.pid = int.from_bytes(credentials[:4], NATIVE)
     if uid not in trusted:
+        step.stranger = True
         raise PeerError(f"{step.path} is a socket of uid {uid}, not of Slurm: ignored")
+    step.pid = int.from_bytes(credentials[:4], NATIVE)
 
 
 class Stepd:
