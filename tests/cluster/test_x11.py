@@ -15,7 +15,8 @@ from tests.cluster import pam
 from tests.cluster.cells import CELLS
 from tests.cluster.cluster import Cluster, Settings
 from tests.cluster.host import end
-from tests.cluster.login import ssh_argv
+from tests.cluster.login import asking, ssh_argv
+from tests.cluster.phases import KBDINT, STRICT
 from tests.cluster.wait import wait_for
 from tests.conftest import show_logs_of
 
@@ -79,9 +80,10 @@ def allocated(cluster: Cluster) -> int | None:
     return there[0] if there and cluster.socket("n1", there[0]).is_socket() else None
 
 
-def look(cluster: Cluster, *options: str) -> tuple[str, str, str]:
+def look(cluster: Cluster, *options: str, method: str = "publickey") -> tuple[str, str, str]:
     """Log in to n1; return DISPLAY, XAUTHORITY, and the name of the X server there."""
-    argv = ["env", f"DISPLAY={OWN}", *ssh_argv("n1", "alice", options), LOOK]
+    ask = asking(cluster.login, "alice", method)
+    argv = ["env", f"DISPLAY={OWN}", *ask, *ssh_argv("n1", "alice", options, method), LOOK]
     done = cluster.login.run(argv, "alice", check=False)
     variables, _, server = done.stdout.partition("\n")
     display, _, authority = variables.partition(" ")
@@ -133,12 +135,14 @@ def test_a_job_without_x11(display: Cluster, disabled: int) -> None:
         assert alone[1:] == ("none", FAR)
 
 
-def test_the_session_line(display: Cluster) -> None:
-    """With both lines, in the session phase too."""
-    display.pam(pam.both())
+# With an account line of ours as well, that one has set the variables for most methods.
+@pytest.mark.parametrize("method", ["publickey", KBDINT])
+def test_the_session_line(display: Cluster, method: str) -> None:
+    """It sets the variables where it is alone."""
+    display.pam([*pam.stack(), *pam.session_lines(*STRICT)])
     with job(display, STARTERS[0], "--x11"):
-        shown, authority, server = look(display)
-        assert OF_JOB.fullmatch(shown)
+        shown, authority, server = look(display, method=method)
+        assert OF_JOB.fullmatch(shown), shown
         assert authority.startswith("/tmp/.Xauthority-")
         assert server == FAR
 
