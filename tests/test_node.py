@@ -420,3 +420,31 @@ def test_word_is_left_of_what_failed_after_the_stepd_took_it(
     """The session phase must not ask the stepd again."""
     (left,) = told(tmp_path, tree, monkeypatch)  # without a cgroup
     assert (left.pid, left.job_id, left.paths) == (PID, 6, {})
+
+
+# A node without any extern step: what may be wrong
+
+# (nodename, other lines of slurm.conf, whether the log asks about the name)
+HINTS = [
+    ("", "", False),
+    ("n1", "", False),
+    ("N1", "", False),
+    ("n9", "", True),
+    ("n9", "NodeName=n[8-10]\n", False),
+    ("n9", "MaxNodeCount=4\n", False),
+]
+
+
+@pytest.mark.parametrize(("name", "lines", "said"), HINTS)
+def test_hint(
+    tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, name: str, lines: str, said: bool
+) -> None:
+    made(tmp_path, tree, monkeypatch)
+    path = tmp_path / "slurm.conf"
+    path.write_text(path.read_text() + lines)
+    given = [f"slurm_conf={path}", *([f"nodename={name}"] if name else [])]
+    log = Lines()
+    assert node.Node(parse(given)[0], cast("Log", log), "n1").jobs(UID) == []
+    assert [line for line in log.lines if "nodename=" in line] == (
+        [f"node n9 is not in {path}: is nodename= right?"] if said else []
+    )

@@ -160,6 +160,8 @@ class Node:
                 f"the jobs in {directory} are on node {' '.join(sorted(names)[:4])}, but this is "
                 f"taken for node {name}: is nodename= right?"
             )
+        elif self._options["nodename"] and not conf.has_node(self._setting.conf, name):
+            self._log.error(f"node {name} is not in {self._setting.conf.path}: is nodename= right?")
 
     def _silent(self, silent: dict[spool.StepSocket, str], uid: int) -> list[Job]:
         """Return the user's jobs, told by their cgroups, whose stepds gave no answer."""

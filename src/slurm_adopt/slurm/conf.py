@@ -228,6 +228,13 @@ def parallel(names: str, others: str) -> list[tuple[str, str]]:
     return list(zip(nodes, expanded + expanded[-1:] * (len(nodes) - len(expanded))))
 
 
+def has_node(conf: Conf, name: str) -> bool:
+    """Return whether a NodeName line has a node, in any case; True where nodes may be dynamic."""
+    lines = (line for line in conf.nodes if not is_default(line))
+    found = any(hostlist.contains(line["nodename"], name, fold=True) for line in lines)
+    return found or conf.get("MaxNodeCount", "0") != "0"
+
+
 def as_configured(conf: Conf, name: str) -> tuple[str, str]:
     """Return a NodeName as slurm.conf writes it, and its NodeHostname for %h; itself if unknown."""
     for fold in (False, True):
