@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.cluster import pam
+from tests.cluster.driver import cgroups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.cluster.cluster import Cluster
 
+CONFINED = ("cpuset", "devices", "freezer", "memory")
 NO_JOBS = "you have no active jobs on this node"
 
 
@@ -38,11 +41,20 @@ def logs_in(cluster: Cluster, user: str) -> tuple[bool, int]:
     result = cluster.ssh(user, command="cat /proc/self/cgroup; echo job=$SLURM_JOB_ID")
     if result.rc:
         return REFUSED
-    job = result.out.rpartition("job=")[2].strip()
-    adopted = f"/job_{job}/step_extern" in result.out
-    assert adopted == bool(job)
+    paths, _, job = result.out.rpartition("job=")
+    assert jobs_in(paths) == {job.strip()}
     assert "pam_slurm_adopt" not in result.err
-    return True, int(job or 0)
+    return True, int(job.strip() or 0)
+
+
+def jobs_in(paths: str) -> set[str]:
+    """Return the jobs in whose extern steps the confined hierarchies have a process; "" for none.
+
+    A process that is in a job in one of them and not in another gives two.
+    """
+    found = cgroups(paths)
+    steps = (re.search(r"/job_(\d+)/step_extern(?:/|$)", found[name]) for name in CONFINED)
+    return {step[1] if step else "" for step in steps}
 
 
 STACKS = {"required": pam.both, **pam.GUIDE}
