@@ -8,6 +8,7 @@ import pytest
 
 from tests.cluster import pam
 from tests.cluster.cluster import BATCH, Settings
+from tests.cluster.login import METHODS
 from tests.cluster.wait import wait_for
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from tests.cluster.cluster import Cluster
 
+NO_JOBS = "you have no active jobs on this node"
 GENERIC = "No Slurm jobs found on node."
 FAILED = "failed to adopt process into cgroup, denying access because action_adopt_failure=deny"
 BOUND = 20  # seconds; what must not hang takes a fraction of this
@@ -178,9 +180,38 @@ def test_stepd_that_crashed(cluster: Cluster) -> None:
     cluster.n1.run(["pkill", "-KILL", "-f", rf"^slurmstepd: \[{job}\.extern\]"])
     result = cluster.ssh("alice")
     assert result.rc == 255
-    assert "you have no active jobs on this node" in result.err
+    assert NO_JOBS in result.err
     assert cluster.socket("n1", job).is_socket()
     cluster.socket("n1", job).unlink()
+
+
+# A site's own words
+
+OWN_WORDS = "Dear %u, on %h: %m (jobs: %j)\n"
+PROMPTED = 1000  # characters; sshd cuts off what goes through keyboard-interactive a little later
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_own_words(cluster: Cluster, method: str) -> None:
+    """Shown whole to a user who is refused; by keyboard-interactive not much of a long text."""
+    lines_of_text = "".join(f"line {number} of the site's own words\n" for number in range(90))
+    cluster.n1.write("etc/refused", OWN_WORDS + lines_of_text)
+    cluster.pam(pam.with_module("message=/etc/refused"))
+    first = f"Dear alice, on n1: Access denied by pam_slurm_adopt: {NO_JOBS} (jobs: none)\n"
+    shown = first + lines_of_text
+    result = cluster.ssh("alice", method=method)
+    assert result.rc == 255
+    if method == "keyboard-interactive":
+        assert shown[:PROMPTED] in result.err
+        assert shown[: PROMPTED + 100] not in result.err
+    else:
+        assert shown in result.err
+    cluster.n1.write("etc/refused", OWN_WORDS)
+    result = cluster.ssh("alice", method=method)
+    assert result.rc == 255
+    assert result.err.count(first) == 1
+    cluster.submit("alice")
+    assert "Dear" not in cluster.ssh("alice", method=method).err
 
 
 # Proctrack without cgroups
@@ -215,7 +246,7 @@ def test_no_extern_steps_for_want_of_contain(cluster: Cluster) -> None:
         mark = cluster.n1.mark()
         result = cluster.ssh("alice")
         assert result.rc == 255
-        assert "you have no active jobs on this node" in result.err
+        assert NO_JOBS in result.err
         said = [line for line in lines(cluster, mark) if "set PrologFlags=contain" in line]
         assert len(said) == 1
         assert "authpriv.err" in said[0]
