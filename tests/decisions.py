@@ -146,6 +146,7 @@ SITUATIONS = [
         ("idle node", "no job on this node"),
         ("jobs of other users only", "no job on this node"),
         ("job on another node only", "no job on this node"),
+        ("the only job is ending", "no job on this node"),
     ),
     # Several jobs here, and it is not known which one the login comes from.
     *_governed(

@@ -129,7 +129,7 @@ FAKES = {
     ),
     **dict.fromkeys(
         ("another service", "no PAM_USER", "unknown user", "root", "idle node",
-         "jobs of other users only", "job on another node only"),
+         "jobs of other users only", "job on another node only", "the only job is ending"),
         Fake(),
     ),
 }  # fmt: skip

@@ -1,14 +1,16 @@
 """`./dev compare`: the C module and ours, side by side, in the same situations and one run.
 
-Each row is seen by a call of PAM (code, text, environment, cgroups after), and with the defaults
-and the strictest value also by pamtester and by a login by ssh. differences.py has the rows that
-are meant to differ, and why.
+Each row is seen by a call of PAM: code, text, environment, cgroups and mount namespace after. With
+the defaults, the strictest value and each value of the option that governs it is also seen by
+pamtester and by a login by ssh. differences.py has the rows that are meant to differ, what the C
+module does there, and why.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,15 +20,16 @@ from slurm_adopt.options import LOG_LEVELS, OPTIONS
 from tests import decisions
 from tests.cluster import pam
 from tests.cluster.cluster import Cluster, Settings
-from tests.cluster.differences import ANY, DIFFERENCES, RELEASES, Difference
-from tests.cluster.driver import Driver, cgroups
+from tests.cluster.differences import ANY, DIFFERENCES, RELEASES, Did, Difference, Rows
+from tests.cluster.driver import WORDS, Driver, cgroups
 from tests.cluster.situations import Scenery, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CONFINED = ("cpuset", "devices", "freezer", "memory")
-COMMAND = "echo SLURM_JOB_ID=$SLURM_JOB_ID; cat /proc/self/cgroup"
+NAMES = ("DISPLAY=", "XAUTHORITY=", "SLURM")  # what a module may set, in what a session has
+COMMAND = "env; readlink /proc/self/ns/mnt; cat /proc/self/cgroup"
 TEXTS = ("pam_slurm_adopt", decisions.GENERIC)  # what is a module's in what ssh prints
 PATIENCE = 20.0  # seconds for the C module, which may wait for ever
 MODULES = {"C module": pam.C_MODULE, "slurm_adopt": pam.OURS}
@@ -57,6 +60,7 @@ class Seen(NamedTuple):
     said: tuple[str, ...]
     environment: dict[str, str]
     place: tuple[str, ...]  # the process's confined cgroups, job numbers as roles
+    namespace: str  # whose mounts it has: the node's, those of a job by role, others; "" if unseen
     ended: str  # how the process ended, if not as it should
 
     def __str__(self) -> str:
@@ -67,6 +71,7 @@ class Seen(NamedTuple):
         into = sorted({p.partition(" ")[0] for p in self.place} - {"-"})
         parts = [self.code.removeprefix("PAM_"), f"job {job}" if job else "",
                  f"in {' and '.join(into)}" if into and into != [job] else "",
+                 f"mounts of {self.namespace}" if self.namespace not in ("", NODE) else "",
                  "display" if "DISPLAY" in self.environment else "",
                  *(f'"{text}"' for text in self.said)]  # fmt: skip
         return ", ".join(filter(None, parts))
@@ -86,28 +91,60 @@ class Verdict(NamedTuple):
         return listed(self.row)
 
     @property
-    def wrong(self) -> bool:
-        """Whether it is not as it should be; the other ways may show less than a call."""
-        if self.theirs == self.ours:
-            return self.listed is not None and self.by == "call"
-        return self.listed is None
+    def wrong(self) -> str:
+        """What is not as it should be; the other ways may show less than a call."""
+        known = self.listed
+        if known is None:
+            return "" if self.theirs == self.ours else "different"
+        if self.theirs == self.ours and self.by == "call":
+            return f"not different: {known.name}"
+        did = _of(known.rows, self.row)
+        assert did is not None
+        return "" if _as_expected(did, self) else f"{known.name}, but the C module does not {did}"
 
     def __str__(self) -> str:
         """Return the verdict in a word or two."""
-        known = self.listed
         if self.wrong:
-            return f"WRONG: not different: {known.name}" if known else "WRONG: different"
-        return known.name if known and self.theirs != self.ours else "same"
+            return f"WRONG: {self.wrong}"
+        return self.listed.name if self.listed and self.theirs != self.ours else "same"
+
+
+def _as_expected(did: Did, verdict: Verdict) -> bool:
+    """Say whether the C module did what is written down, as far as the way to see it shows that."""
+    seen = verdict.theirs
+    if seen.environment.get("SLURM_JOB_ID", "") != did.job:
+        return False
+    if did.namespace and seen.namespace != did.namespace:
+        return False
+    if verdict.by == "call":
+        said = (did.said,) if did.said else ()
+        return (seen.ended or seen.code, seen.said) == (did.code, said)
+    if verdict.by == "ssh":
+        return seen.code == ("let in" if did.code in ("PAM_SUCCESS", "PAM_IGNORE") else "refused")
+    if did.code not in WORDS:  # PAM_SUCCESS, or the process has ended
+        return (seen.code == "let in") == (did.code == "PAM_SUCCESS")
+    return seen.code == WORDS[did.code]
 
 
 def listed(row: Row) -> Difference | None:
     """Return the deliberate difference of a row; None if the modules are to do the same."""
-    found = [
-        one for one in DIFFERENCES
-        if row.name in one.rows and (one.rows[row.name] == ANY or row.options in one.rows[row.name])
-    ]  # fmt: skip
+    found = [one for one in DIFFERENCES if _of(one.rows, row)]
     assert len(found) <= 1, f"{row} is listed twice"
     return found[0] if found else None
+
+
+def differing_releases(row: Row) -> list[int]:
+    """Return where the releases of the C module differ about a row: numbers in RELEASES, from 1."""
+    return [number for number, one in enumerate(RELEASES, 1) if _of(one.rows, row)]
+
+
+T = TypeVar("T")
+
+
+def _of(rows: Rows[T], row: Row) -> T | None:
+    """Return what a list has for a row."""
+    of_situation = rows.get(row.name, {})
+    return of_situation.get(row.options) or of_situation.get(ANY)
 
 
 # Rows
@@ -130,14 +167,28 @@ MORE = {
                                "action_unknown=allow", "action_unknown=deny"],
     "several jobs, from one with X11": ["", "disable_x11=0", "disable_x11=1"],
     "the stepd says yes and does nothing": ["", "action_adopt_failure=deny"],
+    "the only job is ending": ["action_adopt_failure=allow", "action_adopt_failure=deny"],
+    "one job, with namespaces": ["", "join_container=true", "join_container=false"],
+    "the only job fails, with namespaces": ["", "action_adopt_failure=allow",
+                                            "action_adopt_failure=deny", "join_container=false",
+                                            "action_adopt_failure=deny join_container=false"],
+    # The C module takes what begins with a value for that value.
+    "idle node": ["action_no_jobs=ignorex"],
+    "several jobs, slurmd refuses": ["action_unknown=allowed", "action_unknown=denyx",
+                                     "action_unknown=newest1"],
+    "the only job fails": ["action_adopt_failure=allowed", "action_adopt_failure=denyx"],
+    "node name unknown": ["action_generic_failure=ignored", "action_generic_failure=allowed",
+                          "action_generic_failure=denyx"],
+    "one job, with X11": ["disable_x11=1x", "disable_x11=0x"],
 }  # fmt: skip
+ALONE = {one.alone for one in DIFFERENCES if one.alone}  # situations that ours alone is tried in
 
 
 def rows() -> list[Row]:
     """Return all rows, those of a situation together."""
     found: dict[Row, None] = {}
     for row in decisions.rows():
-        if "callerid=0" in row.options:
+        if "callerid=0" in row.options or row.situation in ALONE:
             continue
         options = " ".join(word for word in row.options.split() if word not in OURS_ALONE)
         if row.situation in SLOW and options not in ("", "action_unknown=deny"):
@@ -153,10 +204,27 @@ def rows() -> list[Row]:
     return sorted(found, key=lambda one: first[one[:2]])
 
 
+# What governs a situation; of the situations that the decision table does not have, one each.
+GOVERNING = {one.name: one.answer for one in decisions.SITUATIONS} | {
+    "several jobs, all fail": "action_unknown",
+    "several jobs, from one with X11": "disable_x11",
+    "one job, with namespaces": "join_container",
+    "the only job fails, with namespaces": "join_container",
+}
+
+
 def in_other_ways(row: Row) -> bool:
-    """Whether a row is seen by more than a call: with the defaults and with the strictest value."""
+    """Whether a row is seen by more than a call.
+
+    With the defaults, the strictest value, and each value of what governs the situation.
+    """
     words = row.options.split()
-    return not words or words[-1].endswith("=deny")
+    if not words or words[-1].endswith("=deny"):
+        return True
+    option, _, value = words[-1].partition("=")
+    return option == GOVERNING.get(row.situation) and value in decisions.ANSWERS.get(
+        option, (value,)
+    )
 
 
 # Seeing
@@ -179,14 +247,16 @@ def _call(stage: Stage, row: Row, line: str) -> Seen:
     answer = stage.driver.call(line, row.user, seconds=PATIENCE, **stage.request)
     environment = _by_role(stage, answer.environment)
     place = _place(stage, answer.cgroups)
-    return Seen(answer.code, answer.said, environment, place, answer.ended.partition(":")[0])
+    return Seen(answer.code, answer.said, environment, place, _mounts(stage, answer.namespace),
+                answer.ended.partition(":")[0])  # fmt: skip
 
 
 def _pamtester(stage: Stage, row: Row, line: str) -> Seen:
-    status, printed = stage.driver.pamtester(line, str(row.user), seconds=PATIENCE, **stage.request)
-    said = [text for text in printed.splitlines() if any(part in text for part in TEXTS)]
-    last = printed.rpartition("pamtester: ")[2].strip()
-    return Seen(last if status else "let in", tuple(said), {}, (), "")
+    done = stage.driver.pamtester(line, str(row.user), seconds=PATIENCE, **stage.request)
+    said = [text for text in done.printed.splitlines() if any(part in text for part in TEXTS)]
+    last = done.printed.rpartition("pamtester: ")[2].strip()
+    return Seen(last if done.status else "let in", tuple(said), _by_role(stage, done.environment),
+                _place(stage, done.cgroups), _mounts(stage, done.namespace), "")  # fmt: skip
 
 
 def _ssh(stage: Stage, row: Row, line: str) -> Seen:
@@ -196,16 +266,19 @@ def _ssh(stage: Stage, row: Row, line: str) -> Seen:
     result = stage.login(COMMAND)
     said = [text for text in result.err.splitlines() if any(part in text for part in TEXTS)]
     if result.rc:
-        return Seen("refused", tuple(said), {}, (), "")
-    job, _, rest = result.out.partition("\n")
-    environment = _by_role(stage, {"SLURM_JOB_ID": job.partition("=")[2]})
-    return Seen("let in", tuple(said), environment, _place(stage, cgroups(rest)), "")
+        return Seen("refused", tuple(said), {}, (), "", "")
+    variables, mounts, rest = result.out.partition("mnt:[")
+    number, _, rest = rest.partition("\n")
+    set_by_us = [line.split("=", 1) for line in variables.splitlines() if line.startswith(NAMES)]
+    environment = _by_role(stage, dict(set_by_us))
+    place = _place(stage, cgroups(rest))
+    return Seen("let in", tuple(said), environment, place, _mounts(stage, mounts + number), "")
 
 
 def _by_role(stage: Stage, environment: dict[str, str]) -> dict[str, str]:
     roles = {str(job): role for role, job in stage.jobs.items()}
     job = environment.get("SLURM_JOB_ID", "")
-    return {**environment, "SLURM_JOB_ID": roles.get(job, job)} if job else {}
+    return {**environment, "SLURM_JOB_ID": roles.get(job, job)} if job else environment
 
 
 def _place(stage: Stage, found: dict[str, str]) -> tuple[str, ...]:
@@ -217,6 +290,18 @@ def _place(stage: Stage, found: dict[str, str]) -> tuple[str, ...]:
         job = next((part for part in parts if part in jobs), "")
         places.append(f"{jobs[job]} {'/'.join(parts[parts.index(job) + 1 :])}" if job else "-")
     return tuple(places)
+
+
+NODE = "the node"
+
+
+def _mounts(stage: Stage, namespace: str) -> str:
+    """Return whose mount namespace it is that /proc/PID/ns/mnt showed."""
+    n1 = stage.cluster.n1
+    known = {os.readlink(f"/proc/{n1.init.pid}/ns/mnt"): NODE, "": ""}
+    for role, place in stage.namespaces.items():
+        known[f"mnt:[{(n1.root / place.lstrip('/')).stat().st_ino}]"] = role
+    return known.get(namespace, "others")
 
 
 # The report
@@ -234,7 +319,7 @@ def main() -> int:
                 seen += verdicts(scenery, row)
         cluster.reconfigure(Settings())
     console.print(table(seen), reasons(), releases())
-    wrong = sum(verdict.wrong for verdict in seen)
+    wrong = sum(bool(verdict.wrong) for verdict in seen)
     different = sum(verdict.theirs != verdict.ours for verdict in seen)
     console.print(f"{len(seen)} rows, {different} differ, {wrong} not as they should")
     return 1 if wrong else 0
@@ -243,13 +328,14 @@ def main() -> int:
 def table(seen: list[Verdict]) -> Table:
     """Return the report: a line for each row."""
     report = Table(title="C module (Slurm 22.05) and slurm_adopt", title_justify="left")
-    for column in ("situation", "options", "by", *MODULES, "verdict"):
+    for column in ("situation", "options", "by", *MODULES, "verdict", "of releases"):
         report.add_column(column, overflow="fold")
     before = ""
     for one in seen:
         report.add_row(*map(escape, (one.row.name if one.row.name != before else "",
                        one.row.options, one.by, str(one.theirs),
-                       "" if one.theirs == one.ours else str(one.ours), str(one))))  # fmt: skip
+                       "" if one.theirs == one.ours else str(one.ours), str(one),
+                       ", ".join(map(str, differing_releases(one.row))))))  # fmt: skip
         before = one.row.name
     return report
 
@@ -260,17 +346,18 @@ def reasons() -> Table:
     for column in ("verdict", "C module", "slurm_adopt", "why", "as in the C module of"):
         report.add_column(column, overflow="fold")
     for one in DIFFERENCES:
-        report.add_row(*map(escape, one[:5]))
+        tried = f"{one.name} (tried on ours only: {one.alone})" if one.alone else one.name
+        report.add_row(*map(escape, (tried, *one[1:5])))
     return report
 
 
 def releases() -> Table:
     """Return where the releases of the C module differ, and which of them we follow."""
     report = Table(title="where releases of the C module differ", title_justify="left")
-    for column in ("what", "C module", "slurm_adopt", "why"):
+    for column in ("of releases", "what", "C module", "slurm_adopt", "why"):
         report.add_column(column, overflow="fold")
-    for one in RELEASES:
-        report.add_row(*map(escape, one))
+    for number, one in enumerate(RELEASES, 1):
+        report.add_row(*map(escape, (str(number), *one[:4])))
     return report
 
 

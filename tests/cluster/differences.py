@@ -1,16 +1,37 @@
 """Where we differ from the C module on purpose: each difference, its reason, and its rows.
 
 A row of the comparison that differs and is not here is a defect, and so is a row that is here and
-does not differ. The C module of the comparison is Debian's, of Slurm 22.05.
+does not differ, or in which the C module does not do what stands here. The C module of the
+comparison is Debian's, of Slurm 22.05. Behind that, where its releases differ among themselves.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from tests.decisions import STRICT
+from tests.decisions import DENIED, FAILED, GENERIC, NO_JOBS, STRICT
+from tests.decisions import UNKNOWN as NO_SOURCE
 
-ANY = ("*",)  # whatever the options are
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ANY = "*"  # whatever the options are
+
+T = TypeVar("T")
+Rows = dict[str, dict[str, T]]  # situation, for root's logins `root: SITUATION` -> options -> what
+
+
+class Did(NamedTuple):
+    """What the C module does in a row."""
+
+    code: str  # that it returns, or how it ends the process
+    job: str = ""  # role of the job that it adopts into, as it says itself
+    said: str = ""  # to the user
+    namespace: str = ""  # role of the job whose mounts the process then has, where it has any's
+
+    def __str__(self) -> str:
+        """Put it in a few words."""
+        return ", ".join(filter(None, self))
 
 
 class Difference(NamedTuple):
@@ -21,7 +42,8 @@ class Difference(NamedTuple):
     ours: str
     why: str
     follows: str  # releases of the C module that do as we do
-    rows: dict[str, tuple[str, ...]]  # situation -> options; for root's logins `root: SITUATION`
+    rows: Rows[Did]
+    alone: str = ""  # situation of the decision table that is tried on ours only
 
 
 NONE = "none"
@@ -32,14 +54,34 @@ UNKNOWN = (
     "several jobs, slurmd refuses",
     "several jobs, slurmd answers an error",
 )
+SLOW = ("several jobs, slurmd is silent", "several jobs, packets are dropped")
 NAMED_FAILS = "several jobs, from one that fails"
+ONLY_FAILS = ("the only job fails", "the only job fails, not confined by cgroups")
 ROOT_SEVERAL = "root: several jobs, slurmd refuses"
 
+LET_IN = Did("PAM_SUCCESS")
+INTO_ONLY = Did("PAM_SUCCESS", "only")
+INTO_OLDER = Did("PAM_SUCCESS", "source")
+INTO_NEWEST = Did("PAM_SUCCESS", "newest")
+IGNORED = Did("PAM_IGNORE")
 
-def _values(option: str, *values: str, before: str = "") -> tuple[str, ...]:
-    """Return options with these values of one; "" is no option."""
+
+def _each(
+    what: T, situations: Iterable[str], option: str = "", *values: str, before: str = ""
+) -> Rows[T]:
+    """Return these situations with these values of an option, or any option; "" is no option."""
     given = (f"{option}={value}" if value else "" for value in values)
-    return tuple(f"{before} {words}".strip() for words in given)
+    options = [f"{before} {words}".strip() for words in given] if option else [ANY]
+    return {situation: dict.fromkeys(options, what) for situation in situations}
+
+
+def _all(*lists: Rows[T]) -> Rows[T]:
+    """Return several lists as one."""
+    rows: Rows[T] = {}
+    for one in lists:
+        for situation, options in one.items():
+            rows.setdefault(situation, {}).update(options)
+    return rows
 
 
 DIFFERENCES = [
@@ -49,7 +91,8 @@ DIFFERENCES = [
         "chooses by that answer among the user's own jobs, else by action_unknown",
         "whoever answers at a source address must not lead a login into another user's job",
         NONE,
-        {"several jobs, from another user's": ANY},
+        {},
+        alone="several jobs, from another user's",
     ),
     Difference(
         "newest",
@@ -59,26 +102,45 @@ DIFFERENCES = [
         "takes the job whose extern step was started last here",
         "an adoption must not make an older job look newer, and the choice must be told beforehand",
         "26.05 means to (time of the socket), and takes an arbitrary one",
-        {
-            **dict.fromkeys(UNKNOWN, _values("action_unknown", "", "newest", "any", "user")),
-            "several jobs, slurmd is silent": ("",),
-            "several jobs, packets are dropped": ("",),
-            "the newest job fails": ANY,
-        },
+        _all(
+            _each(INTO_OLDER, UNKNOWN, "action_unknown", "", "newest", "any", "user"),
+            _each(INTO_OLDER, SLOW, "action_unknown", ""),
+            _each(INTO_OLDER, ["the newest job fails"]),
+        ),
+    ),
+    Difference(
+        "ending is over",
+        "counts a job that is ending, and fails to adopt: action_adopt_failure decides, and its "
+        "default lets the user in without adoption",
+        "does not count it: without another job action_no_jobs decides",
+        "a job that ends has no place for a login, and the user must not stay when it is gone",
+        NONE,
+        _all(
+            _each(LET_IN, ["the only job is ending"]),
+            _each(Did(DENIED, "", FAILED), ["the only job is ending"],
+                  "action_adopt_failure", "deny"),
+        ),
     ),
     Difference(
         "misspelt value",
-        "takes the default",
-        "takes the strictest value",
+        "takes the value that the word begins with (ignorex: ignore), else the default",
+        "takes the strictest value, and logs it",
         "a typing mistake must not open the door",
         NONE,
-        {
-            **dict.fromkeys((*UNKNOWN, NAMED_FAILS), _values("action_unknown", "newst")),
-            "the only job fails": _values("action_adopt_failure", "alow"),
-            "the only job fails, not confined by cgroups": _values("action_adopt_failure", "alow"),
-            "node name unknown": _values("action_generic_failure", "alow"),
-            "one job, with X11": _values("disable_x11", "yes"),
-        },
+        _all(
+            _each(INTO_OLDER, UNKNOWN, "action_unknown", "newst"),
+            _each(INTO_NEWEST, [NAMED_FAILS], "action_unknown", "newst"),
+            _each(LET_IN, ONLY_FAILS, "action_adopt_failure", "alow"),
+            _each(Did("PAM_IGNORE", "", GENERIC), ["node name unknown"],
+                  "action_generic_failure", "alow", "ignored"),
+            _each(INTO_ONLY, ["one job, with X11"], "disable_x11", "yes", "0x"),
+            _each(IGNORED, ["idle node"], "action_no_jobs", "ignorex"),
+            _each(LET_IN, ["several jobs, slurmd refuses"], "action_unknown", "allowed"),
+            _each(INTO_OLDER, ["several jobs, slurmd refuses"], "action_unknown", "newest1"),
+            _each(LET_IN, ["the only job fails"], "action_adopt_failure", "allowed"),
+            _each(Did("PAM_SUCCESS", "", GENERIC), ["node name unknown"],
+                  "action_generic_failure", "allowed"),
+        ),
     ),
     Difference(
         "early releases' words",
@@ -86,7 +148,10 @@ DIFFERENCES = [
         "lets the user in without adoption",
         "PAM lines of every generation keep their meaning",
         "15.08.0 to 15.08.2",
-        dict.fromkeys((*UNKNOWN, NAMED_FAILS), _values("action_unknown", "ignore")),
+        _all(
+            _each(INTO_OLDER, UNKNOWN, "action_unknown", "ignore"),
+            _each(INTO_NEWEST, [NAMED_FAILS], "action_unknown", "ignore"),
+        ),
     ),
     Difference(
         "ignore_root=0",
@@ -94,12 +159,11 @@ DIFFERENCES = [
         "takes root the whole way; whatever is no adoption becomes PAM_IGNORE",
         "the option exists for those who want services to die with a job",
         NONE,
-        {
-            "root: one job": ANY,
-            ROOT_SEVERAL: _values(
-                "action_unknown", "", "newest", "any", "user", before="ignore_root=0"
-            ),
-        },
+        _all(
+            _each(IGNORED, ["root: one job"]),
+            _each(IGNORED, [ROOT_SEVERAL], "action_unknown", "", "newest", "any", "user",
+                  before="ignore_root=0"),
+        ),
     ),
     Difference(
         "the only job is taken",
@@ -107,7 +171,7 @@ DIFFERENCES = [
         "takes the only job",
         "there is nothing to choose",
         "26.05",
-        {"one job, asked about": (f"single_job_skip_rpc=0 {STRICT}",)},
+        {"one job, asked about": {f"single_job_skip_rpc=0 {STRICT}": Did(DENIED, "", NO_SOURCE)}},
     ),
     Difference(
         "no exit",
@@ -115,7 +179,7 @@ DIFFERENCES = [
         "does as action_generic_failure says",
         "a library must not end sshd, and the option is for this case",
         NONE,
-        {"no slurm.conf": ANY},
+        _each(Did("exit 1"), ["no slurm.conf"]),
     ),
     Difference(
         "not knowing is not having",
@@ -123,11 +187,10 @@ DIFFERENCES = [
         "does as action_generic_failure says, and the log names file and reason",
         "a user with a job must not be told that there is none because a file cannot be read",
         NONE,
-        {
-            "slurm.conf is no text": ANY,
-            "spool directory missing": ANY,
-            "spool directory is a file": ANY,
-        },
+        _each(
+            Did(DENIED, "", NO_JOBS),
+            ["slurm.conf is no text", "spool directory missing", "spool directory is a file"],
+        ),
     ),
     Difference(
         "silent when let in",
@@ -135,7 +198,12 @@ DIFFERENCES = [
         "says nothing unless it refuses",
         "the user has nothing to do about it, and the log has it",
         "up to 18.08.3",
-        {"node name unknown": _values("action_generic_failure", "", "ignore", "allow", "Allow")},
+        _all(
+            _each(Did("PAM_IGNORE", "", GENERIC), ["node name unknown"],
+                  "action_generic_failure", "", "ignore"),
+            _each(Did("PAM_SUCCESS", "", GENERIC), ["node name unknown"],
+                  "action_generic_failure", "allow", "Allow"),
+        ),
     ),
     Difference(
         "told why",
@@ -143,7 +211,7 @@ DIFFERENCES = [
         "says the sentence of the only job that fails",
         "a user who is refused is told why",
         "26.05",
-        {"several jobs, all fail": _values("action_adopt_failure", "deny")},
+        _each(Did(DENIED), ["several jobs, all fail"], "action_adopt_failure", "deny"),
     ),
     Difference(
         "verified",
@@ -151,7 +219,7 @@ DIFFERENCES = [
         "fails to adopt where it cannot read back that the process is in the job",
         "adopted means what the kernel says",
         NONE,
-        {"freezer is not mounted": ANY, "/proc is not mounted": ANY},
+        _each(INTO_ONLY, ["freezer is not mounted", "/proc is not mounted"]),
     ),
     Difference(
         "completed",
@@ -159,7 +227,16 @@ DIFFERENCES = [
         "writes the process into the job's cgroups and reads it back",
         "a session outside has no limits and outlives the job",
         NONE,
-        {"the stepd says yes and does nothing": ANY},
+        _each(INTO_ONLY, ["the stepd says yes and does nothing"]),
+    ),
+    Difference(
+        "a namespace is no adoption",
+        "takes a job's namespace that it could enter for an adoption that failed",
+        "does as action_adopt_failure says, and enters nothing",
+        "a session with the job's /tmp and without its limits is not in the job",
+        "up to 20.11.4; since 23.02",
+        _each(Did("PAM_SUCCESS", namespace="only"), ["the only job fails, with namespaces"],
+              "action_adopt_failure", "", "allow", "deny"),
     ),
     Difference(
         "unknown user",
@@ -167,7 +244,7 @@ DIFFERENCES = [
         "returns PAM_USER_UNKNOWN",
         "it is PAM's word for this; the user is refused with either",
         NONE,
-        {"unknown user": ANY},
+        _each(Did("PAM_SESSION_ERR"), ["unknown user"]),
     ),
 ]  # fmt: skip
 
@@ -179,7 +256,13 @@ class Release(NamedTuple):
     releases: str
     ours: str
     why: str
+    rows: Rows[bool]  # of the comparison that it is about
 
+
+_BY_OPTION = ("one job", "idle node", "several jobs, from one of them")
+_GENERIC = ("no slurm.conf", "slurm.conf is no text", "node name unknown",
+            "spool directory missing", "spool directory is a file")  # fmt: skip
+_PRIVATE = ("one job, with namespaces", "the only job fails, with namespaces")
 
 RELEASES = [
     Release(
@@ -187,65 +270,110 @@ RELEASES = [
         "15.08.0 to 15.08.2 document deny; allow since 15.08.3",
         "allow",
         "what all sites have today; the guide says to set deny",
+        _each(True, (*ONLY_FAILS, "several jobs, all fail", "the only job fails, with namespaces"),
+              "action_adopt_failure", ""),
+    ),
+    Release(
+        "whether action_adopt_failure has an effect",
+        "documented since 15.08, parsed since 17.11.10 and 18.08.1: allow before",
+        "as said",
+        "it is what the line says",
+        _each(True, (*ONLY_FAILS, "several jobs, all fail"), "action_adopt_failure", "deny"),
     ),
     Release(
         "default of action_generic_failure",
         "15.08.3 to 17.02 allow; ignore since 17.11",
         "ignore",
-        "the same",
+        "what all sites have today; the guide says to set deny",
+        _each(True, _GENERIC, "action_generic_failure", ""),
     ),
     Release(
         "default of action_unknown",
         "15.08.0 to 15.08.2 any; newest since 15.08.3",
         "newest",
         "it includes any",
+        _each(True, (*UNKNOWN, *SLOW, NAMED_FAILS), "action_unknown", ""),
     ),
     Release(
         "who is root",
         "up to 18.08 the name root; uid 0 since 19.05",
         "uid 0",
         "names are not rights",
+        _each(True, ["root"]),
+    ),
+    Release(
+        "unknown user or root first",
+        "up to 18.08 root is asked about first; since 19.05 whether the user is known",
+        "root first, by uid",
+        "no user is both: only a root that the host does not know is answered otherwise",
+        _each(True, ["unknown user", "root"]),
     ),
     Release(
         "other services than sshd",
         "adopted up to 18.08; ignored since 19.05",
         "ignored",
         "sudo and cron run with variables and descriptors of the user's",
+        _each(True, ["another service"]),
     ),
     Release(
         "an option that does not exist",
         "silently ignored before 23.02; logged since",
         "logged with the nearest name",
         "a misspelt option is a mistake",
+        {name: {"action_nojobs=ignore": True, "action_no_jobs": True} for name in _BY_OPTION},
     ),
     Release(
         "a default given explicitly",
         "logged as unrecognized from 23.02 to 24.11.1 for 1/0 and true/false; fine otherwise",
         "fine",
         "it is right",
+        {name: {"ignore_root=1": True, "single_job_skip_rpc=1": True, "disable_x11=0": True,
+                "join_container=true": True} for name in _BY_OPTION},
     ),
     Release(
         "action_unknown with one job",
         "applied up to 25.11 with single_job_skip_rpc=0; not since 26.05",
         "not applied",
         "there is nothing to choose",
+        _each(True, ["one job, asked about"]),
     ),
     Release(
         "text of a failed adoption",
         "failed to adopt process into cgroup, ... up to 25.11; adoption failure since 26.05",
         "that of up to 25.11",
         "it names the option, and sites look for it",
+        _each(True, (*ONLY_FAILS, "several jobs, all fail"), "action_adopt_failure", "deny"),
     ),
     Release(
         "DISPLAY, XAUTHORITY, SLURM_JOB_ID",
         "since 17.11, 18.08, 19.05",
         "all three",
         "as today",
+        _each(True, ["one job, with X11", "several jobs, from one with X11"]),
+    ),
+    Release(
+        "a job's namespace",
+        "entered since 20.11.5; if that succeeds after a failed adoption, this counts as adopted "
+        "from 20.11.5 to 22.05; if it fails, so has the adoption from 23.02 to 25.05; since "
+        "25.11.1 that is only logged",
+        "entered after an adoption only, and an adoption failure if that fails",
+        "a session is in the job with all that belongs to it, or it is not",
+        _each(True, _PRIVATE),
+    ),
+    Release(
+        "nodename and the source host's answer",
+        "up to 25.11 the job that it names is looked for under the NodeName that is guessed; under "
+        "nodename since 26.05",
+        "under nodename",
+        "it is this node's name",
+        _each(True, ["several jobs, from one of them"], "nodename", "n1", "n9"),
     ),
     Release(
         "IPv4 sources on a dual-stack socket",
-        "asked about as IPv6 in all releases, which no slurmd knows",
+        "asked about as IPv6 in all releases, which no slurmd knows; here sshd has a socket for "
+        "each",
         "asked about as IPv4",
         "it is what the source host knows the connection as",
+        _each(True, ["several jobs, from one of them"]),
     ),
-]
+]  # fmt: skip

@@ -48,6 +48,19 @@ WORDS = {  # pam_strerror(3), which is what pamtester prints
 }
 PAM_SILENT = 0x8000
 
+# What pamtester does not show: pam_exec hands it PAM's environment, and is where it is. Its lines
+# come to pamtester as messages to the user.
+SEEN = "seen "
+LOOK = "/usr/local/sbin/pam-look"
+LOOKING = f"""\
+#!/bin/sh
+exec 2>/dev/null
+env | sed 's/^/{SEEN}variable /'
+sed 's/^/{SEEN}cgroup /' /proc/$$/cgroup
+echo "{SEEN}namespace $(readlink /proc/$$/ns/mnt)"
+"""
+NOT_OURS = ("PAM_", "SSH_CONNECTION=", "PWD=")  # pam_exec's, what was there before, the shell's
+
 # Connects to a port of a host, from wherever it is run, and stays: `python3 -c HOLD HOST PORT`.
 HOLD = """\
 import socket, sys, time
@@ -64,8 +77,20 @@ class Answer:
     said: tuple[str, ...]  # to the user
     environment: dict[str, str]  # PAM's, without what was there before
     cgroups: dict[str, str]  # of the process, by controller
+    namespace: str  # that it has its mounts in, as its /proc/PID/ns/mnt shows it
     ended: str  # how the process ended, if not as it should
     log: list[str] = field(default_factory=list)  # the process's lines in the syslog
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What pamtester shows."""
+
+    status: int
+    printed: str
+    environment: dict[str, str]  # PAM's
+    cgroups: dict[str, str]
+    namespace: str
 
 
 class Driver:
@@ -78,6 +103,7 @@ class Driver:
         self._process = host.popen(
             ["python3", "-IS", SCRIPT, str(PORT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
+        host.write(LOOK, LOOKING, 0o755)
         wait_for("the PAM driver", lambda: PORT in host.listening(), 30)
 
     def __enter__(self) -> Driver:
@@ -106,16 +132,38 @@ class Driver:
             said=tuple(words for _, words in answer.get("said", ())),
             environment={n: value for n, value in environment.items() if n not in known},
             cgroups=cgroups(answer.get("cgroups", "")),
+            namespace=answer.get("namespace", ""),
             ended=answer["ended"],
             log=[line for line in self.log(mark) if f"[{answer['pid']}]" in line],
         )
 
-    def pamtester(self, line: str, user: str, **request: Any) -> tuple[int, str]:
-        """Do the same by pamtester for the account phase; return its status and what it prints."""
-        self.host.pam(SERVICE, pam.revealing(line))
+    def pamtester(self, line: str, user: str, **request: Any) -> Tested:
+        """Do the same by pamtester for the account phase; pam_exec looks around after the module.
+
+        The result is as pam.revealing() has it.
+        """
+        module = line.removeprefix("account required ")
+        self.host.pam(
+            SERVICE,
+            [
+                f"account [success=1 ignore=ignore default=bad] {module}",
+                "account required pam_deny.so",
+                f"account optional pam_exec.so quiet stdout {LOOK}",
+            ],
+        )
         what = {"service": SERVICE, "user": user, "pamtester": CALL, **request}
         answer = self._ask(what)
-        return answer["status"], answer["output"]
+        lines = answer["output"].splitlines()
+        variables = _seen(lines, "variable")
+        return Tested(
+            status=answer["status"],
+            printed="\n".join(one for one in lines if not one.startswith(SEEN)),
+            environment=dict(
+                word.split("=", 1) for word in variables if not word.startswith(NOT_OURS)
+            ),
+            cgroups=cgroups("\n".join(_seen(lines, "cgroup"))),
+            namespace="".join(_seen(lines, "namespace")),
+        )
 
     @contextlib.contextmanager
     def connection(
@@ -155,6 +203,12 @@ class Driver:
             return found if found and any(line.endswith(last) for line in found) else []
 
         return wait_for(last, lines, 30, every=0.002)
+
+
+def _seen(lines: list[str], what: str) -> list[str]:
+    """Return what LOOKING says of one thing."""
+    prefix = f"{SEEN}{what} "
+    return [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]
 
 
 def _words(ends: Sequence[object]) -> str:

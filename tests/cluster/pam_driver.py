@@ -11,7 +11,8 @@
     {"log": "text"}      write a line to the syslog: what is in front of it was sent before it
 
 A call's answer has the process's pid, how it ended if not as it should, what PAM returned, what was
-said to the user, PAM's environment and the process's cgroups. Nothing but the standard library.
+said to the user, PAM's environment, the process's cgroups and its mount namespace. Nothing but the
+standard library.
 """
 
 from __future__ import annotations
@@ -131,12 +132,14 @@ def work(request: Request, output: int) -> None:
     os.dup2(null, 0)
     os.dup2(output, 1)
     os.dup2(null, 2)
+    own = os.open("/proc/self/ns", os.O_RDONLY | os.O_CLOEXEC)
     with open("/proc/self/cgroup") as cgroup:  # open before /proc may go
         if request.get("umount"):
             without(request["umount"])
         if "pamtester" in request:
             pamtester(request)
         answer = {**call(request), "cgroups": cgroup.read()}
+        answer["namespace"] = os.readlink("mnt", dir_fd=own)
     os.write(1, json.dumps(answer).encode())
 
 

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from tests.cluster import pam
+from tests.cluster import pam, private
 from tests.cluster.cluster import Settings
 from tests.cluster.login import Result, ssh_argv
 from tests.cluster.standin_slurmd import StandinSlurmd
 from tests.cluster.wait import wait_for
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.cluster.cluster import Cluster
     from tests.cluster.driver import Driver
     from tests.cluster.host import Host
@@ -45,6 +48,7 @@ class Stage:
     login: Login | None  # from where the situation says; None where a login cannot show it
     jobs: dict[str, int] = field(default_factory=dict)  # by role
     request: dict[str, Any] = field(default_factory=dict)  # more for a call by the driver
+    namespaces: dict[str, str] = field(default_factory=dict)  # where they are bound, by role of job
 
     def pam(self, line: str) -> None:
         """Have sshd on n1 use a module; root goes through it as well."""
@@ -151,9 +155,61 @@ def jobs(**wanted: str) -> Arrangement:
     return arrangement
 
 
+@contextlib.contextmanager
+def in_namespaces(stage: Stage) -> Iterator[Stage]:
+    """Have Slurm give jobs namespaces of their own."""
+    with private.plugin_in_use(stage.cluster, private.TMPFS):
+        yield stage
+
+
+@contextlib.contextmanager
+def with_namespaces(stage: Stage) -> Iterator[Stage]:
+    """Note where the jobs' namespaces are bound."""
+    root = stage.cluster.n1.root
+    base = root / private.BASE.lstrip("/")
+    places = {}
+    for role, job in stage.jobs.items():
+        (file,) = base.glob(f"**/{job}/.ns")  # below the NodeName in a build for several slurmd
+        places[role] = f"/{file.relative_to(root)}"
+    yield replace(stage, namespaces=places)
+
+
+def listed_last(role: str) -> Arrangement:
+    """Return the arrangement in which a directory's listing has a job's stepd behind all others.
+
+    The C module takes that one for the newest. Names that come anew into a tmpfs are listed first,
+    or last, by the kernel's release; where neither is so there is no telling, and this fails.
+    """
+
+    @contextlib.contextmanager
+    def arrangement(stage: Stage) -> Iterator[Stage]:
+        socket = stage.cluster.socket("n1", stage.jobs[role])
+        others = [
+            file.name
+            for other, job in stage.jobs.items()
+            if other != role and (file := stage.cluster.socket("n1", job)).exists()
+        ]
+        for name in (socket.name, *others):
+            if _is_last(socket, others):
+                break
+            moved = socket.with_name(name)
+            moved.rename(away := moved.with_name(f"{name}.moved"))
+            away.rename(moved)
+        assert _is_last(socket, others), os.listdir(socket.parent)
+        yield stage
+
+    return arrangement
+
+
+def _is_last(file: Path, others: list[str]) -> bool:
+    """Say whether others are all listed before a file; in which order is the listing's own."""
+    names = os.listdir(file.parent)
+    return all(names.index(name) < names.index(file.name) for name in others)
+
+
 one = jobs(only="* n1")
 # A later job on n1 than the newest of the user's belongs to another one; both also run on n2.
-several = jobs(source="* n1,n2", newest="* n1", elsewhere="* n2", foreign="bob n1,n2")
+several_jobs = jobs(source="* n1,n2", newest="* n1", elsewhere="* n2", foreign="bob n1,n2")
 
 
 def x11(role: str, nodes: str) -> Arrangement:
@@ -236,8 +292,11 @@ def dropped(stage: Stage) -> Iterator[Stage]:
 # What fails
 
 
-def refusing(role: str, reply: str = "-1") -> Arrangement:
-    """Return the arrangement in which a job's extern stepd takes no process, and replies this."""
+def refusing(role: str, reply: str = "-1", *more: str) -> Arrangement:
+    """Return the arrangement in which a job's extern stepd takes no process, and replies this.
+
+    `more`: for the stand-in.
+    """
 
     @contextlib.contextmanager
     def arrangement(stage: Stage) -> Iterator[Stage]:
@@ -245,8 +304,10 @@ def refusing(role: str, reply: str = "-1") -> Arrangement:
         real = stage.cluster.socket("n1", job)
         away = real.rename(real.with_name(real.name + ".away"))
         uid = n1.run(["id", "-u", str(stage.user)]).stdout.strip()
+        place = stage.namespaces.get(role)
+        words = (uid, reply, *more, *([f"namespace={place}"] if place else []))
         try:
-            with _standin(n1, f"/var/spool/slurmd/{real.name}", uid, reply):
+            with _standin(n1, f"/var/spool/slurmd/{real.name}", *words):
                 yield stage
         finally:
             away.rename(real)
@@ -255,9 +316,9 @@ def refusing(role: str, reply: str = "-1") -> Arrangement:
 
 
 @contextlib.contextmanager
-def _standin(host: Host, socket: str, uid: str, reply: str) -> Iterator[None]:
+def _standin(host: Host, socket: str, *words: str) -> Iterator[None]:
     """Run a stand-in on a stepd's socket."""
-    module = ["python3", "-m", "tests.cluster.standin_stepd", socket, uid, reply]
+    module = ["python3", "-m", "tests.cluster.standin_stepd", socket, *words]
     script = 'cd /checkout; setsid "$@" >/dev/null 2>&1 </dev/null &'
     host.run(["sh", "-c", script, "sh", *module])
     wait_for("the stand-in", (host.root / f"{socket}.pid".lstrip("/")).exists, 30)
@@ -322,17 +383,22 @@ def _line(line: str) -> Callable[[str], str]:
     return lambda text: f"{text}{line}\n"
 
 
+# The C module takes the older one for the newest.
+several = both(several_jobs, listed_last("source"))
 PLAIN = Settings()
+ENDING = refusing("only", "-1", "state=3")  # slurmstepd_state_t up to 23.02
 ERROR = answering("slurm_rc", SLURMD_ERROR)
 # What the C module waits for; ours has callerid_timeout.
 PATIENCE = conf(_line("MessageTimeout=2\nTCPTimeout=1"))
 SILENT = both(PATIENCE, answering("never"))
 DROPPED = both(PATIENCE, dropped)
-SOURCE_FAILS = both(from_job("source"), refusing("source"))
+# Here it agrees about the newest: action_unknown itself is what is compared.
+SOURCE_FAILS = both(from_job("source"), refusing("source"), listed_last("newest"))
 NO_FREEZER = without("/sys/fs/cgroup/freezer", login=True)
 NO_PROC = without("/proc", login=False)
-NEWEST_FAILS = both(from_login, refusing("newest"))
+NEWEST_FAILS = both(from_login, refusing("newest"), listed_last("source"))
 BOTH_FAIL = both(from_login, refusing("source"), refusing("newest"))
+ONE_PRIVATE = both(in_namespaces, one, with_namespaces)
 WITH_X11 = both(x11("source", "n1,n2"), jobs(newest="* n1"), from_job("source"))
 
 # fmt: off
@@ -354,6 +420,7 @@ ARRANGEMENTS: dict[str, tuple[Settings, Arrangement]] = {
     "idle node":                               (PLAIN, nothing),
     "jobs of other users only":                (PLAIN, jobs(a="bob n1", b="carol n1")),
     "job on another node only":                (PLAIN, jobs(a="* n2", b="bob n1")),
+    "the only job is ending":                  (PLAIN, both(one, ENDING)),
     "several jobs, from no job":               (PLAIN, both(several, from_n2)),
     "several jobs, from another user's":       (PLAIN, both(several, from_job("foreign", "bob"))),
     "several jobs, from one elsewhere":        (PLAIN, both(several, from_job("elsewhere"))),
@@ -375,5 +442,7 @@ COMPARED: dict[str, tuple[Settings, Arrangement]] = {
     "several jobs, all fail":                  (PLAIN, both(several, BOTH_FAIL)),
     "several jobs, from one with X11":         (X11, WITH_X11),
     "the stepd says yes and does nothing":     (PLAIN, both(one, refusing("only", "0"))),
+    "one job, with namespaces":                (PLAIN, ONE_PRIVATE),
+    "the only job fails, with namespaces":     (PLAIN, both(ONE_PRIVATE, refusing("only"))),
 }
 # fmt: on

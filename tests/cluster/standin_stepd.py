@@ -1,7 +1,9 @@
 """A stepd that claims more than it does, to run inside a host.
 
-`python3 -m tests.cluster.standin_stepd SOCKET UID REPLY [CGROUP.PROCS...]` answers as the stepd of
-a job of UID; to ADD_EXTERN_PID it writes the pid into the given files only, then answers REPLY.
+`python3 -m tests.cluster.standin_stepd SOCKET UID REPLY [state=N] [namespace=PATH]
+[CGROUP.PROCS...]` answers as the stepd of a job of UID, in a state (2, running, if none is given)
+and with a mount namespace, if one is; to ADD_EXTERN_PID it writes the pid into the given files
+only, then answers REPLY.
 """
 
 from __future__ import annotations
@@ -11,13 +13,18 @@ import sys
 import time
 from pathlib import Path
 from sys import byteorder
+from typing import TYPE_CHECKING
 
 from tests.standin import Stepd, int32
 
-ADD = 22
+if TYPE_CHECKING:
+    from tests.standin import Reply
+
+ADD, GET_NAMESPACE = 22, 26
+RUNNING = "2"
 # What the C module asks of a job besides: REQUEST_X11_DISPLAY (no display, no XAUTHORITY) and
 # REQUEST_GET_NS_FD (no namespace).
-NONE = {23: int32(0) + int32(0), 26: int32(0)}
+NONE: dict[int, Reply] = {23: int32(0) + int32(0), GET_NAMESPACE: int32(0)}
 
 
 class Mover(Stepd):
@@ -32,12 +39,18 @@ class Mover(Stepd):
                 file.write_text(str(int.from_bytes(body, byteorder)))
 
 
-def main(path: str, uid: str, reply: str, *files: str) -> None:
+def main(path: str, uid: str, reply: str, *more: str) -> None:
     """Serve until killed."""
+    given = dict(word.split("=", 1) for word in more if "=" in word)
+    replies = {**NONE, ADD: int32(int(reply))}
+    if "namespace" in given:
+        fd = os.open(given["namespace"], os.O_RDONLY)
+        replies[GET_NAMESPACE] = [int32(fd), fd]
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).unlink(missing_ok=True)
-    standin = Mover(Path(path), int(uid), replies={ADD: int32(int(reply)), **NONE})
-    standin.files = tuple(map(Path, files))
+    state = int(given.get("state", RUNNING))
+    standin = Mover(Path(path), int(uid), state, replies=replies)
+    standin.files = tuple(Path(word) for word in more if "=" not in word)
     with standin:
         Path(path + ".pid").write_text(str(os.getpid()))
         while True:

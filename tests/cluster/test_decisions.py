@@ -80,9 +80,16 @@ def environment(stage: Stage, row: Row, found: dict[str, str]) -> None:
         assert found["XAUTHORITY"].startswith("/tmp/.Xauthority-")
 
 
+# The stepd has taken the process by then; what cannot be read back cannot be put back either.
+TAKEN = "freezer is not mounted"
+
+
 def place(stage: Stage, row: Row, found: dict[str, str]) -> None:
     """Find the process in every confined cgroup of the row's job; elsewhere in none of any."""
+    assert {*CONFINED} <= found.keys()
     if not row.job:
+        inside = [found[name] for name in CONFINED if "/job_" in found[name]]
+        assert not inside or row.situation == TAKEN
         return
     if "not confined" in row.situation:
         assert {found[name] for name in CONFINED} == {"/"}
@@ -110,11 +117,14 @@ def log(stage: Stage, row: Row, lines: list[str], ours: str) -> None:
 
 def of_pamtester(stage: Stage, row: Row, line: str) -> None:
     """See the same where pam_python has an interpreter of its own."""
-    status, printed = stage.driver.pamtester(line, str(row.user), **stage.request)
-    assert (status == 0) == (row.code == "PAM_SUCCESS"), printed
-    assert (row.shown in printed) if row.shown else ("pam_slurm_adopt" not in printed)
-    if status:
-        assert printed.splitlines()[-1] == f"pamtester: {WORDS[row.code]}"
+    done = stage.driver.pamtester(line, str(row.user), **stage.request)
+    assert (done.status == 0) == (row.code == "PAM_SUCCESS"), done
+    assert (row.shown in done.printed) if row.shown else ("pam_slurm_adopt" not in done.printed)
+    if done.status:
+        assert done.printed.splitlines()[-1] == f"pamtester: {WORDS[row.code]}"
+    environment(stage, row, done.environment)
+    if "/proc" not in stage.request.get("umount", ()):  # else it cannot look
+        place(stage, row, done.cgroups)
 
 
 def of_login(stage: Stage, row: Row, line: str) -> None:

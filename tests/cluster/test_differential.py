@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
+from tests import decisions
 from tests.cluster import compare
 from tests.cluster.cluster import Settings
-from tests.cluster.differences import ANY, DIFFERENCES, Difference
+from tests.cluster.differences import ANY, DIFFERENCES, RELEASES, Difference, Release, Rows
 from tests.cluster.driver import Driver
 from tests.cluster.situations import Scenery
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tests.cluster.cluster import Cluster
 
 ROWS = compare.rows()
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +40,39 @@ def test_row(scenery: Scenery, row: compare.Row) -> None:
 
 @pytest.mark.parametrize("difference", DIFFERENCES, ids=lambda one: one.name)
 def test_every_listed_row_is_seen(difference: Difference) -> None:
-    """No reason is written down for a row that is not run."""
-    seen = {(row.name, row.options) for row in ROWS}
-    for name, options in difference.rows.items():
-        assert name in {name for name, _ in seen}
-        assert options == ANY or {(name, given) for given in options} <= seen
+    """No reason is written down for a row that is not run; one without rows is ours alone."""
+    are_run(difference.rows)
+    assert bool(difference.rows) != bool(difference.alone)
     assert difference.why
     assert difference.follows
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=lambda one: one.what)
+def test_every_row_of_a_release_is_seen(release: Release) -> None:
+    """What the releases differ in stands in a row that is run."""
+    are_run(release.rows)
+    assert release.rows
+    assert release.why
+
+
+@pytest.mark.parametrize("one", [one for one in DIFFERENCES if one.alone], ids=lambda one: one.name)
+def test_what_is_not_tried_on_the_c_module_is_tried_on_ours(one: Difference) -> None:
+    assert one.alone in {row.situation for row in decisions.rows()}
+    assert one.alone not in {row.situation for row in ROWS}
+
+
+def are_run(rows: Rows[T]) -> None:
+    """Find each in the comparison; what stands for any options is not there for some as well."""
+    seen = {(row.name, row.options) for row in ROWS}
+    for name, options in rows.items():
+        assert name in {name for name, _ in seen}
+        assert {(name, given) for given in options if given != ANY} <= seen
+
+
+@pytest.mark.parametrize("option", decisions.ANSWERS)
+def test_every_value_is_seen_in_a_login(option: str) -> None:
+    """Each value of what governs a situation, and its default, by pamtester and by ssh as well."""
+    named = [name for name, answer in compare.GOVERNING.items() if answer == option]
+    found = {row.options for row in ROWS if row.situation in named and compare.in_other_ways(row)}
+    wanted = {"", *(f"{option}={value}" for value in decisions.ANSWERS[option])}
+    assert wanted <= found
