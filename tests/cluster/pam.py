@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from tests.cluster.host import Host
 
 C_MODULE = "account required pam_slurm_adopt.so"
 OURS = "account required pam_python.so /opt/slurm_adopt/pam/pam_slurm_adopt.py"
@@ -149,3 +152,16 @@ GUIDE = {
     "listfile": listfile,
     "where installed": where_installed,
 }
+
+
+@contextlib.contextmanager
+def guide_s_files(node: Host) -> Iterator[None]:
+    """Give a node what the stacks of GUIDE read: carol is an administrator, bob is denied."""
+    node.run(["sh", "-ec", "groupadd -f wheel; usermod -aG wheel carol"])
+    usual = node.read("etc/security/access.conf")
+    node.write("etc/security/access.conf", ADMINS_CONF)
+    node.write("etc/security/admins.conf", ADMINS_CONF)
+    node.write("etc/denied", "bob\n")
+    yield
+    node.write("etc/security/access.conf", usual)
+    node.run(["rm", "-f", "/etc/denied", "/etc/security/admins.conf"])

@@ -22,15 +22,9 @@ NO_JOBS = "you have no active jobs on this node"
 @pytest.fixture(autouse=True)
 def administrators(cluster: Cluster) -> Iterator[None]:
     """Make carol an administrator: she is in the group wheel."""
-    node = cluster.n1
-    node.run(["sh", "-ec", "groupadd -f wheel; usermod -aG wheel carol"])
-    usual = node.read("etc/security/access.conf")
-    node.write("etc/security/access.conf", pam.ADMINS_CONF)
-    node.write("etc/security/admins.conf", pam.ADMINS_CONF)
-    node.write("etc/denied", "bob\n")
-    yield
-    node.write("etc/security/access.conf", usual)
-    node.run(["rm", "-f", "/etc/denied", "/run/nologin"])
+    with pam.guide_s_files(cluster.n1):
+        yield
+    cluster.n1.run(["rm", "-f", "/run/nologin"])
 
 
 REFUSED = (False, 0)
