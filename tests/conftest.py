@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.cluster import pam
 from tests.cluster.cells import DEFAULT
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LOG_LINES = 40
+
+# No example has a time limit: a machine may be slow.
+settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("here")
 
 _cluster = pytest.StashKey[Cluster]()
 _pid = os.getpid()

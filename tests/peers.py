@@ -118,20 +118,6 @@ def _drain(connection: socket.socket) -> None:
         connection.recv(1)
 
 
-def late(data: bytes, seconds: float) -> Script:
-    """Send after a while, and be free for the next connection until then."""
-
-    def answer(connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
-            time.sleep(seconds)
-            connection.sendall(data)
-
-    def play(connection: socket.socket) -> None:
-        threading.Thread(target=answer, args=(connection.dup(),), daemon=True).start()
-
-    return play
-
-
 def after(data: bytes) -> Script:
     """Send bytes, then keep the connection open until the other end closes."""
 

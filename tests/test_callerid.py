@@ -18,6 +18,7 @@ from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import FormatError, PeerError
 from slurm_adopt.slurm.versions import RELEASES, Release, release_of
 from tests import munged, slurmd
+from tests.clock import NEVER, Clock
 from tests.peers import Peer, Script, never, no_descriptor_left, takes_at_most
 from tests.slurmd import BY_NAME, Auth, Dialogue, answer, error, reply, wire
 
@@ -29,10 +30,12 @@ if TYPE_CHECKING:
 R2205 = BY_NAME["22.05"]
 HERE = Connection("127.0.0.1", 50000, "127.0.0.2", 22)
 JOB = 4711
+LONG = 30.0  # seconds: a deadline for what comes at once
+SLACK = 10.0  # seconds that a machine may be slow
 
 
 def ask(
-    *scripts: Script, release: Release = R2205, auth: Auth | None = None, seconds: float = 3.0
+    *scripts: Script, release: Release = R2205, auth: Auth | None = None, seconds: float = LONG
 ) -> int | None:
     """Ask a scripted slurmd about a connection."""
     with no_descriptor_left(), Peer(*scripts) as peer:
@@ -190,41 +193,52 @@ def test_rc_is_no_answer() -> None:
 def test_link_local_is_not_asked() -> None:
     """A link-local source cannot be asked about: no connection is made."""
     connection = Connection("fe80::1%eth0", 50000, "fe80::2%eth0", 22)
-    with takes_at_most(0.1), pytest.raises(PeerError, match=r"fe80::1\]:6818: .* link-local"):
-        callerid.ask(connection, 6818, R2205.protocol, Auth(), Deadline(5))
+    with takes_at_most(SLACK), pytest.raises(PeerError, match=r"fe80::1\]:6818: .* link-local"):
+        callerid.ask(connection, 6818, R2205.protocol, Auth(), Deadline(LONG))
 
 
 def test_silent() -> None:
     """A stopped slurmd."""
-    with takes_at_most(0.7), pytest.raises(PeerError, match="no reply within the time limit"):
+    with takes_at_most(SLACK), pytest.raises(PeerError, match="no reply within the time limit"):
         ask(never, seconds=0.2)
 
 
 # Several slurmds at a source, each with the jobs of its own node
 
-ANSWERS: list[tuple[list[Script], object]] = [
-    ([reply(R2205, answer(R2205, JOB)), never], JOB),
-    ([reply(R2205, answer(R2205, 0xFFFFFFFE)), reply(R2205, answer(R2205, JOB))], JOB),
-    ([reply(R2205, answer(R2205, 0xFFFFFFFE))] * 2, None),
-    ([error(R2205, 2017), reply(R2205, answer(R2205, JOB))], JOB),
-    ([error(R2205, 2017), reply(R2205, answer(R2205, 0xFFFFFFFE))], "invalid job id"),
-    ([never, reply(R2205, answer(R2205, JOB))], JOB),
-    ([never, never], "within the time limit"),
+KNOWN, UNKNOWN = reply(R2205, answer(R2205, JOB)), reply(R2205, answer(R2205, 0xFFFFFFFE))
+SILENT = b"nothing is ever sent"
+ALL = 8.0  # seconds, of the test's own clock
+
+# (what the slurmds say, job or part of the error, seconds that are waited)
+ANSWERS: list[tuple[list[bytes], object, float]] = [
+    ([KNOWN, SILENT], JOB, 0),
+    ([UNKNOWN, KNOWN], JOB, 0),
+    ([UNKNOWN, UNKNOWN], None, 0),
+    ([error(R2205, 2017), KNOWN], JOB, 0),
+    ([error(R2205, 2017), UNKNOWN], "invalid job id", 0),
+    ([SILENT, KNOWN], JOB, ALL / 2),
+    ([SILENT, UNKNOWN, KNOWN], JOB, ALL / 3),
+    ([SILENT, SILENT], "within the time limit", ALL),
 ]
 
 
-@pytest.mark.parametrize(("scripts", "expected"), ANSWERS)
-def test_ask_each(scripts: list[Script], expected: object) -> None:
+@pytest.mark.parametrize(("said", "expected", "waited"), ANSWERS)
+def test_ask_each(
+    monkeypatch: pytest.MonkeyPatch, said: list[bytes], expected: object, waited: float
+) -> None:
     """Each in turn, with a fair share of the time that is left."""
-    with contextlib.ExitStack() as stack, takes_at_most(1.3):
+    with contextlib.ExitStack() as stack:
         stack.enter_context(no_descriptor_left())
+        clock = stack.enter_context(Clock(monkeypatch))
+        scripts = [clock.after(NEVER) if data is SILENT else data for data in said]
         ports = [stack.enter_context(Peer(script)).port for script in scripts]
         if isinstance(expected, str):
             with pytest.raises(PeerError, match=expected):
-                callerid.ask_each(HERE, ports, R2205.protocol, Auth(), Deadline(0.8))
+                callerid.ask_each(HERE, ports, R2205.protocol, Auth(), Deadline(ALL))
         else:
-            found = callerid.ask_each(HERE, ports, R2205.protocol, Auth(), Deadline(0.8))
+            found = callerid.ask_each(HERE, ports, R2205.protocol, Auth(), Deadline(ALL))
             assert found == expected
+        assert clock.now == pytest.approx(waited)
 
 
 # (TLSType, release, whether slurmds are asked in clear)
@@ -273,7 +287,7 @@ def responder(
 
     def play(connection: socket.socket) -> None:
         form = codec.payload(2 if 2 in release.reply_payloads else 1, 5036, body)
-        made = munge.encode(form, Deadline(1), uid=uid) if text is None else text
+        made = munge.encode(form, Deadline(LONG), uid=uid) if text is None else text
         connection.sendall(reply(release, body, text=made))
 
     return play
@@ -284,11 +298,11 @@ def test_real_credentials(real: Munge, release: Release) -> None:
     """The whole way with a real munged, in each release's format."""
     trusted = {slurmd.ASKER}
     with no_descriptor_left(), Peer(responder(real, release, JOB)) as peer:
-        found = callerid.ask(HERE, peer.port, release.protocol, real, Deadline(3), trusted)
+        found = callerid.ask(HERE, peer.port, release.protocol, real, Deadline(LONG), trusted)
     assert found == JOB
     request = codec.unpack(peer.received[0][4:])
     assert request.credential is not None
-    made = real.decode(request.credential, Deadline(1))
+    made = real.decode(request.credential, Deadline(LONG))
     assert (made.uid, made.uid_restriction) == (slurmd.ASKER, ANY)
     assert request.body == callerid.request_body(HERE)
     assert made.payload == codec.payload(release.request_payloads[0], 5035, request.body)
@@ -297,28 +311,28 @@ def test_real_credentials(real: Munge, release: Release) -> None:
 def test_real_replay(real: Munge) -> None:
     """A credential that was decoded here before."""
     body = answer(R2205, JOB)
-    text = real.encode(codec.payload(2, 5036, body), Deadline(1), uid=slurmd.ASKER)
+    text = real.encode(codec.payload(2, 5036, body), Deadline(LONG), uid=slurmd.ASKER)
     trusted = {slurmd.ASKER}
     with Peer(responder(real, R2205, JOB, text=text)) as peer:
-        assert callerid.ask(HERE, peer.port, R2205.protocol, real, Deadline(3), trusted) == JOB
+        assert callerid.ask(HERE, peer.port, R2205.protocol, real, Deadline(LONG), trusted) == JOB
         with pytest.raises(
             PeerError, match=r"slurmd at .*: reply: credential refused: used before"
         ):
-            callerid.ask(HERE, peer.port, R2205.protocol, real, Deadline(3), trusted)
+            callerid.ask(HERE, peer.port, R2205.protocol, real, Deadline(LONG), trusted)
 
 
 def test_real_ordinary_user(real: Munge) -> None:
     """A responder that speaks the protocol correctly, but as a user who is not trusted."""
     with Peer(responder(real, R2205, JOB)) as peer:  # noqa: SIM117
         with pytest.raises(PeerError, match="not from root or SlurmdUser"):
-            callerid.ask(HERE, peer.port, R2205.protocol, real, Deadline(3), {ANY - 1})
+            callerid.ask(HERE, peer.port, R2205.protocol, real, Deadline(LONG), {ANY - 1})
 
 
 def test_real_unrestricted(real: Munge) -> None:
     """A reply that anyone may decode was not made for us."""
     with Peer(responder(real, R2205, JOB, uid=ANY)) as peer:  # noqa: SIM117
         with pytest.raises(PeerError, match="credential of reply is for uid 4294967295"):
-            callerid.ask(HERE, peer.port, R2205.protocol, real, Deadline(3), {slurmd.ASKER})
+            callerid.ask(HERE, peer.port, R2205.protocol, real, Deadline(LONG), {slurmd.ASKER})
 
 
 def test_munged_gone(real: Munge) -> None:
@@ -326,5 +340,5 @@ def test_munged_gone(real: Munge) -> None:
     gone = type(real)(real.socket + ".gone")
     with Peer(never) as peer:
         with pytest.raises(PeerError, match=r"^munged at .*no such file or directory: start munge"):
-            callerid.ask(HERE, peer.port, R2205.protocol, gone, Deadline(3))
+            callerid.ask(HERE, peer.port, R2205.protocol, gone, Deadline(LONG))
         assert peer.received == []

@@ -26,6 +26,8 @@ MAGIC = 0x00606D4B
 ENCODED, DECODED = 3, 5
 CREDENTIAL = b"MUNGE:AwQFAAA=:"
 SOON = 0.15  # seconds: a deadline for what will not come
+LONG = 30.0  # seconds: a deadline for what comes at once
+SLACK = 10.0  # seconds that a machine may be slow
 
 
 def reply(
@@ -67,7 +69,7 @@ def path() -> Iterator[str]:
         yield f"{folder}/munge.socket.2"
 
 
-def encode(path: str, script: Script, seconds: float = 2.0) -> str:
+def encode(path: str, script: Script, seconds: float = LONG) -> str:
     """Ask a scripted munged for a credential."""
     with no_descriptor_left(), Peer(script, path=path, prefix=HEADER):
         return Munge(path).encode(b"payload", Deadline(seconds))
@@ -76,7 +78,7 @@ def encode(path: str, script: Script, seconds: float = 2.0) -> str:
 def decode(path: str, script: Script) -> object:
     """Let a scripted munged decode a credential."""
     with no_descriptor_left(), Peer(script, path=path, prefix=HEADER):
-        return Munge(path).decode("MUNGE:x:", Deadline(2))
+        return Munge(path).decode("MUNGE:x:", Deadline(LONG))
 
 
 # What goes over the socket
@@ -85,7 +87,7 @@ def decode(path: str, script: Script) -> object:
 def test_encode_request(path: str) -> None:
     """The bytes of an encode request, and the credential without its NUL."""
     with Peer(reply(ENCODED, encoded(CREDENTIAL + b"\0")), path=path, prefix=HEADER) as peer:
-        assert Munge(path, ttl=7).encode(b"ab", Deadline(1), uid=5001) == CREDENTIAL.decode()
+        assert Munge(path, ttl=7).encode(b"ab", Deadline(LONG), uid=5001) == CREDENTIAL.decode()
     body = b"\1\1\1\0" + u32(7, 5001, ANY, 2) + b"ab"
     assert peer.received == [reply(2, body)]
 
@@ -93,7 +95,7 @@ def test_encode_request(path: str) -> None:
 def test_decode_request(path: str) -> None:
     """The bytes of a decode request, and all that a reply says."""
     with Peer(DECODE_REPLY, path=path, prefix=HEADER) as peer:
-        found = Munge(path).decode("MUNGE:x:", Deadline(1))
+        found = Munge(path).decode("MUNGE:x:", Deadline(LONG))
     assert peer.received == [reply(4, u32(9) + b"MUNGE:x:\0")]
     assert (found.uid, found.gid, found.payload, found.uid_restriction) == (5001, 5002, b"\2abc", 0)
 
@@ -221,18 +223,18 @@ def test_announced_longer_at_every_byte(path: str) -> None:
 def test_too_slow(path: str, script: Script) -> None:
     """The deadline holds, however the time goes by."""
     with pytest.raises(PeerError, match="within the time limit: munged is stopped"):  # noqa: SIM117
-        with takes_at_most(SOON + 0.5):
+        with takes_at_most(SOON + SLACK):
             encode(path, script, SOON)
 
 
 # No munged at all
 
 
-def refused(munge: Munge, words: str) -> None:
-    """Expect a quick PeerError that names the socket."""
+def refused(munge: Munge, words: str, seconds: float = LONG) -> None:
+    """Expect a PeerError that names the socket: at once, or when the time is over."""
     with no_descriptor_left(), pytest.raises(PeerError, match=words) as caught:  # noqa: SIM117
-        with takes_at_most(SOON + 0.5):
-            munge.encode(b"", Deadline(SOON))
+        with takes_at_most(min(seconds, SOON) + SLACK):
+            munge.encode(b"", Deadline(seconds))
     assert munge.socket in str(caught.value)
 
 
@@ -265,7 +267,7 @@ def test_full_backlog(path: str) -> None:
         listener.listen(0)
         with socket.socket(socket.AF_UNIX) as first:
             first.connect(path)
-            refused(Munge(path), "no connection within the time limit: munged is stopped")
+            refused(Munge(path), "no connection within the time limit: munged is stopped", SOON)
 
 
 def test_stopped(path: str) -> None:
@@ -273,7 +275,7 @@ def test_stopped(path: str) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen(8)
-        refused(Munge(path), "no reply header within the time limit: munged is stopped")
+        refused(Munge(path), "no reply header within the time limit: munged is stopped", SOON)
 
 
 def test_deadline_over(path: str) -> None:
@@ -296,12 +298,12 @@ def real() -> Iterator[Munge]:
 
 def test_real_munged(real: Munge) -> None:
     """What we make, munged decodes, once; what it says is true."""
-    credential = real.encode(b"\2abc", Deadline(2))
-    found = real.decode(credential, Deadline(2))
+    credential = real.encode(b"\2abc", Deadline(LONG))
+    found = real.decode(credential, Deadline(LONG))
     mine = (os.geteuid(), os.getegid())
     assert (found.uid, found.gid, found.payload, found.uid_restriction) == (*mine, b"\2abc", ANY)
     with pytest.raises(CredentialError, match="used before") as caught:
-        real.decode(credential, Deadline(2))
+        real.decode(credential, Deadline(LONG))
     assert caught.value.name == "CRED_REPLAYED"
 
 
@@ -312,30 +314,30 @@ def test_real_munged(real: Munge) -> None:
 def test_real_munged_refuses(real: Munge, credential: str, name: str) -> None:
     """What is no credential."""
     with pytest.raises(CredentialError) as caught:
-        real.decode(credential, Deadline(2))
+        real.decode(credential, Deadline(LONG))
     assert caught.value.name == name
 
 
 def test_real_munged_restricts(real: Munge) -> None:
     """A credential for another user cannot be decoded; one for us can."""
     with pytest.raises(CredentialError) as caught:
-        real.decode(real.encode(b"", Deadline(2), uid=os.geteuid() + 1), Deadline(2))
+        real.decode(real.encode(b"", Deadline(LONG), uid=os.geteuid() + 1), Deadline(LONG))
     assert caught.value.name == "CRED_UNAUTHORIZED"
-    mine = real.decode(real.encode(b"", Deadline(2), uid=os.geteuid()), Deadline(2))
+    mine = real.decode(real.encode(b"", Deadline(LONG), uid=os.geteuid()), Deadline(LONG))
     assert (mine.uid_restriction, mine.payload) == (os.geteuid(), b"")
 
 
 def test_real_munged_key_differs(real: Munge) -> None:
     """One flipped bit: munged says so."""
-    credential = real.encode(b"", Deadline(2))
+    credential = real.encode(b"", Deadline(LONG))
     other = "B" if credential[60] == "A" else "A"
     with pytest.raises(CredentialError, match="another key"):
-        real.decode(credential[:60] + other + credential[61:], Deadline(2))
+        real.decode(credential[:60] + other + credential[61:], Deadline(LONG))
 
 
 def test_real_munged_expires(real: Munge) -> None:
     """A credential with a time to live, read too late."""
-    credential = Munge(real.socket, ttl=1).encode(b"", Deadline(2))
+    credential = Munge(real.socket, ttl=1).encode(b"", Deadline(LONG))
     time.sleep(2.1)
-    with pytest.raises(CredentialError, match=r"expired.* made 2 s ago|expired.* made 3 s ago"):
-        real.decode(credential, Deadline(2))
+    with pytest.raises(CredentialError, match=r"expired.* made \d+ s ago"):
+        real.decode(credential, Deadline(LONG))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
 import pytest
 
@@ -15,15 +15,14 @@ from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import FormatError, PeerError
 from slurm_adopt.slurm.versions import RELEASES, Release, layout_of, release_of, to_try
 from tests import slurmd
+from tests.clock import NEVER, Clock
 from tests.peers import (
     Peer,
     Script,
     after,
-    late,
     never,
     no_descriptor_left,
     reset,
-    silent,
     slowly,
     takes_at_most,
 )
@@ -38,12 +37,14 @@ R2205 = BY_NAME["22.05"]
 JOB = 4711
 GOOD = reply(R2205, answer(R2205, JOB))
 SOON = 0.2  # seconds: a deadline for what will not come
+LONG = 30.0  # seconds: a deadline for what comes at once
+SLACK = 10.0  # seconds that a machine may be slow
 
 
 def call(
     *scripts: Script,
     protocol: int = R2205.protocol,
-    seconds: float = 3.0,
+    seconds: float = LONG,
     auth: Auth | None = None,
     trusted: Collection[int] = (0,),
 ) -> tuple[codec.Message, Peer]:
@@ -119,51 +120,73 @@ def test_step_down(refusal: Script, served: str) -> None:
         assert asked_as(peer) == order[: steps + 1]
 
 
-# (scripts, releases asked as, release of the answer); each silence lasts a quarter of 2.4 s
+# What becomes of each attempt: what is sent at once, or the seconds until GOOD comes; one that is
+# not answered within a quarter of the time has another beside it.
+Fate = Union[bytes, float]
+SECONDS = 2.4
 R2108, R2011 = BY_NAME["21.08"], BY_NAME["20.11"]
 IN_2108 = reply(R2108, answer(R2108, JOB))
-SILENCES: list[tuple[list[Script], list[str], str]] = [
-    ([silent, IN_2108], ["22.05", "21.08"], "21.08"),
-    ([silent, silent, reply(R2011, answer(R2011, JOB))], ["22.05", "21.08", "20.11"], "20.11"),
-    ([silent, b"", reply(R2011, answer(R2011, JOB))], ["22.05", "21.08", "20.11"], "20.11"),
-    ([silent, error(BY_NAME["24.05"], 1005), silent], ["22.05", "21.08", "24.05"], ""),
-    ([late(GOOD, 0.9), silent], ["22.05", "21.08"], "22.05"),  # slow, not silent: it counts
-    ([late(GOOD, 2.1), silent], ["22.05", "21.08", "20.11", "20.02"], "22.05"),
-    ([silent], ["22.05", "21.08", "20.11", "20.02"], ""),
-    ([silent, after(b"\0\0")], ["22.05", "21.08"], ""),
+IN_2011 = reply(R2011, answer(R2011, JOB))
+# (fates, releases asked as, release of the answer)
+SILENCES: list[tuple[list[Fate], list[str], str]] = [
+    ([NEVER, IN_2108], ["22.05", "21.08"], "21.08"),
+    ([NEVER, NEVER, IN_2011], ["22.05", "21.08", "20.11"], "20.11"),
+    ([NEVER, b"", IN_2011], ["22.05", "21.08", "20.11"], "20.11"),
+    ([NEVER, error(BY_NAME["24.05"], 1005), NEVER], ["22.05", "21.08", "24.05"], ""),
+    ([0.5, NEVER], ["22.05"], "22.05"),
+    ([0.9, NEVER], ["22.05", "21.08"], "22.05"),  # slow, not silent: it counts
+    ([2.1, NEVER], ["22.05", "21.08", "20.11", "20.02"], "22.05"),
+    ([NEVER], ["22.05", "21.08", "20.11", "20.02"], ""),
 ]
 
 
-@pytest.mark.parametrize(("scripts", "asked", "served"), SILENCES)
-def test_silence(scripts: list[Script], asked: list[str], served: str) -> None:
+def fated(clock: Clock, fates: list[Fate]) -> list[Script]:
+    return [fate if isinstance(fate, bytes) else clock.after(fate, GOOD) for fate in fates]
+
+
+@pytest.mark.parametrize(("fates", "asked", "served"), SILENCES)
+def test_silence(
+    monkeypatch: pytest.MonkeyPatch, fates: list[Fate], asked: list[str], served: str
+) -> None:
     """Another version is asked beside a silent one; the first answer on any of them counts."""
     auth = Auth()
-    with takes_at_most(10), no_descriptor_left(), Peer(*scripts) as peer:
+    with no_descriptor_left(), Clock(monkeypatch) as clock, Peer(*fated(clock, fates)) as peer:
         client = rpc.Slurmd(socket.AF_INET, "127.0.0.1", peer.port, auth)
         try:
-            message = client.call(CALLERID, BODY, R2205.protocol, Deadline(2.4))
+            message = client.call(CALLERID, BODY, R2205.protocol, Deadline(SECONDS))
             assert message.release.name == served
         except PeerError as error:
             assert not served, error  # noqa: PT017
-        time.sleep(0.05)  # until the peer's threads have seen the end
+            assert clock.now == pytest.approx(SECONDS)
     assert asked_as(peer) == asked
     assert len(auth.made) == len(asked)
 
 
+def test_stop_in_the_middle_beside_a_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that was begun is waited for, and no other version is asked."""
+    with Clock(monkeypatch) as clock, Peer(clock.after(NEVER), after(b"\0\0")) as peer:
+        client = rpc.Slurmd(socket.AF_INET, "127.0.0.1", peer.port, Auth())
+        with pytest.raises(PeerError, match="no reply within the time limit"):
+            client.call(CALLERID, BODY, R2205.protocol, Deadline(SECONDS))
+    assert asked_as(peer) == ["22.05", "21.08"]
+
+
 @pytest.mark.parametrize(
-    ("scripts", "said"),
+    ("fates", "said"),
     [
         # as a slurmd whose munged is stopped: it refuses what is too old before it checks more
-        ([silent, silent, silent, None], "no reply within the time limit: slurmd there, or what"),
-        ([None, silent], "closed without an answer: munge key or clock differs"),
+        ([NEVER, NEVER, NEVER, b""], "no reply within the time limit: slurmd there, or what"),
+        ([b"", NEVER], "closed without an answer: munge key or clock differs"),
     ],
 )
-def test_what_is_said_of_silence(scripts: list[Script], said: str) -> None:
+def test_what_is_said_of_silence(
+    monkeypatch: pytest.MonkeyPatch, fates: list[Fate], said: str
+) -> None:
     """How the first attempt went, whatever became of those in other versions."""
-    with Peer(*scripts) as peer:
+    with Clock(monkeypatch) as clock, Peer(*fated(clock, fates)) as peer:
         client = rpc.Slurmd(socket.AF_INET, "127.0.0.1", peer.port, Auth())
         with pytest.raises(PeerError, match=said):
-            client.call(CALLERID, BODY, R2205.protocol, Deadline(0.8))
+            client.call(CALLERID, BODY, R2205.protocol, Deadline(SECONDS))
 
 
 @pytest.mark.parametrize("code", [1003, 1005, 1007])
@@ -199,7 +222,7 @@ def test_versions_named_in_a_circle() -> None:
     with no_descriptor_left(), Peer(first, *[second, first] * 10) as peer:
         client = rpc.Slurmd(socket.AF_INET, "127.0.0.1", peer.port, Auth())
         with pytest.raises(PeerError, match="1005: protocol version error"):
-            client.call(CALLERID, BODY, R2205.protocol, Deadline(3))
+            client.call(CALLERID, BODY, R2205.protocol, Deadline(LONG))
     asked = asked_as(peer)
     assert len(asked) == len(set(asked)) <= 8
 
@@ -257,7 +280,7 @@ def closes_late(connection: socket.socket) -> None:
 def test_refusals_take_all_the_time() -> None:
     """What slurmd did is said, not that time ran out for the next attempt."""
     words = r"without an answer|no reply within the time limit"
-    with takes_at_most(SOON + 0.5), pytest.raises(PeerError, match=words):
+    with takes_at_most(SOON + SLACK), pytest.raises(PeerError, match=words):
         call(closes_late, seconds=SOON)
 
 
@@ -349,7 +372,7 @@ PLUGIN, TEXT = 20, 24  # offsets behind length (4) and header (16)
 )
 def test_length_fields(value: int, offset: int, field: str) -> None:
     """Each length with each bad value: the message names the field."""
-    with pytest.raises(FormatError, match=field), takes_at_most(1):
+    with pytest.raises(FormatError, match=field), takes_at_most(SLACK):
         call(altered(offset, value))
 
 
@@ -396,7 +419,7 @@ def test_shorter_at_every_byte() -> None:
 )
 def test_too_slow(script: Script) -> None:
     """The deadline holds, however the time goes by."""
-    with pytest.raises(PeerError, match="within the time limit"), takes_at_most(SOON + 0.5):
+    with pytest.raises(PeerError, match="within the time limit"), takes_at_most(SOON + SLACK):
         call(script, seconds=SOON)
 
 
@@ -408,7 +431,7 @@ def test_flood() -> None:
         for _ in range(1000):
             connection.sendall(b"x" * 65536)
 
-    with takes_at_most(2):
+    with takes_at_most(SLACK):
         assert call(flood)[0].type == 5036
 
 
@@ -418,9 +441,9 @@ def test_refused() -> None:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
         client = rpc.Slurmd(socket.AF_INET, "127.0.0.1", port, Auth())
-        with no_descriptor_left(), takes_at_most(0.1):  # noqa: SIM117
+        with no_descriptor_left(), takes_at_most(SLACK):  # noqa: SIM117
             with pytest.raises(PeerError, match="connection refused: slurmd does not run there"):
-                client.call(CALLERID, BODY, R2205.protocol, Deadline(2))
+                client.call(CALLERID, BODY, R2205.protocol, Deadline(LONG))
 
 
 @contextlib.contextmanager
@@ -440,17 +463,17 @@ def test_full_backlog() -> None:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
         address = listener.getsockname()
-        with filled(address), takes_at_most(SOON + 0.5):
+        with filled(address), takes_at_most(SLACK):
             client = rpc.Slurmd(socket.AF_INET, "127.0.0.1", address[1], Auth())
             with pytest.raises(
                 PeerError, match="no connection within the time limit: the host is down"
             ):
-                client.call(CALLERID, BODY, R2205.protocol, Deadline(SOON))
+                client.call(CALLERID, BODY, R2205.protocol, Deadline(LONG))
 
 
 def test_ipv6() -> None:
     """A slurmd with EnableIPv6, and its name in messages."""
     with no_descriptor_left(), Peer(GOOD, family=socket.AF_INET6) as peer:
         client = rpc.Slurmd(socket.AF_INET6, "::1", peer.port, Auth())
-        assert client.call(CALLERID, BODY, R2205.protocol, Deadline(2)).type == 5036
+        assert client.call(CALLERID, BODY, R2205.protocol, Deadline(LONG)).type == 5036
         assert str(client.error("x")) == f"slurmd at [::1]:{peer.port}: x"
