@@ -20,7 +20,7 @@ from slurm_adopt.options import LOG_LEVELS, OPTIONS
 from tests import decisions
 from tests.cluster import pam
 from tests.cluster.cluster import Cluster, Settings
-from tests.cluster.differences import ANY, DIFFERENCES, RELEASES, Did, Difference, Rows
+from tests.cluster.differences import ANY, DIFFERENCES, NODE, OURS, RELEASES, Did, Difference, Rows
 from tests.cluster.driver import WORDS, Driver, cgroups
 from tests.cluster.situations import Scenery, Stage
 
@@ -94,13 +94,18 @@ class Verdict(NamedTuple):
     def wrong(self) -> str:
         """What is not as it should be; the other ways may show less than a call."""
         known = self.listed
-        if known is None:
-            return "" if self.theirs == self.ours else "different"
-        if self.theirs == self.ours and self.by == "call":
+        same = self.theirs == self.ours
+        if known is None and not same:
+            return "different"
+        if known and same and self.by == "call":
             return f"not different: {known.name}"
-        did = _of(known.rows, self.row)
-        assert did is not None
-        return "" if _as_expected(did, self) else f"{known.name}, but the C module does not {did}"
+        did = _of(known.rows, self.row) if known else None
+        if did and not _as_expected(did, self.theirs, self.by):
+            return f"the C module does not {did}"
+        did = _of(OURS, self.row)
+        if did and not _as_expected(did, self.ours, self.by):
+            return f"ours does not {did}"
+        return ""
 
     def __str__(self) -> str:
         """Return the verdict in a word or two."""
@@ -109,17 +114,16 @@ class Verdict(NamedTuple):
         return self.listed.name if self.listed and self.theirs != self.ours else "same"
 
 
-def _as_expected(did: Did, verdict: Verdict) -> bool:
-    """Say whether the C module did what is written down, as far as the way to see it shows that."""
-    seen = verdict.theirs
+def _as_expected(did: Did, seen: Seen, by: str) -> bool:
+    """Say whether a module did what is written down, as far as the way to see it shows that."""
     if seen.environment.get("SLURM_JOB_ID", "") != did.job:
         return False
-    if did.namespace and seen.namespace != did.namespace:
+    if seen.namespace and did.namespace not in ("", seen.namespace):
         return False
-    if verdict.by == "call":
+    if by == "call":
         said = (did.said,) if did.said else ()
         return (seen.ended or seen.code, seen.said) == (did.code, said)
-    if verdict.by == "ssh":
+    if by == "ssh":
         return seen.code == ("let in" if did.code in ("PAM_SUCCESS", "PAM_IGNORE") else "refused")
     if did.code not in WORDS:  # PAM_SUCCESS, or the process has ended
         return (seen.code == "let in") == (did.code == "PAM_SUCCESS")
@@ -290,9 +294,6 @@ def _place(stage: Stage, found: dict[str, str]) -> tuple[str, ...]:
         job = next((part for part in parts if part in jobs), "")
         places.append(f"{jobs[job]} {'/'.join(parts[parts.index(job) + 1 :])}" if job else "-")
     return tuple(places)
-
-
-NODE = "the node"
 
 
 def _mounts(stage: Stage, namespace: str) -> str:

@@ -22,12 +22,12 @@ Rows = dict[str, dict[str, T]]  # situation, for root's logins `root: SITUATION`
 
 
 class Did(NamedTuple):
-    """What the C module does in a row."""
+    """What a module does in a row."""
 
     code: str  # that it returns, or how it ends the process
     job: str = ""  # role of the job that it adopts into, as it says itself
     said: str = ""  # to the user
-    namespace: str = ""  # role of the job whose mounts the process then has, where it has any's
+    namespace: str = ""  # whose mounts the process then has: a job's, by role, or NODE's
 
     def __str__(self) -> str:
         """Put it in a few words."""
@@ -47,6 +47,7 @@ class Difference(NamedTuple):
 
 
 NONE = "none"
+NODE = "the node"
 # Several jobs, and the source host is asked and does not name one of them.
 UNKNOWN = (
     "several jobs, from no job",
@@ -247,6 +248,22 @@ DIFFERENCES = [
         _each(Did("PAM_SESSION_ERR"), ["unknown user"]),
     ),
 ]  # fmt: skip
+
+
+# What ours does in the situations that the decision table does not have.
+OURS = _all(
+    _each(Did("PAM_SUCCESS", "source"), ["several jobs, from one with X11"]),
+    _each(Did("PAM_SUCCESS", "only", namespace=NODE), ["the stepd says yes and does nothing"]),
+    _each(Did(DENIED, "", FAILED), ["several jobs, all fail"], "action_adopt_failure", "deny"),
+    _each(Did("PAM_SUCCESS", "only", namespace="only"), ["one job, with namespaces"],
+          "join_container", "", "true"),
+    _each(Did("PAM_SUCCESS", "only", namespace=NODE), ["one job, with namespaces"],
+          "join_container", "false"),
+    _each(Did("PAM_SUCCESS", namespace=NODE), ["the only job fails, with namespaces"],
+          "action_adopt_failure", "", "allow"),
+    _each(Did(DENIED, "", FAILED, NODE), ["the only job fails, with namespaces"],
+          "action_adopt_failure", "deny"),
+)  # fmt: skip
 
 
 class Release(NamedTuple):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
+from rich.console import Console
 
 from tests import decisions
 from tests.cluster import compare
 from tests.cluster.cluster import Settings
-from tests.cluster.differences import ANY, DIFFERENCES, RELEASES, Difference, Release, Rows
+from tests.cluster.differences import ANY, DIFFERENCES, OURS, RELEASES, Difference, Release, Rows
 from tests.cluster.driver import Driver
 from tests.cluster.situations import Scenery
 
@@ -53,6 +54,24 @@ def test_every_row_of_a_release_is_seen(release: Release) -> None:
     are_run(release.rows)
     assert release.rows
     assert release.why
+
+
+def test_every_row_of_ours_is_seen() -> None:
+    are_run(OURS)
+
+
+def test_the_report_names_what_a_row_is_about() -> None:
+    """A line has the verdict, and the numbers of what the releases of the C module differ in."""
+    row = compare.Row("the only job fails", "alice", "action_adopt_failure=deny")
+    seen = compare.Seen("PAM_PERM_DENIED", (), {}, (), "", "")
+    console = Console(width=200)
+    with console.capture() as printed:
+        console.print(compare.table([compare.Verdict(row, "call", seen, seen)]), compare.releases())
+    (line,) = [line for line in printed.get().splitlines() if row.options in line]
+    numbers = line.rstrip("│ ").rpartition("│")[2].strip()
+    named = [RELEASES[int(number) - 1].what for number in numbers.split(", ")]
+    assert named == ["whether action_adopt_failure has an effect", "text of a failed adoption"]
+    assert all(f" {number} " in printed.get() for number in numbers.split(", "))
 
 
 @pytest.mark.parametrize("one", [one for one in DIFFERENCES if one.alone], ids=lambda one: one.name)
