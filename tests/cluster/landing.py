@@ -7,18 +7,19 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.cluster import pam
+from tests.cluster import cgroups, pam
 from tests.cluster.login import METHODS, Result, Session, ssh_argv
 from tests.cluster.wait import NotInTimeError, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tests.cluster.cluster import Cluster
     from tests.cluster.host import Host
 
 COMMAND = "cat /proc/self/cgroup"
 CONFINED = ("cpuset", "devices", "freezer", "memory")
+COUNTED = "cpuacct"
 OURS = "pam_slurm_adopt(sshd:account): "
 BOUND = 20.0  # seconds of the module; what must not hang takes a fraction of this
 
@@ -71,7 +72,7 @@ def land(target: Host, login: Callable[[], Result]) -> Landing:
     with contextlib.suppress(NotInTimeError):  # whoever wants the line will miss it
         wait_for("the module's decision", lambda: _decided(ours(target, mark)), WRITTEN)
     return Landing(
-        result.rc, job_of(target.name, result.out), result.out + result.err, ours(target, mark)
+        result.rc, job_of(target, result.out), result.out + result.err, ours(target, mark)
     )
 
 
@@ -80,14 +81,27 @@ def _decided(lines: list[str]) -> bool:
     return any(_TOOK.search(line) for line in lines)
 
 
-def job_of(node: str, cgroup: str) -> int | None:
+def job_of(node: Host, cgroup: str) -> int | None:
     """Return the job that all confined hierarchies of a /proc/PID/cgroup show."""
     rows = (line.split(":", 2) for line in cgroup.splitlines() if line.count(":") >= 2)
     paths = {name: path for _, names, path in rows for name in names.split(",")}
     names = [name for name in CONFINED if name in paths] or [*paths]  # cgroup v2 has one, ""
-    jobs = {_job(node, paths[name]) for name in names}
+    names += _counted(node, paths)
+    jobs = {_job(node.name, paths[name]) for name in names}
     assert len(jobs) <= 1, f"in several jobs: {cgroup}"
     return jobs.pop() if jobs else None
+
+
+def _counted(node: Host, paths: Mapping[str, str]) -> list[str]:
+    """Return what is confined for jobacct_gather/cgroup: cpuacct, but not by every release.
+
+    It is where the step that holds the process has a cgroup in it.
+    """
+    if COUNTED not in paths:
+        return []
+    found = _STEP.match(paths[CONFINED[0]])
+    there = found and (node.root / cgroups.folder(COUNTED, found.group().rstrip("/"))).is_dir()
+    return [COUNTED] if there or _STEP.match(paths[COUNTED]) else []
 
 
 def _job(node: str, path: str) -> int | None:

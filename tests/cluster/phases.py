@@ -137,7 +137,7 @@ def privileged(session: Session) -> int:
 
 def job_with(node: Host, pid: int) -> int | None:
     """Return the job that a process is in, in all confined hierarchies; None for none."""
-    return job_of(node.name, node.run(["cat", f"/proc/{pid}/cgroup"]).stdout)
+    return job_of(node, node.run(["cat", f"/proc/{pid}/cgroup"]).stdout)
 
 
 def where(node: Host, pid: int) -> str:

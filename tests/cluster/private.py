@@ -129,7 +129,7 @@ def play(cluster: Cluster, plugin: Plugin, stack: list[str], way: Way, inside: b
             assert session.run("readlink " + _links("self")).split() == [*links.values()]
             for pid in processes(cluster.n1):
                 assert namespaces_of(cluster.n1, pid) == links
-            assert job_of("n1", session.run("cat /proc/self/cgroup")) == job
+            assert job_of(cluster.n1, session.run("cat /proc/self/cgroup")) == job
             session.run("echo hello >/tmp/of-the-session")
             said = cluster.in_job(job, "alice", "n1", ["cat", "/tmp/of-the-session"]).out
             assert said == "hello\n"
@@ -178,7 +178,7 @@ def outside(cluster: Cluster) -> None:
         found = namespaces_of(cluster.n1, str(session.pid))
         assert found == namespaces_of(cluster.n1, "1")
         assert found != links
-        assert job_of("n1", session.run("cat /proc/self/cgroup")) == job
+        assert job_of(cluster.n1, session.run("cat /proc/self/cgroup")) == job
     cluster.cancel_all()
 
 
