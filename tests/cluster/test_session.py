@@ -324,10 +324,10 @@ def test_no_job_is_left_and_the_account_stack_has_let_in(node: Cluster, way: Way
 VARIABLES = "env; echo; cat /proc/self/cgroup"
 
 
-def variables(said: str) -> tuple[dict[str, str], int | None]:
+def variables(node: Cluster, said: str) -> tuple[dict[str, str], int | None]:
     """Return the environment and the job in which VARIABLES was run on n1."""
     told, _, cgroups = said.partition("\n\n")
-    return of_job.env(told), job_of("n1", cgroups)
+    return of_job.env(told), job_of(node.n1, cgroups)
 
 
 @TWICE
@@ -336,7 +336,7 @@ def test_variables_of_the_job_that_is_left(node: Cluster, way: Way) -> None:
     between(node, ENDER, "job_env=all", "runtime_dir=job")
     left = node.submit("alice")
     of_job.job(node, "exec sleep 900", gres="gpu:1", options=("--array=5", "--job-name=ended"))
-    found, inside = variables(logs_in(node, way, VARIABLES).out)
+    found, inside = variables(node, logs_in(node, way, VARIABLES).out)
     assert inside == left
     assert found["SLURM_JOB_ID"] == str(left)
     assert found["XDG_RUNTIME_DIR"].endswith(f"_{left}"), found
@@ -367,6 +367,6 @@ def test_the_stepd_stops_between_the_phases(node: Cluster, way: Way, action: str
     if action == "deny":
         assert (result.rc != 0, "SHELL=" in result.out) == (True, False)
         return
-    found, inside = variables(result.out)
+    found, inside = variables(node, result.out)
     assert inside is None
     assert not [name for name in found if name.startswith("SLURM_")]
