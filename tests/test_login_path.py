@@ -11,6 +11,7 @@ from slurm_adopt.slurm.message import payload
 from tests.peers import Peer
 from tests.slurmd import BY_NAME, answer, reply
 from tests.standin import Stepd, int32
+from tests.test_cgroup import Tree
 from tests.test_munge import CREDENTIAL, DECODED, ENCODE_REPLY, HEADER, u32
 from tests.test_munge import reply as munge_reply
 
@@ -60,6 +61,50 @@ def test_imports_of_a_login() -> None:
     )
     assert set(done.stdout.split()) <= OURS | STANDARD
     assert set(done.stdout.split()) >= OURS
+
+
+# The ordinary login: the account phase with one job, which is confined by cgroups
+
+ACCOUNT = """
+import os, sys, traceback
+sys.path.insert(0, {source!r})
+import slurm_adopt.bridge
+from slurm_adopt.slurm import cgroup
+cgroup.layout.__defaults__ = ({proc!r},)
+os.makedirs({proc!r} + f"/{{os.getpid()}}")
+with open({proc!r} + f"/{{os.getpid()}}/cgroup", "w") as file:
+    file.write("6:freezer:/slurm_n1/uid_1/job_7/step_extern")
+before = set(sys.modules)
+
+class Handle:
+    PAM_SUCCESS, user, service, rhost, env = 0, "daemon", "sshd", "127.0.0.1", dict()
+
+code = slurm_adopt.bridge.account(Handle(), 0, {options!r}, {{}})
+print(code, Handle.env["SLURM_JOB_ID"], *sorted(set(sys.modules) - before))
+"""
+
+
+def test_imports_of_the_ordinary_login(tmp_path: Path) -> None:
+    """It imports nothing: all that it wants has come with the package.
+
+    Its parent is another program, a shell: no reason to look for the process of the session.
+    """
+    tree = Tree(tmp_path)
+    tree.mount("freezer")
+    tree.make("freezer/slurm_n1/uid_1/job_7/step_extern")
+    conf = CONF.format(munge="", port=0, spool=tmp_path, user=os.geteuid())
+    (tmp_path / "slurm.conf").write_text(conf.replace("linuxproc", "cgroup"))
+    (tmp_path / "cgroup.conf").write_text(f"CgroupMountpoint={tree.mnt}\n")
+    options = [f"slurm_conf={tmp_path}/slurm.conf", "nodename=n1"]
+    script = ACCOUNT.format(source=str(SOURCE), proc=str(tree.proc), options=options)
+    argv = ["sh", "-c", '"$@"; exit', "sh", "/usr/bin/python3", "-I", "-c", script]
+    with Stepd(tmp_path / "n1_7.4294967292", uid=1) as stepd:
+        done = subprocess.run(argv, check=False, capture_output=True, text=True)
+    assert not done.stderr
+    code, job, *imported = done.stdout.split()
+    assert (code, job) == ("0", "7")
+    assert [number for number, _ in stepd.received].count(22) == 1
+    assert imported == []
 
 
 # A login whose session gets what the job has
