@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slurm_adopt.slurm.auth.munge import Munge
-from tests.cluster.root import cache_dir
+from tests.cluster.root import suite_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,15 +21,16 @@ START = 10.0  # seconds
 
 
 def command() -> list[str]:
-    """Return how to start munged: this machine's, else one in a cached root folder; [] for none."""
+    """Return how to start munged: this machine's, else that of the clusters' root folder.
+
+    That is built if it is not there; BuildError if that cannot be.
+    """
     installed = shutil.which("munged")
     if installed:
         return [installed]
-    for munged in sorted(cache_dir().glob("root-*/usr/sbin/munged")):
-        root = munged.parents[2]
-        for loader in root.glob("usr/lib/*/ld-linux-*"):  # the suite's own, without a chroot
-            return [str(loader), "--library-path", str(loader.parent), str(munged)]
-    return []
+    root = suite_root()
+    (loader,) = root.glob("usr/lib/*/ld-linux-*")  # the suite's own, without a chroot
+    return [str(loader), "--library-path", str(loader.parent), str(root / "usr/sbin/munged")]
 
 
 @contextlib.contextmanager

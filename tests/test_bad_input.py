@@ -17,9 +17,11 @@ import pytest
 
 from slurm_adopt.login import Connection
 from slurm_adopt.slurm import callerid, inquiry, spool, stepd
+from slurm_adopt.slurm.auth import slurm
 from slurm_adopt.slurm.auth.slurm import Sack
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError
+from slurm_adopt.slurm.rpc import RESPONSE_SLURM_RC
 from slurm_adopt.slurm.versions import release_of
 from tests import slurmd
 from tests.peers import Peer, after, no_descriptor_left, takes_at_most
@@ -29,14 +31,14 @@ from tests.test_sack import SackPeer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from slurm_adopt.slurm.auth import Credential
+
 ROOT = frozenset({0})
 HERE = Connection("127.0.0.1", 50000, "127.0.0.2", 22)
 SOON = 0.05  # seconds: a deadline for what will not come
 LONG = 30.0  # seconds: a deadline for what comes at once
 SLACK = 10.0  # seconds that a machine may be slow
 LENGTHS = [0, 1, 0xFFFF, 1 << 30, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF]
-
-pytestmark = pytest.mark.skipif(byteorder != "little", reason="captured on a little-endian machine")
 
 
 def broken(whole: bytes, offset: int, value: int, order: Any = "big") -> bytes:
@@ -47,6 +49,7 @@ def broken(whole: bytes, offset: int, value: int, order: Any = "big") -> bytes:
 # stepd
 
 STEPDS = json.loads((VECTORS / "stepd.json").read_text())
+assert byteorder == "little", "stepds speak in the machine's byte order: captured on x86_64"
 
 
 class Replay(Peer):
@@ -135,50 +138,78 @@ def test_stepd_lengths(tmp_path: Path, release: str) -> None:
 # slurmd
 
 
-def captured_replies() -> list[tuple[str, Dialogue]]:
-    """Return of each release one reply of each type."""
-    first: dict[tuple[str, int, int], tuple[str, Dialogue]] = {}
-    for release, one in slurmd.dialogues("reply"):
-        decoded = one["decoded"]
-        first.setdefault((release, decoded["msg_type"], decoded["version"]), (release, one))
+class Tokens(Auth):
+    """The plugin of clusters with auth/slurm, for which every token is good."""
+
+    plugin_id, plugin_name = Sack.plugin_id, Sack.plugin_name
+
+    def decode(self, text: str, deadline: Deadline) -> Credential:  # noqa: ARG002
+        return slurm._credential(slurm._claims(text))
+
+
+Captured = tuple[str, Dialogue, Auth]
+SACKS = {path.stem[5:]: json.loads(path.read_text()) for path in VECTORS.glob("sack-*.json")}
+
+
+def captured_replies() -> list[Captured]:
+    """Return of each release, and of each with auth/slurm, one reply of each type and version."""
+    found = [(release, one, Auth(one.get("credential"))) for release, one in slurmd.dialogues()]
+    for release, capture in SACKS.items():
+        found += [(f"{release}-slurm", one, Tokens()) for one in capture["dialogues"]]
+    first: dict[tuple[str, int, int], Captured] = {}
+    for release, one, auth in found:
+        if "reply" in one:
+            kind = release, one["decoded"]["msg_type"], one["decoded"]["version"]
+            first.setdefault(kind, (release, one, auth))
     return list(first.values())
 
 
-def ask(peer: Peer, dialogue: Dialogue, seconds: float = LONG) -> int | None:
+def ask(peer: Peer, captured: Captured, seconds: float = LONG) -> int | None:
+    _, dialogue, auth = captured
     row = release_of(dialogue["decoded"]["version"])
     assert row
-    auth = Auth(dialogue.get("credential"))
     return callerid.ask(HERE, peer.port, row.protocol, auth, Deadline(seconds))
 
 
-def named(row: tuple[str, Dialogue]) -> str:
-    decoded = row[1]["decoded"]
-    return f"{row[0]}-{decoded['msg_type']}-{decoded['version']}"
+def named(captured: Captured) -> str:
+    decoded = captured[1]["decoded"]
+    return f"{captured[0]}-{decoded['msg_type']}-{decoded['version']}"
 
 
 @pytest.mark.parametrize("captured", captured_replies(), ids=named)
-def test_slurmd_cut_at_every_byte(captured: tuple[str, Dialogue]) -> None:
+def test_slurmd_whole(captured: Captured) -> None:
+    """What is cut below is taken where it is whole."""
+    decoded = captured[1]["decoded"]
+    with no_descriptor_left(), Peer(wire(captured[1]["reply"])) as peer:
+        try:
+            assert ask(peer, captured) == decoded["body"]["job_id"]
+        except PeerError as error:
+            assert decoded["msg_type"] == RESPONSE_SLURM_RC, error  # noqa: PT017
+
+
+@pytest.mark.parametrize("captured", captured_replies(), ids=named)
+def test_slurmd_cut_at_every_byte(captured: Captured) -> None:
     whole = wire(captured[1]["reply"])
     cuts = [whole[:cut] for cut in range(1, len(whole))]
     with no_descriptor_left(), Peer(*cuts) as peer:
         for _ in cuts:
             with takes_at_most(SLACK), pytest.raises(PeerError, match=r"^slurmd at "):
-                ask(peer, captured[1])
+                ask(peer, captured)
 
 
 @pytest.mark.parametrize("captured", captured_replies(), ids=named)
-def test_slurmd_shorter_at_every_byte(captured: tuple[str, Dialogue]) -> None:
+def test_slurmd_shorter_at_every_byte(captured: Captured) -> None:
     """The length in front says what there is, so each field inside can be the one that ends."""
     rest = wire(captured[1]["reply"])[4:]
     cuts = [cut.to_bytes(4, "big") + rest[:cut] for cut in range(len(rest))]
     with no_descriptor_left(), Peer(*cuts) as peer:
         for _ in cuts:
             with takes_at_most(SLACK), pytest.raises(PeerError, match=r"^slurmd at "):
-                ask(peer, captured[1])
+                ask(peer, captured)
 
 
 @pytest.mark.parametrize("captured", captured_replies(), ids=named)
-def test_slurmd_lengths(captured: tuple[str, Dialogue]) -> None:
+def test_slurmd_lengths(captured: Captured) -> None:
     """Length of the message, of the body, of the credential, of the node name."""
     parts = captured[1]["reply"]
     whole = wire(parts)
@@ -195,12 +226,10 @@ def test_slurmd_lengths(captured: tuple[str, Dialogue]) -> None:
     with no_descriptor_left(), Peer(*bad) as peer:
         for data in bad:
             with takes_at_most(SLACK), pytest.raises(PeerError, match=r"^slurmd at "):
-                assert ask(peer, captured[1]) is None, data
+                assert ask(peer, captured) is None, data
 
 
 # sack
-
-SACKS = {path.stem[5:]: json.loads(path.read_text()) for path in VECTORS.glob("sack-*.json")}
 
 
 @pytest.mark.parametrize("release", SACKS)
@@ -242,12 +271,12 @@ def test_stepd_stops_in_the_middle(tmp_path: Path, release: str) -> None:
 
 
 @pytest.mark.parametrize("captured", captured_replies(), ids=named)
-def test_slurmd_stops_in_the_middle(captured: tuple[str, Dialogue]) -> None:
+def test_slurmd_stops_in_the_middle(captured: Captured) -> None:
     parts = cuts(wire(captured[1]["reply"]))[1:]
     with no_descriptor_left(), Peer(*map(after, parts)) as peer:
         for _ in parts:
             with takes_at_most(SOON + SLACK), pytest.raises(PeerError, match="time limit"):
-                ask(peer, captured[1], SOON)
+                ask(peer, captured, SOON)
 
 
 @pytest.mark.parametrize("release", SACKS)

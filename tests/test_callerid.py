@@ -272,8 +272,6 @@ def test_encrypted(kind: str, release: str, clear: bool) -> None:
 @pytest.fixture(scope="module")
 def real() -> Iterator[Munge]:
     """Start a real munged."""
-    if not munged.command():
-        pytest.skip("munged is neither installed nor in a cached root folder")
     with munged.running() as client:
         yield client
 

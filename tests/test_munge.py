@@ -290,8 +290,6 @@ def test_deadline_over(path: str) -> None:
 @pytest.fixture(scope="module")
 def real() -> Iterator[Munge]:
     """Start a real munged."""
-    if not munged.command():
-        pytest.skip("munged is neither installed nor in a cached root folder")
     with munged.running() as client:
         yield client
 
