@@ -10,7 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.cluster import axes, cgroups, credentials, of_job, phases, private, scenarios, uses
+from tests.cluster import (
+    axes,
+    cgroups,
+    credentials,
+    of_job,
+    phases,
+    private,
+    pythons,
+    scenarios,
+    uses,
+)
 from tests.cluster.cluster import Roots
 from tests.cluster.config import NODES, Settings
 from tests.cluster.suites import BOOKWORM, SUITES, Suite
@@ -91,6 +101,7 @@ ALL = (
     *phases.EVERYWHERE,
     *of_job.EVERYWHERE,
     *credentials.MUNGE,
+    pythons.own_python,
 )
 NATIVE = (*ALL, *uses.EVERYWHERE, axes.own_ports, axes.several_slurmd, private.private_namespaces)
 MIXED = (*BASIC, credentials.blocked_hashes, axes.upgrade)
