@@ -16,7 +16,7 @@ from slurm_adopt.slurm import message as codec
 from slurm_adopt.slurm.auth import ANY
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import FormatError, PeerError
-from slurm_adopt.slurm.versions import RELEASES, Release, release_of
+from slurm_adopt.slurm.versions import REACH, RELEASES, Release, release_of, to_try
 from tests import munged, slurmd
 from tests.clock import NEVER, Clock
 from tests.peers import Peer, Script, never, no_descriptor_left, takes_at_most
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from slurm_adopt.slurm.auth.munge import Munge
 
-R2205 = BY_NAME["22.05"]
+R2108, R2205 = BY_NAME["21.08"], BY_NAME["22.05"]
 HERE = Connection("127.0.0.1", 50000, "127.0.0.2", 22)
 JOB = 4711
 LONG = 30.0  # seconds: a deadline for what comes at once
@@ -264,6 +264,109 @@ def test_encrypted(kind: str, release: str, clear: bool) -> None:
             f"not asked: TLSType={kind} in /c/slurm.conf has Slurm {release} encrypt its RPCs, "
             "which is not supported"
         )
+
+
+# A slurmd of another release than the stepds here
+
+
+class Source(Peer):
+    """A slurmd of a release: in each version it does what was captured of it."""
+
+    def __init__(self, name: str, prefix: str = "") -> None:
+        """`prefix`: that of the dialogues in which it refuses versions."""
+        self.release = BY_NAME[name]
+        self.auth = Auth()
+        found = [one for release, one in slurmd.dialogues() if release == name]
+        self.served = {
+            one["decoded"]["version"]: one
+            for one in found
+            if one["name"].startswith("known connection")
+        }
+        refusals = [
+            one for one in found if one["name"].startswith((f"{prefix}one v", f"{prefix}version +"))
+        ]
+        newer = [one for one in refusals if one["request_version"] > self.release.protocol]
+        older = [one for one in refusals if one["request_version"] < min(self.served)]
+        self._newer, self._older = (newer or older)[0], (older or newer)[0]
+        super().__init__()
+
+    def says(self, protocol: int) -> bytes:
+        """Return what it answers in a version; nothing where it closes."""
+        refusal = self._newer if protocol > self.release.protocol else self._older
+        one = self.served.get(protocol, refusal)
+        self.auth.captured = one.get("credential")
+        return wire(one["reply"]) if "reply" in one else one.get("reply_text", "").encode()
+
+    def _play(self, connection: socket.socket) -> None:
+        self.received.append(self._request(connection))
+        connection.sendall(self.says(int.from_bytes(self.received[-1][4:6], "big")))
+
+    def asked_as(self) -> list[str]:
+        """Return the releases in whose versions it was asked."""
+        numbers = [int.from_bytes(request[4:6], "big") for request in self.received]
+        return [release.name for number in numbers if (release := release_of(number))]
+
+
+def order(source: Source, local: Release) -> list[str]:
+    """Return the releases to ask as: by the table, or as an error of the slurmd's names it."""
+    names = []
+    for release in to_try(local.protocol):
+        names.append(release.name)
+        if release.protocol in source.served:
+            break
+        if source.says(release.protocol)[:2] == bytes(2):  # the length of a message of Slurm's
+            return [*names, source.release.name]
+    return names
+
+
+CAPTURED = {release: "" for release, _ in slurmd.dialogues()}
+WAYS = [*CAPTURED.items(), ("25.11", "with disable http: "), ("26.05", "with disable http: ")]
+MIXED = [
+    (name, way, local)
+    for name, way in WAYS
+    for local in RELEASES
+    if abs(local.protocol - BY_NAME[name].protocol) <= REACH << 8
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "way", "local"),
+    MIXED,
+    ids=[f"{local.name} asks {name} {way}".strip(" :") for name, way, local in MIXED],
+)
+def test_another_release(name: str, way: str, local: Release) -> None:
+    """A slurmd up to three releases older or newer, refusing as captured: the job is found."""
+    source = Source(name, way)
+    expected = order(source, local)
+    with no_descriptor_left(), source:
+        port, deadline = source.port, Deadline(LONG)
+        found = callerid.ask(HERE, port, local.protocol, source.auth, deadline)
+    assert source.asked_as() == expected
+    assert found == source.served[source.release.protocol]["decoded"]["body"]["job_id"]
+
+
+def test_what_other_releases_say() -> None:
+    """What was captured has each way to refuse a version; it is played above."""
+    ways = {name: Source(name).says(50 << 8) for name in CAPTURED}
+    closes = [name for name, said in ways.items() if not said]
+    http = [name for name, said in ways.items() if said.startswith(b"HTTP/1.1 405")]
+    named = [name for name, said in ways.items() if said[:2] == bytes(2)]
+    assert closes == ["20.11", "21.08", "22.05", "23.02", "23.11", "24.05", "24.11"]
+    assert (named, http) == (["25.05"], ["25.11", "26.05"])
+    assert Source("25.11", "with disable http: ").says(50 << 8)[:2] == bytes(2)
+    assert Source("26.05", "with disable http: ").says(50 << 8) == b""
+
+
+@pytest.mark.parametrize("name", ["22.05", "23.02"])
+def test_blocked_hash(name: str) -> None:
+    """A slurmd with block_zero_hash refuses what 21.08 sends, and takes K12 in its version."""
+    found = {one["name"]: one for release, one in slurmd.dialogues() if release == name}
+    taken = found["protocol 37, K12 payload"]
+    refused = found["with communication parameters: protocol 37, payload 01 + little-endian"]
+    auth = Auth(taken["credential"])
+    job_id = ask(*[wire(one["reply"]) for one in (refused, taken)], release=R2108, auth=auth)
+    assert job_id == taken["decoded"]["body"]["job_id"]
+    assert [made.split("/")[2][:2] for made in auth.made] == ["01", "02"]
 
 
 # With a real munged
