@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from slurm_adopt import log, runtime_dir
+from slurm_adopt import runtime_dir
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import SetupError
-from tests.cluster.test_runtime_dir import EPILOG
 from tests.standin import Stepd
 from tests.test_handoff import a_link, open_to_others
 
@@ -455,50 +454,3 @@ def test_logins_at_the_same_time(run: str, tmp_path: Path) -> None:
 def test_the_times() -> None:
     assert runtime_dir.IN_LOGIN <= 0.5 < runtime_dir.IN_EPILOG
     assert Deadline(runtime_dir.IN_LOGIN).left() > 0
-
-
-# The program
-
-
-def epilog(run: str, **environment: str) -> int:
-    """Run the program with /run in another place."""
-    script = (
-        "import sys; from slurm_adopt import runtime_dir as r; "
-        f"remove = r.remove; r.remove = lambda *words: remove(*words, {run!r}); sys.exit(r.main())"
-    )
-    argv = [sys.executable, "-c", script]
-    done = subprocess.run(argv, env={"PYTHONPATH": str(SOURCE), **environment}, check=False)
-    return done.returncode
-
-
-def test_epilog(run: str) -> None:
-    (made(run) / "file").touch()
-    other, elsewhere = made(run, 8), made(run, node="n2")
-    status = epilog(run, SLURM_JOB_ID="7", SLURM_JOB_UID=str(UID), SLURMD_NODENAME="n1")
-    assert status == 0
-    assert left(run) == sorted([other.name, elsewhere.name])
-
-
-def test_epilog_of_a_job_without(run: str) -> None:
-    status = epilog(run, SLURM_JOB_ID="9", SLURM_JOB_UID=str(UID), SLURMD_NODENAME="n1")
-    assert status == 0
-    assert left(run) == []
-
-
-@pytest.mark.parametrize("job", ["", "x", "../../etc", "7"])
-def test_no_epilog(monkeypatch: pytest.MonkeyPatch, job: str) -> None:
-    """Whatever is told: no status but 0, which would drain the node."""
-    said: list[str] = []
-    monkeypatch.setattr(log.Log, "error", lambda _, text: said.append(text))
-    monkeypatch.setattr(runtime_dir, "remove", lambda *_: ["it is mounted"])
-    monkeypatch.setenv("SLURM_JOB_ID", job)
-    monkeypatch.setenv("SLURM_JOB_UID", "5001")
-    monkeypatch.setenv("SLURMD_NODENAME", "n1")
-    assert runtime_dir.main() == 0
-    assert ("it is mounted" in said) == (job == "7")
-    assert len(said) == 1
-
-
-def test_the_guide_s_epilog_is_the_one_that_is_tested() -> None:
-    guide = (SOURCE.parent / "docs/administrators.md").read_text()
-    assert "".join(f"    {line}\n" for line in EPILOG.splitlines()) in guide

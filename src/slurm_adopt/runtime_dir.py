@@ -1,10 +1,9 @@
 """A directory for each job and user, to be XDG_RUNTIME_DIR where there is no pam_systemd.
 
 /run/slurm_adopt/runtime/NODE_UID_JOBID is the user's, mode 0700; the directory above it is root's,
-so that nobody else can put anything in its place. It is removed by Slurm's Epilog, which runs this
-module as a program (docs/administrators.md), or else by a later login with this option once the job
-has no stepd any more. It gets another name first, beginning with a dot: what takes too long or is
-broken off is gone on with the next time.
+so that nobody else can put anything in its place. It is removed by Slurm's Epilog (epilog.py), or
+else by a later login with this option once the job has no stepd any more. It gets another name
+first, beginning with a dot: what takes too long or is broken off is gone on with the next time.
 
 What users leave in there is met with care: no link is followed; what is mounted there is left alone
 without a look, since a FUSE file system may never answer; a large file is cut down in steps before
@@ -13,7 +12,6 @@ it is unlinked, since the kernel would free all of it at one go.
 
 from __future__ import annotations
 
-import _socket
 import os
 import pwd
 import stat
@@ -69,13 +67,15 @@ def sweep(node: str, spool_directory: str, top: str = TOP) -> list[str]:
             return False
         if steps is None:  # listed after the directories: those of a job that starts now are new
             steps = spool.steps(spool_directory, node)
-        return not any(_listens(step.path) for step in steps if step.job_id == job_id)
+        return not any(spool.listens(step.path) for step in steps if step.job_id == job_id)
 
     return _remove(gone, Deadline(IN_LOGIN), top)
 
 
 def remove(node: str, uid: int, job_id: int, top: str = TOP) -> list[str]:
     """Remove a job's directory, and what was left unfinished; return what could not be removed."""
+    if not os.path.isdir(f"{top}/{NAME}"):  # nobody has the option set
+        return []
     return _remove(lambda name: name == _name(node, uid, job_id), Deadline(IN_EPILOG), top)
 
 
@@ -128,21 +128,6 @@ def _mount(descriptor: int) -> bytes:
 
 
 # Removing
-
-
-def _listens(path: str) -> bool:
-    """Say whether somebody listens on a socket: 24.11.5 leaves a file behind after a login."""
-    flags = _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
-    with_stepd = _socket.socket(_socket.AF_UNIX, flags)
-    try:
-        with_stepd.connect(path)
-    except (ConnectionRefusedError, FileNotFoundError):
-        return False
-    except OSError:  # too many are waiting
-        return True
-    finally:
-        with_stepd.close()
-    return True
 
 
 def _remove(gone: Callable[[str], bool], deadline: Deadline, top: str) -> list[str]:
@@ -294,29 +279,7 @@ def _end_of_data(file: int, size: int) -> int:
     return min(low, size)
 
 
-# The program for Slurm's Epilog
+if __name__ == "__main__":  # as the program was called before it did more than this
+    from .epilog import main
 
-
-def main() -> int:
-    """Remove the directory of the job whose Epilog runs us; return 0.
-
-    Never anything else, which would have slurmd drain the node.
-    """
-    job_id, uid = os.environ.get("SLURM_JOB_ID", ""), os.environ.get("SLURM_JOB_UID", "")
-    node = os.environ.get("SLURMD_NODENAME", "")
-    if node and uid.isdecimal() and job_id.isdecimal():
-        remarks = remove(node, int(uid), int(job_id))
-    else:
-        remarks = ["SLURM_JOB_ID, SLURM_JOB_UID, SLURMD_NODENAME: not those of Slurm's Epilog"]
-    if remarks:
-        from .log import Log
-        from .options import LOG_LEVELS
-
-        log = Log("slurm_adopt.runtime_dir", LOG_LEVELS.index("error"))
-        for remark in remarks:
-            log.error(remark)
-    return 0
-
-
-if __name__ == "__main__":
     raise SystemExit(main())

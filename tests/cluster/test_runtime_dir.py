@@ -23,7 +23,7 @@ TOP = "run/slurm_adopt/runtime"
 # As in docs/administrators.md.
 EPILOG = """\
 #!/bin/sh
-cd /opt/slurm_adopt/src && /usr/bin/python3 -sBEm slurm_adopt.runtime_dir
+cd /opt/slurm_adopt/src && /usr/bin/python3 -sBEm slurm_adopt.epilog
 exit 0
 """
 
@@ -92,10 +92,11 @@ def test_it_goes_with_the_next_login(node: Cluster) -> None:
     assert (node.n1.root / "etc/passwd").exists()
 
 
-def test_it_goes_with_slurm_s_epilog(node: Cluster) -> None:
-    """At once; those of the user's other jobs stay."""
-    node.n1.write("etc/slurm/epilog", EPILOG, 0o755)
-    node.n2.write("etc/slurm/epilog", EPILOG, 0o755)
+@pytest.mark.parametrize("program", ["epilog", "runtime_dir"])
+def test_it_goes_with_slurm_s_epilog(node: Cluster, program: str) -> None:
+    """At once; those of the user's other jobs stay. `runtime_dir`: as it was called before."""
+    for host in node.nodes:
+        host.write("etc/slurm/epilog", EPILOG.replace("adopt.epilog", f"adopt.{program}"), 0o755)
     node.reconfigure(Settings(slurm_conf="Epilog=/etc/slurm/epilog\n"))
     try:
         job = node.submit("alice", mem="10M")
@@ -109,7 +110,7 @@ def test_it_goes_with_slurm_s_epilog(node: Cluster) -> None:
         gone = lambda: there(node) == [f"n1_5001_{other}"]  # noqa: E731
         wait_for("the directory gone", gone, 20, lambda: f"{there(node)}")
         node.wait_gone(job)
-        assert not [line for line in node.n1.log(mark) if "runtime_dir" in line]
+        assert not [line for line in node.n1.log(mark) if "slurm_adopt.epilog" in line]
         node.wait_idle()  # and not drained
     finally:
         node.reconfigure(Settings())

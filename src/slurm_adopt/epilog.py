@@ -1,0 +1,102 @@
+"""The program for Slurm's Epilog: what is to be gone with a job, and is still there.
+
+Sessions whose extern stepd has been killed, which nothing of Slurm's ends any more (remains.py),
+and the job's XDG_RUNTIME_DIR (runtime_dir.py). Which job it is slurmd says by the environment. It
+has to be run at the end of each job: docs/administrators.md has the lines.
+"""
+
+from __future__ import annotations
+
+import os
+
+from . import runtime_dir
+from .log import Log
+from .options import LOG_LEVELS
+from .setting import Setting
+from .slurm import remains, spool
+from .slurm.cgroup import mounted
+from .slurm.deadline import Deadline
+from .slurm.errors import SetupError
+from .slurm.job_cgroup import MOUNTPOINT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Callable
+
+    from .slurm.cgroup import Mount
+
+ENDING = 10.0  # seconds: who starts processes all the time may go on as fast as they are ended
+SLUID = 14  # characters of the id that 26.05 calls jobs by: `s` and 13 more
+
+
+class Job:
+    """The job whose Epilog runs us; SetupError if the environment is none of an Epilog."""
+
+    __slots__ = ("job_id", "node", "sluid", "slurm_conf", "uid")
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        """Take slurmd's variables: it makes this environment itself."""
+        job_id, uid = environment.get("SLURM_JOB_ID", ""), environment.get("SLURM_JOB_UID", "")
+        self.node = environment.get("SLURMD_NODENAME", "")
+        if not (self.node and uid.isdecimal() and job_id.isdecimal()):
+            raise SetupError(
+                "SLURM_JOB_ID, SLURM_JOB_UID, SLURMD_NODENAME: not those of Slurm's Epilog"
+            )
+        self.job_id, self.uid = int(job_id), int(uid)
+        self.slurm_conf = environment.get("SLURM_CONF", "")
+        sluid = environment.get("SLURM_JOB_SLUID", "")
+        self.sluid = sluid if sluid.isalnum() and len(sluid) == SLUID else ""
+
+
+def end_sessions(job: Job, log: Log, mounts: dict[str, Mount] | None = None) -> list[str]:
+    """End what the job has left in its extern step, if no stepd is there; return what was done.
+
+    Slurm's configuration is read only where something is left.
+    """
+    mounts = mounted(MOUNTPOINT) if mounts is None else mounts
+    step = remains.find(mounts, job.node, job.uid, job.job_id, job.sluid)
+    if step is None or not step.pids() or step.holds(os.getpid()):  # an Epilog in the job: RunInJob
+        return []
+    try:
+        setting = Setting(job.slurm_conf, job.node, os.uname().nodename, log)
+        sockets = spool.extern_steps(setting.spool, job.node)
+    except SetupError as error:
+        return [f"job {job.job_id} has processes in {step.path}, which are left alone: {error}"]
+    if any(spool.listens(socket.path) for socket in sockets if socket.job_id == job.job_id):
+        return []
+    ended, left = step.end(Deadline(ENDING))
+    rest = f"; {left} cannot be ended" if left else ""
+    said = (
+        f"job {job.job_id} of uid {job.uid} has ended, and its extern stepd before it, without "
+        f"ending what was in {step.path}: {ended} processes ended now{rest}"
+    )
+    return [said]
+
+
+def main() -> int:
+    """Do all of it; return 0, never anything else, which would have slurmd drain the node."""
+    log = Log("slurm_adopt.epilog", LOG_LEVELS.index("error"))
+    try:
+        job = Job(os.environ)
+    except SetupError as error:
+        log.error(str(error))
+        return 0
+    for work in (
+        lambda: end_sessions(job, log),
+        lambda: runtime_dir.remove(job.node, job.uid, job.job_id),
+    ):
+        for remark in _done(work):
+            log.error(remark)
+    return 0
+
+
+def _done(work: Callable[[], list[str]]) -> list[str]:
+    try:
+        return work()
+    except Exception as error:  # noqa: BLE001 - the rest is to be done all the same
+        return [f"unexpected {error!r} (please report this)"]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

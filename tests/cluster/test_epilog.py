@@ -1,0 +1,127 @@
+"""A job whose extern stepd has died: what becomes of its sessions, without and with the Epilog."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cluster import cgroups
+from tests.cluster.cluster import Settings
+from tests.cluster.login import METHODS
+from tests.cluster.test_runtime_dir import EPILOG
+from tests.cluster.wait import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.cluster.cluster import Cluster
+    from tests.cluster.login import Session
+
+OURS = "slurm_adopt.epilog: "
+
+FORK = """\
+#!/bin/sh
+sleep 0.1
+setsid $0 &
+setsid sleep 999 &
+"""
+
+
+@pytest.fixture(scope="module")
+def with_epilog(running_cluster: Cluster) -> Iterator[Cluster]:
+    """Have slurm.conf name the guide's Epilog."""
+    for host in running_cluster.nodes:
+        host.write("etc/slurm/epilog", EPILOG, 0o755)
+    running_cluster.reconfigure(Settings(slurm_conf="Epilog=/etc/slurm/epilog\n"))
+    yield running_cluster
+    running_cluster.reconfigure(Settings())
+
+
+def left_running(session: Session, command: str = "sleep 999") -> int:
+    """Start what does not go with its session; return its pid."""
+    return int(session.run(f"setsid {command} >&- 2>&- <&- & echo $!"))
+
+
+def kill_extern_stepd(cluster: Cluster, job: int) -> None:
+    """End it as the kernel does when memory is short, or as too many connections do."""
+    cluster.n1.run(["pkill", "-KILL", "-f", rf"^slurmstepd: \[{job}\.extern\]"])
+
+
+def test_without_it_sessions_outlive_their_job(cluster: Cluster) -> None:
+    """The reason for the program: nothing of Slurm's ends what a dead stepd has left."""
+    job = cluster.submit("alice", mem="10M")
+    with cluster.session("alice") as session:
+        sleeping = left_running(session)
+        kill_extern_stepd(cluster, job)
+        cluster.cancel(job)
+        cluster.wait_gone(job)
+        cluster.wait_idle()
+        step = cgroups.of_extern_step("n1", 5001, job)
+        assert cluster.n1.cgroups(sleeping)["freezer"].startswith(step)
+        assert session.run("echo here").strip() == "here"
+        cluster.n1.run(["kill", "-KILL", str(sleeping)])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_with_it_they_end(cluster: Cluster, with_epilog: Cluster, method: str) -> None:
+    """All of that job and nothing else; what is Slurm's stays."""
+    assert with_epilog is cluster
+    other, bobs = cluster.submit("alice", mem="10M"), cluster.submit("bob", mem="10M")
+    with cluster.session("alice") as of_other, cluster.session("bob") as of_bob:
+        assert of_other.run("echo $SLURM_JOB_ID").strip() == str(other)
+        job = cluster.submit("alice", mem="10M")
+        with cluster.session("alice", method=method) as session:
+            assert session.run("echo $SLURM_JOB_ID").strip() == str(job)
+            sleeping = left_running(session)
+            kill_extern_stepd(cluster, job)
+            mark = cluster.n1.mark()
+            cluster.cancel(job)
+            session.wait_gone()
+            gone = lambda: not cluster.n1.alive(sleeping)  # noqa: E731
+            wait_for("what the session had started gone", gone, 20)
+            cluster.wait_gone(job)
+        (line,) = (line for line in cluster.n1.log(mark) if OURS in line)
+        step = cgroups.of_extern_step("n1", 5001, job)
+        assert f"job {job} of uid 5001 has ended, and its extern stepd before it" in line
+        assert f"what was in {step}: " in line
+        assert line.endswith(" processes ended now")
+        assert (cluster.n1.root / cgroups.folder("freezer", step)).is_dir()
+        assert cluster.socket("n1", job).is_socket()
+        assert of_other.run("echo here").strip() == "here"
+        assert of_bob.run("echo here").strip() == "here"
+    cluster.cancel(other, bobs)
+    cluster.wait_idle()  # and not drained
+
+
+def test_a_job_whose_stepd_ends_it(cluster: Cluster, with_epilog: Cluster) -> None:
+    """As nearly always: there is nothing left to do, and nothing to say."""
+    assert with_epilog is cluster
+    job = cluster.submit("alice", mem="10M")
+    with cluster.session("alice") as session:
+        left_running(session)
+        mark = cluster.n1.mark()
+        cluster.cancel(job)
+        session.wait_gone()
+        cluster.wait_gone(job)
+    cluster.wait_idle()
+    assert not [line for line in cluster.n1.log(mark) if OURS in line]
+
+
+def test_one_that_starts_processes_all_the_time(cluster: Cluster, with_epilog: Cluster) -> None:
+    """It is ended, too, with all that it has started."""
+    assert with_epilog is cluster
+    job = cluster.submit("alice", mem="50M")
+    step = cgroups.of_extern_step("n1", 5001, job)
+    procs = cluster.n1.root / cgroups.folder("freezer", step) / "cgroup.procs"
+    with cluster.session("alice") as session:
+        cluster.n1.write(
+            "tmp/fork", "#!/bin/sh\nsleep 0.05\nsetsid $0 &\nsetsid sleep 999 &\n", 0o755
+        )
+        left_running(session, "/tmp/fork")
+        kill_extern_stepd(cluster, job)
+        cluster.cancel(job)
+        wait_for("an empty cgroup", lambda: not procs.read_text(), 30)
+        cluster.wait_gone(job)
+    cluster.wait_idle()
+    assert not procs.read_text()
