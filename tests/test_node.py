@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +14,13 @@ import pytest
 
 from slurm_adopt import node
 from slurm_adopt.adoption import Adoption
+from slurm_adopt.engine import Login
+from slurm_adopt.login import Connection
 from slurm_adopt.options import parse
-from slurm_adopt.slurm import auth, cgroup
+from slurm_adopt.slurm import auth, cgroup, spool
 from slurm_adopt.slurm.errors import PeerError, SetupError
 from tests import slurmd
+from tests.peers import Peer
 from tests.standin import Stepd, int32
 from tests.test_cgroup import Tree
 
@@ -448,3 +452,34 @@ def test_hint(
     assert [line for line in log.lines if "nodename=" in line] == (
         [f"node n9 is not in {path}: is nodename= right?"] if said else []
     )
+
+
+def source_job(
+    top: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, port: int, protocol: int
+) -> int | None:
+    """Ask a slurmd on this port where the newest stepd is of this release, with TLSType set."""
+    here = made(top, tree, monkeypatch)
+    with (top / "slurm.conf").open("a") as conf:
+        conf.write(f"TLSType=tls/s2n\nSlurmdPort={port}\n")
+    found = Connection("127.0.0.1", 50000, "127.0.0.2", 22), ""
+    monkeypatch.setattr("slurm_adopt.login.find", lambda *_, **__: found)
+    older, newest = (
+        node.Job(spool.StepSocket("", number), UID, protocol - back)
+        for number, back in ((6, 1 << 8), (7, 0))
+    )
+    return here.source_job(Login("alice", UID, "sshd", PID), [older, newest, older])
+
+
+def test_tls(tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the newest stepd's release encrypts its RPCs nobody is asked, and it is said why."""
+    row = slurmd.BY_NAME["24.11"]
+    with Peer(slurmd.reply(row, slurmd.answer(row, 4711))) as peer:
+        assert source_job(tmp_path, tree, monkeypatch, peer.port, row.protocol) == 4711
+    words = f"not asked: TLSType=tls/s2n in {tmp_path}/slurm.conf has Slurm 25.05 encrypt its RPCs"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        port = listener.getsockname()[1]
+        with pytest.raises(PeerError, match=words):
+            source_job(tmp_path, tree, monkeypatch, port, 43 << 8)
+        with pytest.raises(BlockingIOError):  # no connection was made
+            listener.accept()
