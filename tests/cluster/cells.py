@@ -17,9 +17,11 @@ from tests.cluster import (
     of_job,
     phases,
     private,
+    prologs,
     pythons,
     scenarios,
     uses,
+    x11,
 )
 from tests.cluster.cluster import Roots
 from tests.cluster.config import NODES, Settings
@@ -101,9 +103,17 @@ ALL = (
     *phases.EVERYWHERE,
     *of_job.EVERYWHERE,
     *credentials.MUNGE,
+    prologs.during_the_prolog,
     pythons.own_python,
 )
-NATIVE = (*ALL, *uses.EVERYWHERE, axes.own_ports, axes.several_slurmd, private.private_namespaces)
+NATIVE = (
+    *ALL,
+    *uses.EVERYWHERE,
+    axes.own_ports,
+    axes.several_slurmd,
+    private.private_namespaces,
+    x11.x11_of_the_job,
+)
 MIXED = (*BASIC, credentials.blocked_hashes, axes.upgrade)
 
 # fmt: off

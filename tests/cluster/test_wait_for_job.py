@@ -1,127 +1,94 @@
-"""wait_for_job: logins while a real slurmd sets a job up, with a prolog that takes time."""
+"""wait_for_job: logins while a real slurmd sets a job up, with a prolog that is held."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-from contextlib import contextmanager
+import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.cluster import pam, private
-from tests.cluster.cells import CELLS
 from tests.cluster.cluster import BATCH, Cluster, Settings
-from tests.cluster.host import end
 from tests.cluster.landing import from_login
+from tests.cluster.prologs import (
+    AT_ONCE,
+    LONG,
+    gets_in,
+    hold,
+    in_prolog,
+    option,
+    prolog_in_use,
+    released_meanwhile,
+    state,
+)
 from tests.cluster.wait import wait_for
-from tests.conftest import show_logs_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NO_JOBS = "Access denied by pam_slurm_adopt: you have no active jobs on this node"
-AT_ONCE = 15.0  # seconds: far less than what could be waited for
-LONG = 60
-
-# Tells who it is for, then does what the test wants.
-PROLOG = """\
-#!/bin/sh
-echo $SLURM_JOB_ID >/run/prolog-$SLURM_JOB_USER.new
-mv /run/prolog-$SLURM_JOB_USER.new /run/prolog-$SLURM_JOB_USER
-sleep 3
-while [ -e /run/hold ]; do sleep 0.1; done
-exit $(cat /run/status)
-"""
-WITH_PROLOG = Settings(slurm_conf="Prolog=/etc/slurm/prolog\n")
 WITHOUT_EXTERN_STEPS = Settings(slurm_conf="PrologFlags=Alloc\n")
 
 
 @pytest.fixture
 def slow(cluster: Cluster) -> Iterator[Cluster]:
     """Return the cluster with the prolog."""
-    prepare(cluster)
-    cluster.reconfigure(WITH_PROLOG)
-    yield cluster
-    release(cluster)
-    cluster.cancel_all()
-    cluster.reconfigure(Settings())
-
-
-def prepare(cluster: Cluster) -> None:
-    for node in cluster.nodes:
-        node.write("etc/slurm/prolog", PROLOG, 0o755)
-        node.write("run/status", "0")
-
-
-def hold(cluster: Cluster) -> None:
-    """Let prologs on n1 go on until released."""
-    cluster.n1.write("run/hold", "")
-
-
-def release(cluster: Cluster) -> None:
-    cluster.n1.run(["rm", "-f", "/run/hold"])
-
-
-@contextmanager
-def in_prolog(cluster: Cluster, user: str) -> Iterator[int]:
-    """Submit a job to n1; go on when its prolog runs there."""
-    marker = cluster.n1.root / f"run/prolog-{user}"
-    marker.unlink(missing_ok=True)
-    argv = ["salloc", "--no-shell", "--nodelist=n1", "--mem=10M", "--chdir=/tmp"]
-    salloc = cluster.login.popen(argv, user, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_for("the prolog", marker.exists, 20, cluster.tails)
-        yield int(marker.read_text())
-    finally:
-        end(salloc)
-
-
-def option(cluster: Cluster, seconds: float) -> None:
-    cluster.n1.pam("sshd", pam.with_module(f"wait_for_job={seconds:g}"))
-
-
-def gets_in(cluster: Cluster) -> None:
-    """Log in during a prolog of 3 s: that waits for the extern step, and is adopted."""
-    option(cluster, LONG)
-    with in_prolog(cluster, "alice") as job:
-        assert not cluster.socket("n1", job).exists()
-        landing = from_login(cluster)
-    assert (landing.rc, landing.job) == (0, job), landing
-    sign, decision = landing.lines
-    assert f"no extern step, but the prolog of job {job} is running: waiting for it" in sign
-    assert f"adopted into job {job} (the only job) -> PAM_SUCCESS" in decision
-    assert landing.seconds < AT_ONCE
+    with prolog_in_use(cluster):
+        yield cluster
 
 
 def test_during_the_prolog(slow: Cluster) -> None:
     gets_in(slow)
 
 
-@pytest.mark.cluster
-@pytest.mark.parametrize("cell", ["trixie"])
-def test_during_the_prolog_of_another_release(cell: str, request: pytest.FixtureRequest) -> None:
-    roots = CELLS[cell].roots
-    with Cluster(f"wait-{os.getpid()}", WITH_PROLOG, roots=roots) as cluster:
-        show_logs_of(request.config, cluster)
-        prepare(cluster)
-        gets_in(cluster)
+# A site's InitScript, and a PAM line before ours, that wait until a file is gone.
+INIT = "#!/bin/sh\nwhile [ -e /run/init ]; do sleep 0.1; done\n"
+GATE = "#!/bin/sh\n: >/run/at-gate\nwhile [ -e /run/gate ]; do sleep 0.1; done\n"
+GATE_LINE = "account optional pam_exec.so quiet /etc/slurm/gate"
+ASKED = re.compile(r"handling REQUEST_STATE", re.IGNORECASE)
+OFTEN = 50  # times: the module asks 100 times a second, slurmd now and then
 
 
 def test_while_the_stepd_makes_its_step_ready(slow: Cluster) -> None:
-    """From the stepd's socket to the step's last cgroup, made long by a script of the site's."""
-    for node in slow.nodes:
-        node.write("etc/slurm/init", "#!/bin/sh\nsleep 2\n", 0o755)
+    """From the stepd's socket to the step's last cgroup, made long by a script of the site's.
+
+    Slurm gives that 10 s, so the login is there before, and only its module waits.
+    """
+    node = slow.n1
+    for host in slow.nodes:
+        host.write("etc/slurm/init", INIT, 0o755)
+        host.write("etc/slurm/gate", GATE, 0o755)
+    node.run(["sh", "-c", "rm -f /run/at-gate; touch /run/gate /run/init"])
     conf = f"AutoBasePath=true\nBasePath={private.BASE} InitScript=/etc/slurm/init\n"
     plugin = private.Plugin(private.TMPFS.line, {"job_container.conf": conf})
-    option(slow, 0)
-    with private.plugin_in_use(slow, plugin), in_prolog(slow, "alice") as job:
-        wait_for("the stepd", slow.socket("n1", job).is_socket, 20, slow.tails)
-        landing = from_login(slow)
-        slow.cancel_all()
+    lines = pam.with_module("wait_for_job=0")
+    lines.insert(lines.index(pam.ROOT_GUARD), GATE_LINE)
+    with private.plugin_in_use(slow, plugin), ThreadPoolExecutor(1) as pool:
+        node.pam("sshd", lines)
+        try:
+            login = pool.submit(from_login, slow)
+            wait_for("the login", (node.root / "run/at-gate").exists, 30, slow.tails)
+            with in_prolog(slow, "alice") as job:
+                wait_for("the stepd", slow.socket("n1", job).is_socket, 20, slow.tails)
+                before = asked(slow)
+                node.run(["rm", "/run/gate"])
+                often = lambda: asked(slow) >= before + OFTEN  # noqa: E731
+                wait_for("its state asked for again and again", often, 20, slow.tails)
+                assert not login.done()
+                node.run(["rm", "/run/init"])
+                landing = login.result()
+        finally:
+            node.run(["rm", "-f", "/run/gate", "/run/init"])
+            slow.cancel_all()
     assert (landing.rc, landing.job) == (0, job), landing
     assert f"adopted into job {job} (the only job) -> PAM_SUCCESS" in landing.line
-    assert 1 < landing.seconds < AT_ONCE
+    assert landing.seconds < AT_ONCE
+
+
+def asked(cluster: Cluster) -> int:
+    """Return how often stepds on n1 have been asked for their state."""
+    return len(ASKED.findall(cluster.n1.read("var/log/slurmd.log")))
 
 
 @pytest.mark.parametrize("seconds", [0, 1])
@@ -163,23 +130,16 @@ def test_without_any_job(slow: Cluster) -> None:
 
 def test_the_prolog_fails(slow: Cluster) -> None:
     """The wait ends when the sign has gone, not when the time is over."""
+    hold(slow)
     slow.n1.write("run/status", "1")
     option(slow, LONG)
     with in_prolog(slow, "alice") as job:
-        landing = from_login(slow)
+        landing = released_meanwhile(slow)
     assert landing.rc == 255
     assert NO_JOBS in landing.said
-    assert landing.seconds < LONG / 2
+    assert landing.seconds < AT_ONCE
     assert f"the prolog of job {job} is running" in landing.lines[0]
-    slow.cancel_all()
-    slow.n1.write("run/status", "0")
     wait_for("n1 drained", lambda: "drain" in state(slow), 20, slow.tails)
-    slow.ctl.run(["scontrol", "update", "NodeName=n1", "State=RESUME"])
-    slow.wait_idle()
-
-
-def state(cluster: Cluster) -> str:
-    return cluster.ctl.run(["sinfo", "-hn", "n1", "-o", "%T"]).stdout
 
 
 def test_a_job_that_never_gets_an_extern_step(cluster: Cluster) -> None:
