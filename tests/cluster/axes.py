@@ -268,14 +268,59 @@ def slurm_conf_option(cluster: Cluster) -> None:
 
 def configless(cluster: Cluster) -> None:
     """Read what slurmd got from slurmctld, where a node has no configuration of its own."""
-    conf = cluster.settings.slurm_conf + "SlurmctldParameters=enable_configless\n"
-    cluster.reconfigure(replace(cluster.settings, slurm_conf=conf, configless=True))
-    assert not (cluster.n1.root / "etc/slurm/slurm.conf").exists()
+    usual = cluster.settings
+    conf = usual.slurm_conf + "SlurmctldParameters=enable_configless\n"
+    try:
+        cluster.reconfigure(replace(usual, slurm_conf=conf, configless=True))
+        assert not (cluster.n1.root / "etc/slurm/slurm.conf").exists()
+        cluster.pam(pam.with_module("log_level=debug", *STRICT))
+        for job in two_jobs(cluster):
+            mark = cluster.n1.mark()
+            comes_from(cluster, job, ("n2", "n1"))
+            logged(cluster.n1, mark, "configuration: /run/slurm/conf/slurm.conf, the first of the")
+    finally:
+        cluster.reconfigure(usual)
+        for node in cluster.nodes:
+            node.run(["rm", "-rf", "/run/slurm/conf"])  # slurmd leaves its copy
+
+
+# tail(1), called as slurmd: alice's, with a lower pid than root's.
+OF_ALICE = r"""\
+cp /usr/bin/tail /tmp/slurmd
+printf 'NodeName=n1\nSlurmdSpoolDir=/tmp\nSlurmdUser=alice\n' >/tmp/slurm.conf
+exec /tmp/slurmd -f /tmp/slurm.conf
+"""
+
+
+def as_slurmd_was_started(cluster: Cluster) -> None:
+    """Read the file that root's slurmd was started with, where no usual place has one."""
+    node, conf = cluster.n1, "/run/started/slurm.conf"
     cluster.pam(pam.with_module("log_level=debug", *STRICT))
-    for job in two_jobs(cluster):
-        mark = cluster.n1.mark()
-        comes_from(cluster, job, ("n2", "n1"))
-        logged(cluster.n1, mark, "/slurm.conf")
+    of_alice = node.popen(["sh", "-ec", OF_ALICE], "alice")
+    try:
+        wait_for("alice's slurmd", lambda: "/tmp/slurmd -f" in commands(node, "alice"))
+        node.stop("slurmd")
+        node.run(["sh", "-ec", "mkdir /run/started; mv /etc/slurm/*.conf /run/started"])
+        node.start("slurmd", options=["-f", conf])
+        time.sleep(1)  # the node is idle in slurmctld's eyes until it registers anew
+        cluster.wait_idle()
+        for job in two_jobs(cluster):
+            mark = node.mark()
+            comes_from(cluster, job, ("n2", "n1"))
+            logged(node, mark, f"configuration: {conf}, as slurmd {node.pid('slurmd')} (-f {conf})")
+    finally:
+        end(of_alice)
+        cluster.cancel_all()
+        node.stop("slurmd")
+        node.run(["sh", "-ec", "mv /run/started/*.conf /etc/slurm; rmdir /run/started"])
+        node.start("slurmd")
+        cluster.wait_idle()
+
+
+def commands(host: Host, user: str) -> list[str]:
+    """Return the beginnings of the command lines of a user's processes."""
+    lines = host.run(["ps", "-u", user, "-o", "args="], check=False).stdout.splitlines()
+    return [" ".join(line.split()[:2]) for line in lines]
 
 
 def environment(cluster: Cluster) -> None:
@@ -329,5 +374,5 @@ def upgrade(cluster: Cluster) -> None:
 
 EVERYWHERE: tuple[Callable[[Cluster], None], ...] = (
     over_ipv6, link_local, on_a_mapped_socket, slurmd_port, own_names, array, het_job,
-    het_job_across, slurm_conf_option, configless, environment,
+    het_job_across, slurm_conf_option, configless, as_slurmd_was_started, environment,
 )  # fmt: skip
