@@ -12,7 +12,13 @@ from slurm_adopt.options import LOG_LEVELS, OPTIONS, Option
 from slurm_adopt.slurm import versions
 from slurm_adopt.slurm.auth import PLUGINS
 from slurm_adopt.slurm.versions import RELEASES, Release
-from tests.cluster import pam
+from tests.cluster import config, credentials, pam
+from tests.cluster.cells import CELLS
+from tests.cluster.private import PLUGINS as NAMESPACES
+from tests.cluster.private import private_namespaces
+from tests.cluster.suites import SUITES
+from tests.vm import conftest as machines
+from tests.vm import test_v2
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text()
@@ -187,6 +193,27 @@ def test_no_release_is_told_apart_in_the_code() -> None:
         if path.name != "versions.py"
     }
     assert found == NOT_RELEASES
+
+
+def test_a_release_is_in_all_tables_of_the_tests() -> None:
+    """Those that the page names; the clusters would stop at what is missing."""
+    steps = COMPATIBILITY.partition("## Adding a release")[2].partition("## ")[0]
+    in_v2, releases = set(machines.CELLS["test_v2.py"].values()), {s.slurm for s in SUITES.values()}
+    own = {c.roots["n1"].slurm.slurm for c in CELLS.values() if private_namespaces in c.scenarios}
+    tables = {
+        "DIALECTS": (set(config.DIALECTS), releases),
+        "RELEASES": (set(credentials.RELEASES), releases),
+        "BLOCKED": (set(credentials.BLOCKED), releases),
+        "PLUGINS": (set(NAMESPACES), own),
+        "JOB": (set(test_v2.JOB), in_v2),
+        "IDLE": (set(test_v2.IDLE), in_v2),
+    }
+    assert {
+        name: there ^ wanted for name, (there, wanted) in tables.items() if there != wanted
+    } == {}
+    columns = {what: len(said) for what, said in credentials.TAKES.items()}
+    assert columns == dict.fromkeys(columns, len(credentials.RELEASES))
+    assert [name for name in (*tables, "TAKES") if f"`{name}`" not in steps] == []
 
 
 def test_the_guide_s_pam_lines_are_those_that_are_tested() -> None:
