@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import pam
+from tests.cluster import cgroups, pam
 from tests.cluster.cluster import BATCH, Settings
 from tests.cluster.login import METHODS
 from tests.cluster.wait import wait_for
@@ -222,12 +222,25 @@ def test_own_words(cluster: Cluster, method: str) -> None:
 
 # Proctrack without cgroups
 
+# (TaskPlugin, what confines the session, what the log says of it, what it does not say)
+WORD = "whether this session ends with the job rests on the stepd's word"
+NOTHING = "the stepd's word is all there is, and nothing confines this session"
+LINUXPROC = [
+    ("task/affinity,task/cgroup", ("cpuset", "devices", "memory"), WORD, NOTHING),
+    ("task/none", (), NOTHING, WORD),
+]
 
-def test_linuxproc(cluster: Cluster) -> None:
-    """The stepd's word is the proof where nothing confines, and the log says so."""
+
+@pytest.mark.parametrize(
+    ("task", "confined", "said", "unsaid"), LINUXPROC, ids=[row[0] for row in LINUXPROC]
+)
+def test_linuxproc(
+    cluster: Cluster, task: str, confined: tuple[str, ...], said: str, unsaid: str
+) -> None:
+    """The stepd's word is the proof of what the kernel does not show, and the log says so."""
     settings = Settings(
         jobacct="jobacct_gather/linux",
-        slurm_conf="ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\n",
+        slurm_conf=f"ProctrackType=proctrack/linuxproc\nTaskPlugin={task}\n",
     )
     cluster.reconfigure(settings)
     try:
@@ -236,9 +249,16 @@ def test_linuxproc(cluster: Cluster) -> None:
         mark = cluster.n1.mark()
         with cluster.session("alice") as session:
             assert session.run("echo $SLURM_JOB_ID").strip() == str(job)
-            assert cluster.n1.cgroups(session.pid)["freezer"] == "/"
-        assert any("nothing confines this session" in line for line in lines(cluster, mark))
+            found = cluster.n1.cgroups(session.pid)
+            step = cgroups.of_extern_step("n1", 5001, job)
+            inside = {name for name in cgroups.CONFINING if found[name].startswith(step)}
+            assert inside == set(confined)
+            assert found["freezer"] == "/"
+        log = "\n".join(lines(cluster, mark))
+        assert log.count(f"ProctrackType does not use cgroups: {said}") == 1
+        assert unsaid not in log
     finally:
+        cluster.cancel_all()
         cluster.reconfigure(Settings())
 
 
