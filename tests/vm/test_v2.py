@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster import pam
+from tests.cluster.test_runtime_dir import EPILOG
 from tests.vm.node import SCOPE, Node, Settings
 
 if TYPE_CHECKING:
@@ -274,3 +275,31 @@ def test_job_id_paths(node: Node) -> None:
     with node.session("alice") as session:
         expected = f"{SCOPE}/job_{job}/step_extern/user/task_0"
         assert node.machine.cgroup(session.pid) == expected
+
+
+def test_epilog_ends_what_a_dead_stepd_has_left(node: Node) -> None:
+    """The session and what it has started; the job's cgroup has a name of its own on 26.05."""
+    machine = node.machine
+    machine.write("etc/slurm/epilog", EPILOG)
+    machine.sh("chown root:root /etc/slurm/epilog; chmod 755 /etc/slurm/epilog")
+    machine.sh('echo "Epilog=/etc/slurm/epilog" >>/etc/slurm/slurm.conf')
+    machine.sh("systemctl restart slurmctld slurmd")
+    try:
+        node.wait_idle()
+        job = node.submit("alice")
+        step = node.step(job)
+        with node.session("alice") as session:
+            sleeping = say(session, "setsid sleep 999 >&- 2>&- <&- & echo $!")
+            assert machine.cgroup(int(sleeping)).startswith(f"{step}/user/")
+            mark = node.mark()
+            machine.sh(f"kill -KILL {node.stepd(job)}")
+            node.cancel(job)
+            gone = f"kill -0 {sleeping} 2>&- || echo gone"
+            machine.wait_for("what the session had started gone", gone, node.logs)
+        lines = [line for line in node.log(mark) if line.startswith("slurm_adopt.epilog: ")]
+        assert len(lines) == 1, lines
+        assert f"what was in {step}/user: " in lines[0]
+        node.wait_idle()
+    finally:
+        machine.sh("sed -i /^Epilog/d /etc/slurm/slurm.conf; systemctl restart slurmctld slurmd")
+        node.wait_idle()
