@@ -9,8 +9,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.cluster import pam
-from tests.cluster.cells import DEFAULT
+from tests.cluster.cells import DEFAULT, Cell
 from tests.cluster.cluster import Cluster
+from tests.cluster.root import BuildError, root_path, suite_root
+from tests.cluster.suites import BOOKWORM, Suite
 from tests.signals import heed
 
 if TYPE_CHECKING:
@@ -71,6 +73,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "running_cluster" in getattr(item, "fixturenames", ()):
             item.add_marker("cluster")
     items.sort(key=lambda item: item.get_closest_marker("cluster") is not None)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build the root folders of the clusters that are chosen, here where the progress is seen."""
+    chosen = [] if session.config.option.collectonly else session.items
+    wanted = dict.fromkeys(suite for item in chosen for suite in _suites(item))
+    missing = [suite for suite in wanted if not root_path(suite).is_dir()]
+    try:
+        for suite in missing:
+            suite_root(suite)
+    except (BuildError, OSError) as error:
+        needs = " and ".join(f"Debian {suite.name}" for suite in missing)
+        said = str(error), f"the chosen tests need the packages of {needs}"
+        raise pytest.UsageError(*said) from None
+
+
+def _suites(item: pytest.Item) -> list[Suite]:
+    """Return the suites that a test's cluster is made of; none for a test without one."""
+    if item.path.parent.name != "cluster":
+        return []
+    callspec = getattr(item, "callspec", None)
+    cell = callspec.params.get("cell") if callspec else None
+    return cell.suites if isinstance(cell, Cell) else [BOOKWORM]
 
 
 @pytest.hookimpl(wrapper=True)

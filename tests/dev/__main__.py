@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 from rich.console import Console
 
-from tests.cluster.root import BuildError, cache_dir, suite_root
+from tests.cluster.root import BuildError, cache_dir
 from tests.cluster.state import clusters
-from tests.cluster.suites import BOOKWORM
 from tests.cluster.wait import NotInTimeError
 from tests.signals import heed
 
@@ -54,11 +53,6 @@ def demo(keep: bool) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def test(arguments: tuple[str, ...]) -> None:
     """Run all tests, or what the pytest arguments choose."""
-    from tests.cluster.cells import CELLS, DEFAULT
-
-    wanted = [suite for name in DEFAULT for suite in CELLS[name].suites]
-    for suite in (BOOKWORM, *wanted):  # here their progress is seen
-        suite_root(suite, console.print)
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *arguments])
 
 
