@@ -224,3 +224,10 @@ def test_the_guide_s_pam_lines_are_those_that_are_tested() -> None:
     assert shown <= tested | migrating
     beside = ("pam_access", "pam_listfile", "ingroup", "-account [", "-session [")
     assert {line for line in tested if any(word in line for word in beside)} <= shown
+
+
+def test_nothing_is_skipped() -> None:
+    """What a test needs is made for it; where that cannot be it fails."""
+    skips = re.compile(r"pytest\.(skip|xfail|importorskip)\b|mark\.(skip|skipif|xfail)\b")
+    found = [path.name for path in (TOP / "tests").rglob("*.py") if skips.search(path.read_text())]
+    assert found == []
