@@ -153,13 +153,14 @@ class Course:
         return course.pop(0) if len(course) > 1 else course[0]
 
 
-# (looks, signs after the first, whether there was a sign at first, seconds, job there, looks)
+# (looks, the user's own signs, whether there was any at first, seconds, job there, looks)
 COURSES = [
     ("-", "-", False, 60, [], 1),
     ("J", "-", False, 60, [7], 1),  # it has come in between
     ("---J", "s", True, 60, [7], 4),
     ("---J", "--s", True, 60, [7], 4),  # the sign may be away for a while
-    ("-", "ss-", True, 60, [], 12),
+    ("-" * 40 + "J", "s-", True, 60, [7], 41),  # a slow node
+    ("-", "ss-", True, 60, [], 51),
     ("-", "-", True, 60, [], 10),
     ("-", "s", True, 2, [], 20),
     ("-", "s", True, 0.05, [], 2),

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     Job = TypeVar("Job")
 
 POLL = 0.2  # seconds between looks
-YOUNG = 1.0  # seconds that a stepd may take until its socket is there
+YOUNG = 1.0  # seconds; a process that is not older may be a stepd without a socket yet
+GAP = 5.0  # seconds from the end of the prolog until the stepd's socket is there, on a slow node
 _PROLOG = (b"", b"prolog_slurmd")  # SLURM_SCRIPT_CONTEXT; releases before 20.11 may not set it
 
 
@@ -98,11 +99,12 @@ def wait(
     """Look for jobs as long as there is a sign of one; return them, or none.
 
     One look is taken in any case: a job may have come since there was none. `seen`: whether there
-    is a sign now. It may be away for as long as a stepd takes to start.
+    was a sign, if only one that does not show for whom. The user's own may then be away for as long
+    as a stepd takes to start.
     """
-    patience = Deadline(YOUNG if seen else 0)
+    patience = Deadline((GAP if sign() else YOUNG) if seen else 0)
     while not (jobs := look()) and patience.left() and deadline.left():
         sleep(min(POLL, deadline.left()))
         if sign():
-            patience = Deadline(YOUNG)
+            patience = Deadline(GAP)
     return jobs
