@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.cluster import cgroups, config, network, setup
+from tests.cluster import cgroups, config, landing, network, setup
 from tests.cluster.config import Settings
 from tests.cluster.host import (
     DAEMONS,
@@ -337,6 +337,20 @@ class Cluster:
         host = self.hosts[dict(self.settings.nodes)[node]]
         spool = self.settings.spool.replace("%n", node).lstrip("/")
         return host.root / spool / f"{node}_{job}.{step}"
+
+    def has_stepd(self, job: int) -> bool:
+        """Say whether the socket of a job's extern stepd on n1 is there."""
+        return self.socket("n1", job).exists()
+
+    def cpuset(self, job: int) -> str:
+        """Return the path of the file in n1 that has the CPUs of a job of alice's."""
+        name = "cpuset.cpus.effective" if cgroups.unified() else "cpuset.cpus"
+        of_job = cgroups.of_job("n1", config.USERS["alice"], job)
+        return f"{cgroups.folder('cpuset', of_job)}/{name}"
+
+    def job_of(self, cgroup: str) -> int | None:
+        """Return the job whose extern step on n1 a /proc/PID/cgroup shows."""
+        return landing.job_of(self.n1, cgroup)
 
     def squeue(self) -> str:
         """Return what squeue says, with the reason for pending jobs."""

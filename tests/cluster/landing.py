@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.cluster import cgroups, pam
 from tests.cluster.login import METHODS, Result, Session, ssh_argv
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from tests.cluster.cluster import Cluster
     from tests.cluster.host import Host
+    from tests.cluster.site import LoggedMachine, Site
 
 COMMAND = "cat /proc/self/cgroup"
 CONFINED = ("cpuset", "devices", "freezer", "memory")
@@ -60,20 +61,24 @@ class Landing:
         return float(found["ms"]) / 1000
 
 
-def ours(host: Host, mark: int) -> list[str]:
-    """Return the module's lines in a host's syslog."""
+def ours(host: LoggedMachine, mark: Any) -> list[str]:
+    """Return the module's lines in a host's log."""
     return [line for line in host.log(mark) if OURS in line]
 
 
 def land(target: Host, login: Callable[[], Result]) -> Landing:
     """Log in by a function whose command is COMMAND; look at what became of it."""
+    return _land(target, login, lambda cgroup: job_of(target, cgroup))
+
+
+def _land(
+    target: LoggedMachine, login: Callable[[], Result], find: Callable[[str], int | None]
+) -> Landing:
     mark = target.mark()
     result = login()
     with contextlib.suppress(NotInTimeError):  # whoever wants the line will miss it
         wait_for("the module's decision", lambda: _decided(ours(target, mark)), WRITTEN)
-    return Landing(
-        result.rc, job_of(target, result.out), result.out + result.err, ours(target, mark)
-    )
+    return Landing(result.rc, find(result.out), result.out + result.err, ours(target, mark))
 
 
 def _decided(lines: list[str]) -> bool:
@@ -112,9 +117,9 @@ def _job(node: str, path: str) -> int | None:
 # From where
 
 
-def from_login(cluster: Cluster, user: str = "alice") -> Landing:
+def from_login(site: Site, user: str = "alice") -> Landing:
     """Log in to n1 from the login node."""
-    return from_node(cluster, "login", user)
+    return _land(site.n1, lambda: site.ssh(user, command=COMMAND, timeout=60), site.job_of)
 
 
 def from_node(cluster: Cluster, source: str, user: str = "alice") -> Landing:

@@ -57,6 +57,9 @@ class Machine(Protocol):
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in the host; return its status and output."""
 
+    def read(self, path: str) -> str:
+        """Return the text of one of its files."""
+
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         """Write one of its files."""
 

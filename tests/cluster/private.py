@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,9 @@ if TYPE_CHECKING:
 
     from tests.cluster.cluster import Cluster
     from tests.cluster.host import Host
+    from tests.cluster.login import Machine
     from tests.cluster.phases import Way
+    from tests.cluster.site import Site
 
 KINDS = ("mnt", "pid", "user")
 BASE = "/var/jobs"
@@ -66,27 +67,25 @@ MAY_END = "session sufficient pam_succeed_if.so quiet user = nobody"
 
 
 @contextlib.contextmanager
-def plugin_in_use(cluster: Cluster, plugin: Plugin) -> Iterator[None]:
+def plugin_in_use(site: Site, plugin: Plugin) -> Iterator[None]:
     """Have Slurm give jobs namespaces of their own."""
-    before = cluster.settings
-    for host in cluster.hosts.values():
+    before = site.settings
+    for host in site.hosts.values():
         for name, text in plugin.files.items():
-            host.write(f"etc/slurm/{name}", text)
-    cluster.reconfigure(replace(before, slurm_conf=f"{before.slurm_conf}{plugin.line}\n"))
-    _let_bind(cluster.n1)
+            host.write(f"etc/slurm/{name}", text, 0o755 if text.startswith("#!") else 0o644)
+    site.reconfigure(replace(before, slurm_conf=f"{before.slurm_conf}{plugin.line}\n"))
+    _let_bind(site.n1)
     try:
         yield
     finally:
-        cluster.reconfigure(before)
-        cluster.n1.run(
-            ["sh", "-c", f"umount {BASE}/*/* {BASE}/* {BASE}; rm -rf {BASE}"], check=False
-        )
+        site.reconfigure(before)
+        site.n1.run(["sh", "-c", f"umount {BASE}/*/* {BASE}/* {BASE}; rm -rf {BASE}"], check=False)
 
 
 # Linux 6.18 numbers namespaces CPU by CPU, and a mount namespace can be bound to a file only from
 # one with a lower number (mnt_ns_loop): on some CPUs of some hosts a plugin's namespaces fail.
 BINDS = """\
-mount -t tmpfs binds /mnt && touch /mnt/file
+mount -t tmpfs binds /mnt && mount --make-private /mnt && touch /mnt/file
 taskset -c "$1" unshare --mount=/mnt/file --propagation unchanged true
 found=$?
 umount /mnt/file
@@ -95,11 +94,15 @@ exit $found
 """
 
 
-def _let_bind(host: Host) -> None:
+ALLOWED = "import os; print(*sorted(os.sched_getaffinity(0)))"
+
+
+def _let_bind(host: Machine) -> None:
     """Keep slurmd, and so the stepds, on a CPU whose mount namespaces can be bound here."""
-    for cpu in map(str, sorted(os.sched_getaffinity(0))):
+    for cpu in host.run(["python3", "-c", ALLOWED]).stdout.split():
         if host.run(["sh", "-c", BINDS, "sh", cpu], check=False).returncode == 0:
-            host.run(["taskset", "-a", "-c", "-p", cpu, str(host.pid("slurmd"))])
+            slurmd = host.run(["pgrep", "-ox", "slurmd"]).stdout.strip()
+            host.run(["taskset", "-a", "-c", "-p", cpu, slurmd])
             return
     raise RuntimeError("no mount namespace can be bound to a file")
 

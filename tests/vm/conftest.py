@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.cluster import pam
+from tests.cluster.config import Settings
 from tests.cluster.suites import SUITES
-from tests.vm.node import Node, Settings
+from tests.vm.node import Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,5 +54,5 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     node = item.config.stash.get(_node, None)
     if call.excinfo and node and "booted" in getattr(item, "fixturenames", ()):
-        report.sections.append(("logs of the node", node.logs()))
+        report.sections.append(("logs of the node", node.tails()))
     return report

@@ -241,6 +241,18 @@ class Machine:
         (line,) = self.read(f"proc/{pid}/cgroup").splitlines()
         return line.removeprefix("0::")
 
+    # The log
+
+    def mark(self) -> str:
+        """Return the present end of the journal."""
+        said = self.sh("journalctl --sync; journalctl -n 0 --show-cursor -q")
+        return said.partition("-- cursor: ")[2].strip()
+
+    def log(self, since: str) -> list[str]:
+        """Return the journal's messages after a mark."""
+        script = 'journalctl --sync; journalctl -q -o cat --after-cursor "$1"'
+        return self.sh(script, since, check=False).splitlines()
+
     def wait_for(
         self, what: str, script: str, details: Callable[[], str] = lambda: "", timeout: float = 120
     ) -> str:

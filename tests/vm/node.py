@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tests.cluster import config, pam, setup
+from tests.cluster.config import Settings
 from tests.cluster.login import Result, Session, ssh
 from tests.vm.image import NODE, image
 from tests.vm.machine import Machine
@@ -82,20 +83,14 @@ sh -ec "$(cat /payload/install.sh)" {module}
 """
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What differs between variants of the configuration."""
-
-    jobacct: str = "jobacct_gather/cgroup"
-    cgroup_conf: str = ""
-
-    def files(self) -> dict[str, str]:
-        """Return Slurm's configuration files."""
-        return {
-            "etc/slurm/slurm.conf": SLURM_CONF.format(jobacct=self.jobacct),
-            "etc/slurm/cgroup.conf": CGROUP_CONF + self.cgroup_conf,
-            "etc/slurm/gres.conf": config.GRES_CONF,
-        }
+def files(settings: Settings) -> dict[str, str]:
+    """Return Slurm's configuration files; of the settings only these three count here."""
+    slurm_conf = SLURM_CONF.format(jobacct=settings.jobacct)
+    return {
+        "etc/slurm/slurm.conf": slurm_conf + settings.slurm_conf,
+        "etc/slurm/cgroup.conf": CGROUP_CONF + settings.cgroup_conf,
+        "etc/slurm/gres.conf": config.GRES_CONF,
+    }
 
 
 def payload(settings: Settings) -> Payload:
@@ -109,7 +104,7 @@ def payload(settings: Settings) -> Payload:
         "etc/ssh/sshd_config": config.SSHD_CONFIG,
         "etc/ssh/ssh_config": config.SSH_CONFIG,
         "etc/pam.d/sshd": "\n".join(pam.with_module()) + "\n",
-        **settings.files(),
+        **files(settings),
     }
     return Payload(texts, checkout())
 
@@ -142,7 +137,34 @@ class Node:
         """End it."""
         self.machine.end()
 
-    def logs(self, lines: int = 40) -> str:
+    # The one machine in each role that a scenario names
+
+    @property
+    def n1(self) -> Machine:
+        """The compute node."""
+        return self.machine
+
+    @property
+    def ctl(self) -> Machine:
+        """Where slurmctld runs."""
+        return self.machine
+
+    @property
+    def login(self) -> Machine:
+        """Where jobs are submitted."""
+        return self.machine
+
+    @property
+    def hosts(self) -> dict[str, Machine]:
+        """All hosts by name."""
+        return {"n1": self.machine}
+
+    @property
+    def nodes(self) -> list[Machine]:
+        """The compute nodes."""
+        return [self.machine]
+
+    def tails(self, lines: int = 40) -> str:
         """Return the ends of Slurm's logs and of the journal."""
         script = "tail -vn $1 /var/log/slurm/*.log; journalctl -n $1 --no-pager"
         return self.machine.sh(script, str(lines), check=False)
@@ -157,7 +179,7 @@ class Node:
             return
         self.cancel_all()
         self.machine.sh("systemctl stop slurmd slurmctld")
-        for name, text in settings.files().items():
+        for name, text in files(settings).items():
             self.machine.write(name, text)
         self.settings = settings
         self.machine.sh("systemctl start slurmctld slurmd")
@@ -168,20 +190,37 @@ class Node:
     def wait_idle(self) -> None:
         """Return when the node can take jobs."""
         script = "sinfo -hN -o %T | grep -xE 'idle|mixed'"
-        self.machine.wait_for("idle in sinfo", script, self.logs)
+        self.machine.wait_for("idle in sinfo", script, self.tails)
 
-    def submit(self, user: str, *options: str) -> int:
-        """Allocate; return the job's id when its extern step is there."""
-        argv = ["salloc", "--no-shell", "--chdir=/tmp", *options]
-        said = self.machine.run(argv, user).stderr
-        (job,) = (int(line.split()[-1]) for line in said.splitlines() if "Granted" in line)
+    def submit(
+        self,
+        user: str,
+        *,
+        script: str | None = None,
+        mem: str | None = None,
+        gres: str | None = None,
+        options: Sequence[str] = (),
+    ) -> int:
+        """Start a job, or allocate; return the job's id when its extern step is there."""
+        wanted = [*([f"--mem={mem}"] if mem else []), *([f"--gres={gres}"] if gres else []),
+                  "--job-name=job", "--chdir=/tmp", *options]  # fmt: skip
+        if script is None:
+            said = self.machine.run(["salloc", "--no-shell", *wanted], user).stderr
+            (job,) = (int(line.split()[-1]) for line in said.splitlines() if "Granted" in line)
+        else:
+            argv = ["sbatch", "--parsable", "--output=/dev/null", *wanted]
+            job = int(self.machine.run(argv, user, f"#!/bin/sh\n{script}\n").stdout)
         script = f"test -S {self.socket(job)} && squeue -hj {job} -o %T | grep -x RUNNING"
-        self.machine.wait_for(f"job {job} running", script, self.logs)
+        self.machine.wait_for(f"job {job} running", script, self.tails)
         return job
 
     def socket(self, job: int) -> str:
         """Return the path of the socket of a job's extern stepd."""
         return f"{SPOOL}/n1_{job}.{EXTERN}"
+
+    def has_stepd(self, job: int) -> bool:
+        """Say whether that socket is there."""
+        return not self.machine.run(["test", "-S", self.socket(job)], check=False).returncode
 
     def stepd(self, job: int) -> int:
         """Return the pid of a job's extern stepd."""
@@ -193,6 +232,15 @@ class Node:
         assert path.endswith("/step_extern/slurm"), path
         return path.removesuffix("/slurm")
 
+    def cpuset(self, job: int) -> str:
+        """Return the path of the file with the CPUs that a job has."""
+        return f"sys/fs/cgroup{self.step(job)}/../cpuset.cpus.effective"
+
+    def job_of(self, cgroup: str) -> int | None:
+        """Return the job whose extern step a /proc/PID/cgroup shows."""
+        jobs = map(int, self.machine.sh("squeue -h -o %A").split())
+        return next((job for job in jobs if cgroup.startswith(f"0::{self.step(job)}/user/")), None)
+
     def leaves(self, job: int) -> list[str]:
         """Return the names of the cgroups for processes that a job's extern step has now."""
         where = f"/sys/fs/cgroup{self.step(job)}/user"
@@ -203,7 +251,7 @@ class Node:
         """End every job and wait until nothing of any is left."""
         self.machine.sh("scancel $(squeue -h -o %A)", check=False)
         script = 'test -z "$(squeue -h; pgrep -f "^slurmstepd: \\[[0-9]")" && echo none'
-        self.machine.wait_for("no job left", script, self.logs)
+        self.machine.wait_for("no job left", script, self.tails)
 
     def cancel(self, job: int) -> None:
         """End a job and wait until nothing of it is left.
@@ -213,13 +261,21 @@ class Node:
         self.machine.sh(f"scancel {job}")
         stepds = rf"pgrep -f '^slurmstepd: \[{job}\.'"
         script = f'test -z "$(squeue -hj {job}; {stepds})" && echo none'
-        self.machine.wait_for(f"job {job} gone", script, self.logs)
+        self.machine.wait_for(f"job {job} gone", script, self.tails)
 
     # Logins
 
-    def ssh(self, user: str, command: str = "true") -> Result:
-        """Log in by ssh, from the node itself."""
-        return ssh(self.machine, "n1", user, command, PATIENT, timeout=LOGIN)
+    def ssh(
+        self,
+        user: str,
+        command: str = "true",
+        *,
+        method: str = "publickey",
+        timeout: float = LOGIN,
+    ) -> Result:
+        """Log in by ssh, from the node itself; it has LOGIN seconds at the least."""
+        longer = max(timeout, LOGIN)
+        return ssh(self.machine, "n1", user, command, PATIENT, method=method, timeout=longer)
 
     def session(self, user: str, method: str = "publickey", port: int = 22) -> Session:
         """Open a long login with a shell that takes commands."""
@@ -233,14 +289,12 @@ class Node:
             timeout=LOGIN,
         )
 
-    # The module's lines
+    # The log
 
     def mark(self) -> str:
         """Return the present end of the journal."""
-        said = self.machine.sh("journalctl --sync; journalctl -n 0 --show-cursor -q")
-        return said.partition("-- cursor: ")[2].strip()
+        return self.machine.mark()
 
     def log(self, mark: str) -> list[str]:
-        """Return what the module has logged after a mark."""
-        script = 'journalctl --sync; journalctl -q -o cat --after-cursor "$1" | grep -F "$2"'
-        return self.machine.sh(script, mark, "", check=False).splitlines()
+        """Return what the module has logged after a mark, among other messages."""
+        return self.machine.log(mark)

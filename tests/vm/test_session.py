@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster import pam
-from tests.cluster.config import BOTH_PORT
+from tests.cluster.config import BOTH_PORT, Settings
 from tests.cluster.host import CHECKOUT
 from tests.cluster.login import METHODS
 from tests.cluster.wait import wait_for
-from tests.vm.node import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,7 +159,7 @@ def test_files_and_terminal(node: Node) -> None:
     assert terminal.split()[1] == f"0::{place}"
     sftp = machine.popen(["sftp", "-q", "alice@n1"], "alice", stdin=subprocess.PIPE)
     try:
-        server = machine.wait_for("sftp-server", "pgrep -u alice -x sftp-server", node.logs)
+        server = machine.wait_for("sftp-server", "pgrep -u alice -x sftp-server", node.tails)
         assert machine.cgroup(int(server)) == place
         node.cancel(job)
         wait_for("sftp-server gone", lambda: not machine.alive(int(server)), BOUND)
@@ -189,7 +188,7 @@ def test_charged_once(node: Node, gathering: str, where: str, method: str) -> No
     job = node.submit("alice")
     with node.session("alice", method) as session:
         say(session, f"python3 -c '{BURN}' >/tmp/burned 2>&1 </dev/null &")
-        node.machine.wait_for("the burning done", "cat /tmp/burned", node.logs)
+        node.machine.wait_for("the burning done", "cat /tmp/burned", node.tails)
 
         def charged() -> int:
             argv = ["sstat", "-nP", "-j", f"{job}.extern", "--format=TresUsageInTot%60,NTasks"]

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import pam
+from tests.cluster import of_job, pam, private, prologs
+from tests.cluster.config import Settings
+from tests.cluster.suites import SUITES
 from tests.cluster.test_runtime_dir import EPILOG
-from tests.vm.node import SCOPE, Node, Settings
+from tests.vm.node import SCOPE, Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +82,7 @@ def test_ten_at_once(node: Node, gathering: str) -> None:
 def test_memory(node: Node, gathering: str) -> None:
     """What takes more memory than the job has is killed."""
     assert gathering
-    node.submit("alice", "--mem=100M")
+    node.submit("alice", mem="100M")
     with node.session("alice") as session:
         assert say(session, "python3 -c 'b\"x\" * (50 << 20)'; echo $?").split()[-1] == "0"
         assert say(session, "python3 -c 'b\"x\" * (300 << 20)'; echo $?").split()[-1] == "137"
@@ -88,7 +90,7 @@ def test_memory(node: Node, gathering: str) -> None:
 
 def test_device_and_cores(node: Node) -> None:
     """The session has the job's device and core, and no other."""
-    node.submit("alice", "--gres=gpu:1")
+    node.submit("alice", gres="gpu:1")
     with node.session("alice") as session:
         assert say(session, "head -c1 /dev/fakegpu0 | wc -c") == "1"
         assert "Operation not permitted" in say(session, "head -c1 /dev/fakegpu1")
@@ -130,7 +132,35 @@ def test_scancel(node: Node, gathering: str) -> None:
         session.wait_gone(BOUND)
         assert not node.machine.alive(orphan)
         gone = f"test -d /sys/fs/cgroup{step} || echo gone"
-        node.machine.wait_for(f"{step} gone", gone, node.logs)
+        node.machine.wait_for(f"{step} gone", gone, node.tails)
+
+
+# What the job gives to the session
+
+
+def test_job_variables(node: Node) -> None:
+    """CPUs and memory are the job's cgroup's, all else as in the job's own process."""
+    of_job.job_variables(node)
+
+
+def test_job_limits(node: Node) -> None:
+    """Soft and hard limits are those of the job's own process."""
+    of_job.job_limits(node)
+
+
+# A job that is being set up
+
+
+def test_wait_for_job(node: Node) -> None:
+    """A login in the prolog is adopted once the extern step is there."""
+    prologs.during_the_prolog(node)
+
+
+def test_stepd_makes_its_step_ready(node: Node) -> None:
+    """A login that meets the stepd before the step's last cgroup is made is adopted then."""
+    plugin = prologs.slow_start(SUITES[node.machine.name].slurm)
+    with private.plugin_in_use(node, plugin):
+        prologs.during_the_prolog(node)
 
 
 # Stepds that do not answer
@@ -295,7 +325,7 @@ def test_epilog_ends_what_a_dead_stepd_has_left(node: Node) -> None:
             machine.sh(f"kill -KILL {node.stepd(job)}")
             node.cancel(job)
             gone = f"kill -0 {sleeping} 2>&- || echo gone"
-            machine.wait_for("what the session had started gone", gone, node.logs)
+            machine.wait_for("what the session had started gone", gone, node.tails)
         lines = [line for line in node.log(mark) if line.startswith("slurm_adopt.epilog: ")]
         assert len(lines) == 1, lines
         assert f"what was in {step}/user: " in lines[0]
