@@ -31,6 +31,9 @@ UID, PID = 5001, 42
 KEPT = Adoption(PID, UID, 7, {"freezer": "/slurm/uid_5001/job_7/step_extern/task_0"})
 
 
+check_alive = node._check_alive
+
+
 class Lines:
     """A log that keeps its lines."""
 
@@ -53,7 +56,8 @@ def made(top: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> node.Node:
     options, _ = parse([f"slurm_conf={top}/slurm.conf"])
     here = node.Node(options, cast("Log", Lines()), "n1")
     monkeypatch.setitem(cast("dict[str, Any]", auth.PLUGINS), "auth/test", lambda _: slurmd.Auth())
-    monkeypatch.setattr(node, "session_process", lambda: PID)
+    monkeypatch.setattr(node, "session_process", lambda: PID)  # of the tree: it need not be there
+    monkeypatch.setattr(node, "_check_alive", lambda one: one.pid == PID or check_alive(one))
     monkeypatch.setattr(here, "_layout", lambda: tree.layout(""))
     return here
 
@@ -307,6 +311,18 @@ def test_the_session_s_process_ends_meanwhile(
     with Ends(tmp_path / "n1_6.4294967292", state=1) as stepd:
         (job,) = here.jobs(UID)
         with pytest.raises(PeerError, match=r"process \d+, which was to become the session, has"):
+            here.adopt(PID, job)
+    assert 22 not in [number for number, _ in stepd.received]
+
+
+def test_the_session_s_process_has_ended(
+    tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = made(tmp_path, tree, monkeypatch)
+    monkeypatch.setattr(node, "session_process", lambda: 1 << 22)
+    with Stepd(tmp_path / "n1_6.4294967292") as stepd:
+        (job,) = here.jobs(UID)
+        with pytest.raises(PeerError, match=f"process {1 << 22}, which was to become"):
             here.adopt(PID, job)
     assert 22 not in [number for number, _ in stepd.received]
 

@@ -30,6 +30,7 @@ ASKING = 2.0  # seconds in which all stepds together say whose they are
 ADOPTING = 5.0  # seconds for one adoption: a stepd may take 4.1 s to say that it failed
 STARTING = 10.0  # seconds that a stepd may take to make its step ready: mostly 10 to 30 ms
 UNKNOWN = 1 << 64  # later than all ticks since boot
+GONE = -1  # in place of the start of a process that is not there
 POLL = 0.01  # seconds between looks whether it is
 
 
@@ -83,9 +84,7 @@ class Node:
         self._log = log
         self._account_of = account_of
         self._starting: Deadline | None = None
-        self.silent: frozenset[int] = (
-            frozenset()
-        )  # jobs whose stepds did not answer when last asked
+        self.silent: frozenset[int] = frozenset()  # jobs whose stepds gave no answer
         self._setting = Setting(
             options["slurm_conf"], options["nodename"], hostname or os.uname().nodename, log
         )
@@ -242,7 +241,7 @@ class Node:
         if job.starting:
             self._await_start(job)
         session = session_process()
-        started = 0 if session == os.getpid() else start_time(session)
+        started = 0 if session == os.getpid() else start_time(session) or GONE
         adoption = Adoption(session, job.uid, job.job_id, started=started)
         with self._stepd(job) as step:
             self._check_owner(job, step)
