@@ -41,6 +41,7 @@ PLACES: list[tuple[str, list[str], str]] = [
     ("freezer", [V1], "/slurm_n1/uid_5001/job_7/step_extern"),
     ("freezer", [V1.replace("_n1", "")], "/slurm/uid_5001/job_7/step_extern"),
     ("freezer", [V1, V1.replace("_n1", "")], "/slurm_n1/uid_5001/job_7/step_extern"),
+    ("freezer", ["freezer/slurm_n1", V1.replace("_n1", "")], ""),  # another cluster's
     ("freezer", [V1.replace("_n1", "_n2")], ""),
     ("freezer", [V1.replace("job_7", "job_77")], ""),
     ("freezer", [V1.replace("5001", "5002")], ""),
@@ -54,6 +55,7 @@ PLACES: list[tuple[str, list[str], str]] = [
         ["system.slice/slurmstepd.scope/job_7/step_extern/user"],
         "/system.slice/slurmstepd.scope/job_7/step_extern/user",
     ),
+    (UNIFIED, [V2, "system.slice/slurmstepd.scope/job_7/step_extern/user"], ""),
     (UNIFIED, [f"{V2}/job_7/step_extern/slurm"], ""),
     (UNIFIED, [f"{V2}/job_7/step_0/user"], ""),
     (UNIFIED, ["system.slice/n2_slurmstepd.scope/job_7/step_extern/user"], ""),
@@ -70,6 +72,19 @@ def test_the_cgroup(tmp_path: Path, mounted: str, there: list[str], found: str) 
     mounts = cgroup.mounted(str(tree.mnt), str(tree.proc))
     step = remains.find(mounts, "n1", 5001, 7, SLUID, str(tree.proc))
     assert (step.path if step else "") == found
+
+
+def test_a_stepd_beside_it_on_v2(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    tree.mount("", "cgroup2")
+    tree.make(f"{V2}/job_7/step_extern/user", f"{V2}/job_7/step_extern/slurm")
+    tree.process(1, "0::/init.scope")
+    mounts = cgroup.mounted(str(tree.mnt), str(tree.proc))
+    procs = tree.mnt / V2 / "job_7/step_extern/slurm/cgroup.procs"
+    for text, there in (("", True), ("41\n", False)):
+        procs.write_text(text)
+        step = remains.find(mounts, "n1", 5001, 7, "", str(tree.proc))
+        assert (step is not None) == there
 
 
 def test_the_cgroup_in_a_container(tmp_path: Path) -> None:
@@ -129,7 +144,7 @@ def test_what_the_kernel_calls_0_is_left_alone(tmp_path: Path) -> None:
     step = remains.Step(
         "freezer", Mount(str(tree.mnt / "freezer"), "/"), HELD[0][0], str(tree.proc)
     )
-    assert step.pids() == [12, 13]
+    assert step.pids(Deadline(BOUND)) == [12, 13]
 
 
 # Real processes in real cgroups
@@ -243,6 +258,11 @@ def test_an_epilog_inside_the_step(
         assert one.poll() is None
 
 
+def nobody() -> bool:
+    """Say that no stepd has come."""
+    return False
+
+
 def found(real: Real) -> remains.Step:
     step = remains.find(real.mounts, "n1", UID, 7)
     assert step
@@ -253,12 +273,12 @@ def test_one_that_is_moved_out_meanwhile(real: Real, monkeypatch: pytest.MonkeyP
     """It is looked at once more right before it is ended."""
     step = found(real)
     with sleeping(real.step) as one, sleeping(real.step) as two:
-        pids = step.pids()
+        pids = step.pids(Deadline(BOUND))
         assert pids == sorted([one.pid, two.pid])
         (real.other / "cgroup.procs").write_text(str(one.pid))
         listed = iter([pids, []])
-        monkeypatch.setattr(remains.Step, "pids", lambda _: next(listed))
-        assert step.end(Deadline(BOUND)) == (1, 0)
+        monkeypatch.setattr(remains.Step, "pids", lambda *_: next(listed))
+        assert step.end(Deadline(BOUND), nobody) == (1, 0)
         assert two.wait(BOUND) == -signal.SIGKILL
         assert one.poll() is None
 
@@ -268,8 +288,8 @@ def test_one_that_has_ended_meanwhile(real: Real, monkeypatch: pytest.MonkeyPatc
     with sleeping(real.step) as one:
         pass
     listed = iter([[one.pid], []])
-    monkeypatch.setattr(remains.Step, "pids", lambda _: next(listed))
-    assert step.end(Deadline(BOUND)) == (0, 0)
+    monkeypatch.setattr(remains.Step, "pids", lambda *_: next(listed))
+    assert step.end(Deadline(BOUND), nobody) == (0, 0)
 
 
 @pytest.mark.parametrize("what", ["python", "kernel"])
@@ -286,7 +306,7 @@ def test_without_descriptors_of_processes(
     else:
         monkeypatch.setattr(os, "pidfd_open", refuse, raising=False)
     with sleeping(real.step) as one:
-        assert found(real).end(Deadline(BOUND)) == (1, 0)
+        assert found(real).end(Deadline(BOUND), nobody) == (1, 0)
         assert one.wait(BOUND) == -signal.SIGKILL
 
 
@@ -295,10 +315,19 @@ def test_one_that_cannot_be_ended(real: Real, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(remains.Step, "_kill", lambda *_: True)
     monkeypatch.setattr(epilog, "ENDING", 0.1)
     with sleeping(real.step):
-        assert found(real).end(Deadline(0.1)) == (0, 1)
+        assert found(real).end(Deadline(0.1), nobody) == (0, 1)
 
 
-FORKS = "import os, time\nwhile 1:\n time.sleep(0.002)\n if os.fork(): time.sleep(9)"
+# Forks on and on, and each process ends soon: some hundreds at most, and none after 9 s.
+FORKS = """\
+import os, time
+end = time.monotonic() + 9
+while time.monotonic() < end:
+    time.sleep(0.02)
+    if os.fork():
+        time.sleep(1)
+        break
+"""
 
 
 def test_one_that_starts_others_all_the_time(real: Real) -> None:
@@ -310,10 +339,53 @@ def test_one_that_starts_others_all_the_time(real: Real) -> None:
         assert process.stdout
         process.stdout.readline()
         process.stdout.close()
-        ended, left = step.end(Deadline(BOUND))
+        ended, left = step.end(Deadline(BOUND), nobody)
         assert ended >= 1
         assert left == 0
-        assert step.pids() == []
+        assert step.pids(Deadline(BOUND)) == []
+
+
+def test_a_stepd_that_comes_meanwhile(real: Real) -> None:
+    """Of the same job, requeued: what it has now is not touched."""
+    step = found(real)
+    with sleeping(real.step) as one:
+        assert step.end(Deadline(BOUND), lambda: True) == (0, 1)
+        assert one.poll() is None
+
+
+def test_many_cgroups_below(real: Real) -> None:
+    """As users may make them in a directory of theirs; deeper than Python calls itself."""
+    if not real.controller:
+        return  # the kernel allows few levels of v2
+    here = os.open(real.step, os.O_RDONLY)
+    depth = 1200
+    try:
+        for _ in range(depth):
+            os.mkdir("d", dir_fd=here)
+            below = os.open("d", os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = below
+        with sleeping(real.step) as one:
+            file = os.open("cgroup.procs", os.O_WRONLY, dir_fd=here)
+            os.write(file, b"%d" % one.pid)
+            os.close(file)
+            assert found(real).end(Deadline(BOUND), nobody) == (1, 0)
+            assert one.wait(BOUND) == -signal.SIGKILL
+    finally:
+        for _ in range(depth):
+            above = os.open("..", os.O_RDONLY, dir_fd=here)
+            with contextlib.suppress(OSError):
+                os.rmdir("d", dir_fd=above)
+            os.close(here)
+            here = above
+        with contextlib.suppress(OSError):
+            os.rmdir("d", dir_fd=here)
+        os.close(here)
+
+
+def test_no_time_for_all(real: Real) -> None:
+    with sleeping(real.step):
+        assert found(real).pids(Deadline(0)) == []
 
 
 def test_stepds_are_not_ended_where_they_are_among_the_others(tmp_path: Path) -> None:
@@ -328,7 +400,7 @@ def test_stepds_are_not_ended_where_they_are_among_the_others(tmp_path: Path) ->
     step = remains.Step("memory", Mount(str(tree.mnt / "memory"), "/"), HELD[0][0], "/proc")
     with subprocess.Popen([program, "999"]) as stepd, subprocess.Popen(["sleep", "999"]) as other:
         procs.write_text(f"{stepd.pid}\n{other.pid}\n")
-        found = step.pids()
+        found = step.pids(Deadline(BOUND))
         stepd.kill()
         other.kill()
     assert found == [other.pid]

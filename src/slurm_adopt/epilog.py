@@ -56,16 +56,24 @@ def end_sessions(job: Job, log: Log, mounts: dict[str, Mount] | None = None) -> 
     """
     mounts = mounted(MOUNTPOINT) if mounts is None else mounts
     step = remains.find(mounts, job.node, job.uid, job.job_id, job.sluid)
-    if step is None or not step.pids() or step.holds(os.getpid()):  # an Epilog in the job: RunInJob
+    deadline = Deadline(ENDING)
+    if (
+        step is None or not step.pids(deadline) or step.holds(os.getpid())
+    ):  # an Epilog in the job: RunInJob
         return []
     try:
         setting = Setting(job.slurm_conf, job.node, os.uname().nodename, log)
-        sockets = spool.extern_steps(setting.spool, job.node)
+        directory = setting.spool
+
+        def taken() -> bool:
+            sockets = spool.extern_steps(directory, job.node)
+            return any(spool.listens(s.path) for s in sockets if s.job_id == job.job_id)
+
+        if taken():
+            return []
+        ended, left = step.end(deadline, taken)
     except SetupError as error:
         return [f"job {job.job_id} has processes in {step.path}, which are left alone: {error}"]
-    if any(spool.listens(socket.path) for socket in sockets if socket.job_id == job.job_id):
-        return []
-    ended, left = step.end(Deadline(ENDING))
     rest = f"; {left} cannot be ended" if left else ""
     said = (
         f"job {job.job_id} of uid {job.uid} has ended, and its extern stepd before it, without "

@@ -2,8 +2,9 @@
 
 A stepd ends its step's processes; one that has been killed leaves them, and nothing of Slurm's ends
 them after it. Slurm goes by the cgroup: what is in there is of the job, whoever's it is by now (the
-sshd of a session is root's, and so is what a user starts by sudo), since only root can move a
-process into or out of it. So does this module. For the layouts see cgroup.py; nothing is removed.
+sshd of a session is root's, and so is what a user starts by sudo). Only root can move others'
+processes into or out of it; on v1 of 22.05, where the directory is the user's, users their own. So
+this module goes by the cgroup, too. For the layouts see cgroup.py; nothing is removed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from .running import programs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Callable
+
     from .cgroup import Mount
     from .deadline import Deadline
 
@@ -39,12 +43,12 @@ class Step:
         self._proc = proc
         self.path = path
 
-    def pids(self) -> list[int]:
-        """Return the processes in it and below; stepds are none of its own.
+    def pids(self, deadline: Deadline) -> list[int]:
+        """Return the processes in it and below, as far as there is time; stepds do not count.
 
         The kernel writes 0 for one of another PID namespace, which kill(2) takes for our group.
         """
-        names = [name for place, _, _ in os.walk(self._directory) for name in _procs(place)]
+        names = [name for place in _tree(self._directory, deadline) for name in _procs(place)]
         found = {int(name) for name in names} - {0}
         if found and self._controller not in TRACKING:  # the stepd is in its step's, there
             found -= programs(frozenset({"slurmstepd"}), self._proc).keys()
@@ -58,16 +62,23 @@ class Step:
             return False
         return (path + "/").startswith(self.path + "/")
 
-    def end(self, deadline: Deadline) -> tuple[int, int]:
+    def end(self, deadline: Deadline, taken: Callable[[], bool]) -> tuple[int, int]:
         """End all processes in it, also those that are started meanwhile.
 
+        `taken`: whether a stepd has it by now, of a job that has been requeued; then no more.
         Returns how many have ended, and how many are left when the time is over.
         """
         killed: set[int] = set()
-        while left := self.pids():
-            killed.update(pid for pid in left if self._kill(pid))
-            if not deadline.left():
+        left: list[int] = []
+        while deadline.left():
+            found = self.pids(deadline)
+            if not found and deadline.left():
+                left = []
                 break
+            left = found or left  # none may be found since there was no time
+            if taken():
+                break
+            killed.update(pid for pid in found if self._kill(pid))
             sleep(PAUSE)
         return len(killed.difference(left)), len(left)
 
@@ -104,11 +115,20 @@ def find(
                 paths = _unified(mount, node, [f"job_{job_id}", *([sluid] if sluid else [])], proc)
             else:
                 job = f"uid_{uid}/job_{job_id}/step_extern"
-                paths = [f"{mount.root}/{top}/{job}" for top in (f"slurm_{node}", "slurm")]
+                tops = _own(mount, [f"{mount.root}/slurm_{node}", f"{mount.root}/slurm"])
+                paths = [f"{top}/{job}" for top in tops]
             for path in paths:
                 if os.path.isdir(mount.directory(path)):
                     return Step(controller, mount, path, proc)
     return None
+
+
+def _own(mount: Mount, paths: list[str]) -> list[str]:
+    """Return the first of these that is there.
+
+    A build for several slurmd a host names its own after the node: the other is another cluster's.
+    """
+    return [path for path in paths if os.path.isdir(mount.directory(path))][:1]
 
 
 def _unified(mount: Mount, node: str, jobs: list[str], proc: str) -> list[str]:
@@ -122,13 +142,13 @@ def _unified(mount: Mount, node: str, jobs: list[str], proc: str) -> list[str]:
         return []
     root = root if root.startswith(mount.root + "/") else mount.root
     slices = sorted(name for name in _listing(mount.directory(root)) if name.endswith(".slice"))
-    scopes = (f"{node}_slurmstepd.scope", "slurmstepd.scope")
-    return [
-        f"{root}/{slice_}/{scope}/{job}/step_extern/user"
-        for scope in scopes
+    scopes = [
+        f"{root}/{slice_}/{scope}"
+        for scope in (f"{node}_slurmstepd.scope", "slurmstepd.scope")
         for slice_ in slices
-        for job in jobs
     ]
+    steps = [f"{scope}/{job}/step_extern" for scope in _own(mount, scopes) for job in jobs]
+    return [f"{step}/user" for step in steps if not _procs(mount.directory(f"{step}/slurm"))]
 
 
 def _opened(pid: int) -> int | None:
@@ -142,6 +162,20 @@ def _opened(pid: int) -> int | None:
         return os.pidfd_open(pid)
     except OSError as error:
         return -1 if error.errno == ENOSYS else None
+
+
+def _tree(top: str, deadline: Deadline) -> Iterator[str]:
+    """Yield a directory and all below it, as far as there is time.
+
+    On v1 it is the user's in some releases (22.05), who may nest many cgroups in it: os.walk()
+    calls itself for each level before Python 3.12.
+    """
+    waiting = [top]
+    while waiting and deadline.left():
+        place = waiting.pop()
+        yield place
+        with suppress(OSError), os.scandir(place) as entries:
+            waiting += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
 
 
 def _procs(directory: str) -> list[bytes]:
