@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster import cgroups
-from tests.cluster.cluster import Settings
+from tests.cluster.cluster import EXTERN, Settings
 from tests.cluster.login import METHODS
 from tests.cluster.test_runtime_dir import EPILOG
 from tests.cluster.wait import wait_for
@@ -20,13 +20,6 @@ if TYPE_CHECKING:
 
 OURS = "slurm_adopt.epilog: "
 
-FORK = """\
-#!/bin/sh
-sleep 0.1
-setsid $0 &
-setsid sleep 999 &
-"""
-
 
 @pytest.fixture(scope="module")
 def with_epilog(running_cluster: Cluster) -> Iterator[Cluster]:
@@ -36,6 +29,14 @@ def with_epilog(running_cluster: Cluster) -> Iterator[Cluster]:
     running_cluster.reconfigure(Settings(slurm_conf="Epilog=/etc/slurm/epilog\n"))
     yield running_cluster
     running_cluster.reconfigure(Settings())
+
+
+@pytest.fixture(autouse=True)
+def no_socket_left(cluster: Cluster) -> Iterator[None]:
+    """Take the sockets of killed stepds away: the tests after these would take them for steps."""
+    yield
+    cluster.cancel_all()
+    cluster.n1.run(["sh", "-c", f"rm -f {cluster.settings.spool}/n1_*.{EXTERN}"])
 
 
 def left_running(session: Session, command: str = "sleep 999") -> int:
