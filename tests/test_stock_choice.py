@@ -1,4 +1,4 @@
-"""Which of the cluster's tests run on Debian as it comes: every file is named, here and in the page."""
+"""Which of the cluster's tests run on Debian as it comes: each file is named, as in the page."""
 
 from __future__ import annotations
 
