@@ -138,4 +138,27 @@ CELLS = {
 }
 # fmt: on
 
-DEFAULT = ("trixie",)  # beside the tests on bookworm's cluster, what `./dev test` runs
+# What `./dev test` runs, beside the tests on bookworm's cluster: these cells, and of them these
+# scenarios. `./dev matrix` plays all of all.
+DEFAULT = ("trixie",)
+IN_SHORT = (
+    *BASIC,
+    *phases.EVERYWHERE,
+    *of_job.EVERYWHERE,
+    axes.configless,
+    prologs.during_the_prolog,
+    pythons.own_python,
+    private.private_namespaces,
+)
+
+
+def chosen(names: str) -> list[tuple[Cell, Callable[[Cluster], None]]]:
+    """Return cells, by name with commas between, with their scenarios; for "" what is in short."""
+    if names:
+        return [
+            (cell, one)
+            for cell in map(CELLS.__getitem__, names.split(","))
+            for one in cell.scenarios
+        ]
+    cells = [CELLS[name] for name in DEFAULT]
+    return [(cell, one) for cell in cells for one in cell.scenarios if one in IN_SHORT]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster import pam
-from tests.cluster.cells import CELLS, Cell
+from tests.cluster.cells import Cell, chosen
 from tests.cluster.cluster import Cluster
 from tests.conftest import show_logs_of
 
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make a test of each scenario of each chosen cell."""
-    chosen = [CELLS[name] for name in metafunc.config.getoption("cells").split(",")]
-    pairs = [(cell, scenario) for cell in chosen for scenario in cell.scenarios]
+    pairs = chosen(metafunc.config.getoption("cells"))
     ids = [f"{cell.name}-{scenario.__name__}" for cell, scenario in pairs]
     metafunc.parametrize(("cell", "scenario"), pairs, ids=ids)
 
