@@ -17,6 +17,7 @@ from tests.cluster.cells import CELLS
 from tests.cluster.private import PLUGINS as NAMESPACES
 from tests.cluster.private import private_namespaces
 from tests.cluster.suites import SUITES
+from tests.dev import matrix
 from tests.vm import conftest as machines
 from tests.vm import test_v2
 
@@ -231,3 +232,13 @@ def test_nothing_is_skipped() -> None:
     skips = re.compile(r"pytest\.(skip|xfail|importorskip)\b|mark\.(skip|skipif|xfail)\b")
     found = [path.name for path in (TOP / "tests").rglob("*.py") if skips.search(path.read_text())]
     assert found == []
+
+
+def test_every_cell_has_a_row() -> None:
+    """Each cell of `./dev matrix` is in the table of this page, and all of it has passed."""
+    table = COMPATIBILITY.partition(matrix.BEGIN)[2].partition(matrix.END)[0]
+    rows, _ = matrix.parse(table)
+    assert [*rows][2:] == [*matrix.CELLS]  # below the head
+    results = {name: rows[name][matrix.HEAD.index("result")] for name in matrix.CELLS}
+    failed = [name for name, said in results.items() if not re.match(r"(\d+) of \1 passed$", said)]
+    assert failed == []
