@@ -57,9 +57,9 @@ def end_sessions(job: Job, log: Log, mounts: dict[str, Mount] | None = None) -> 
     mounts = mounted(MOUNTPOINT) if mounts is None else mounts
     step = remains.find(mounts, job.node, job.uid, job.job_id, job.sluid)
     deadline = Deadline(ENDING)
-    if (
-        step is None or not step.pids(deadline) or step.holds(os.getpid())
-    ):  # an Epilog in the job: RunInJob
+    if step is None or step.holds(os.getpid()):  # an Epilog in the job: RunInJob
+        return []
+    if not step.pids(deadline):
         return []
     try:
         setting = Setting(job.slurm_conf, job.node, os.uname().nodename, log)

@@ -16,7 +16,7 @@ from time import sleep
 
 from .cgroup import CONSTRAINTS, PROC, UNIFIED, of_process
 from .errors import SetupError
-from .running import programs
+from .running import listing, programs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _unified(mount: Mount, node: str, jobs: list[str], proc: str) -> list[str]:
     except SetupError:
         return []
     root = root if root.startswith(mount.root + "/") else mount.root
-    slices = sorted(name for name in _listing(mount.directory(root)) if name.endswith(".slice"))
+    slices = sorted(name for name in listing(mount.directory(root)) if name.endswith(".slice"))
     scopes = [
         f"{root}/{slice_}/{scope}"
         for scope in (f"{node}_slurmstepd.scope", "slurmstepd.scope")
@@ -183,11 +183,4 @@ def _procs(directory: str) -> list[bytes]:
         with open(f"{directory}/cgroup.procs", "rb") as file:
             return file.read().split()
     except OSError:  # it is being removed
-        return []
-
-
-def _listing(directory: str) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except OSError:
         return []
