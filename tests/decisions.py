@@ -37,6 +37,10 @@ FAILED = (
     "because action_adopt_failure=deny"
 )
 GENERIC = "No Slurm jobs found on node."
+SUSPENDED = (
+    "Access denied by pam_slurm_adopt: your job on this node is suspended, or a cgroup of yours is "
+    "in the way"
+)
 
 DENIED = "PAM_PERM_DENIED"
 
@@ -49,6 +53,7 @@ ANSWERS = {
         "deny": Answer(DENIED, UNKNOWN),
     },
     "action_adopt_failure": {"allow": ALLOWED, "deny": Answer(DENIED, FAILED)},
+    "action_suspended": {"deny": Answer(DENIED, SUSPENDED), "allow": ALLOWED},
     "action_generic_failure": {
         "ignore": IGNORED,
         "allow": ALLOWED,
@@ -76,6 +81,7 @@ SPELLINGS = {
         "": "allow", "allow": "allow", "deny": "deny", "DENY": "deny",
         "ignore": "allow", "alow": "deny",
     },
+    "action_suspended": {"": "deny", "deny": "deny", "allow": "allow", "alow": "deny"},
     "action_generic_failure": {
         "": "ignore", "ignore": "ignore", "allow": "allow", "deny": "deny", "Allow": "allow",
         "alow": "deny",
@@ -159,6 +165,7 @@ SITUATIONS = [
         ("several jobs, packets are dropped", LOGIN, "callerid_timeout=0.3"),
         ("several jobs, slurmd answers an error", LOGIN),
         ("several jobs, nobody is asked", "callerid=0", "callerid=0"),
+        ("several jobs, a newer one is suspended", LOGIN + "connection refused"),
         ("several jobs, from one that fails", "comes from job {source}, but "),
     ),
     # The job is known, and the login cannot be brought into it.
@@ -168,6 +175,14 @@ SITUATIONS = [
         ("the newest job fails", "job {newest} (the newest of 2; "),
         ("freezer is not mounted", "no cgroup for freezer, though the configuration "),
         ("/proc is not mounted", "is /proc mounted?"),
+    ),
+    # The job takes nothing now; action_adopt_failure has no say in it.
+    *_governed(
+        "action_suspended", "info",
+        ("the only job is suspended", "the job is suspended", "action_adopt_failure=allow"),
+        ("the only job has a cgroup of the user's", "is a cgroup that uid ",
+         "action_adopt_failure=allow"),
+        ("several jobs, all suspended", "the job is suspended"),
     ),
     # Where ProctrackType does not use cgroups and nothing else confines by them.
     Situation("one job, not confined by cgroups", ONLY, "info", INTO_ONLY),

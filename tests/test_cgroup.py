@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from slurm_adopt.slurm import cgroup, conf
 from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.slurm.spool import StepSocket
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PID, STEPD = 42, 41
 STEP = "/slurm_n1/uid_5001/job_7/step_extern"
@@ -358,3 +362,116 @@ def test_layout(tree: Tree, plugin: str, unified: bool, kind: type) -> None:
     if unified:
         tree.mount("nsdelegate", "cgroup2")
     assert type(tree.layout("", plugin)) is kind
+
+
+# What may be put into a step: frozen, or with a cgroup of the user's
+
+USER = 5001
+V1_FILES = {  # below a hierarchy -> what is written there, or who owns it
+    "nothing": ({}, ""),
+    "thawed": ({f"freezer{STEP}/freezer.state": "THAWED\n"}, ""),
+    "frozen": ({f"freezer{STEP}/freezer.state": "FROZEN\n"}, "step_extern is frozen: the job is"),
+    "freezing": ({f"freezer{STEP}/freezer.state": "FREEZING\n"}, "step_extern is freezing: "),
+    "a task's is frozen": (
+        {f"freezer{STEP}/freezer.state": "THAWED", f"freezer{STEP}/task_0/freezer.state": "FROZEN"},
+        "step_extern/task_0 is frozen",
+    ),
+    "another's is frozen": (
+        {f"freezer{STEP}/freezer.state": "THAWED", f"freezer{STEP}/mine/freezer.state": "FROZEN"},
+        "",
+    ),
+    "a task's is the user's": ({f"memory{STEP}/task_0/cgroup.procs": USER}, "uid 5001 has made"),
+    "a task_special is the user's": (
+        {f"memory{STEP}/task_special/cgroup.procs": USER}, "task_special is a cgroup that uid 5001",
+    ),
+    "the step is the user's": ({f"memory{STEP}/cgroup.procs": USER}, "uid 5001 has made"),
+    "in no hierarchy that confines": ({f"blkio{STEP}/task_0/cgroup.procs": USER}, "uid 5001 has"),
+    "of the user's, and not in the way": ({f"memory{STEP}/mine/cgroup.procs": USER}, ""),
+}  # fmt: skip
+
+
+def written(tree: Tree, files: Mapping[str, str | int]) -> None:
+    """Write these, or give them to a user; each with the cgroups on its way."""
+    for name, what in files.items():
+        path = tree.mnt / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(what))
+        if isinstance(what, int):
+            os.chown(path, what, what)
+
+
+@pytest.mark.parametrize("case", V1_FILES)
+def test_obstacle_v1(tree: Tree, case: str) -> None:
+    files, says = V1_FILES[case]
+    for controller in ("freezer", "memory", "blkio"):
+        tree.mount(controller)
+        tree.make(f"{controller}{STEP}")
+    written(tree, files)
+    found = tree.layout("").obstacle(step(), USER)
+    assert (says in found) if says else (found == "")
+
+
+def test_a_process_may_not_stay_in_a_cgroup_of_the_user_s(tree: Tree) -> None:
+    """Wherever it is below the step, by whatever name."""
+    tree.mount("memory")
+    tree.make(f"memory{STEP}/mine/deeper")
+    tree.process(PID, f"6:memory:{STEP}/mine/deeper")
+    layout = tree.layout("")
+    assert layout.obstacle(step(), USER, PID) == ""
+    written(tree, {f"memory{STEP}/mine/cgroup.procs": USER})
+    assert f"{STEP}/mine is a cgroup that uid {USER} has made" in layout.obstacle(step(), USER, PID)
+    tree.process(PID, "6:memory:/elsewhere")
+    assert layout.obstacle(step(), USER, PID) == ""
+
+
+V2_JOB = "/system.slice/n1_slurmstepd.scope/job_7"
+V2_FILES = {
+    "nothing": ({}, ""),
+    "not frozen": ({f"{V2_JOB}/step_extern/user/cgroup.freeze": "0\n"}, ""),
+    "frozen": ({f"{V2_JOB}/step_extern/user/cgroup.freeze": "1\n"}, "user is frozen: the job is"),
+    "the job is": ({f"{V2_JOB}/cgroup.freeze": "1\n"}, "step_extern/user is frozen"),
+    "a slice above is": ({"/system.slice/cgroup.freeze": "1\n"}, "step_extern/user is frozen"),
+    "a task's is": ({f"{V2_JOB}/step_extern/user/task_0/cgroup.freeze": "1"}, "task_0 is frozen"),
+    "the stepd's is": ({f"{V2_JOB}/step_extern/slurm/cgroup.freeze": "1"}, ""),
+    "a task's is the user's": (
+        {f"{V2_JOB}/step_extern/user/task_0/cgroup.procs": USER}, "uid 5001 has made",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", V2_FILES)
+def test_obstacle_v2(tree: Tree, case: str) -> None:
+    files, says = V2_FILES[case]
+    tree.mount("", "cgroup2")
+    tree.make(f"{V2_JOB}/step_extern/user/task_0", f"{V2_JOB}/step_extern/slurm")
+    tree.process(STEPD, f"0::{V2_JOB}/step_extern/slurm")
+    written(tree, {name.lstrip("/"): what for name, what in files.items()})
+    found = tree.layout("").obstacle(step(), USER)
+    assert (says in found) if says else (found == "")
+
+
+def test_frozen_is_what_a_process_is_in(tree: Tree) -> None:
+    tree.mount("freezer")
+    tree.make(f"freezer{STEP}", "freezer/elsewhere")
+    written(tree, {f"freezer{STEP}/freezer.state": "FROZEN"})
+    layout = tree.layout("")
+    tree.process(PID, f"6:freezer:{STEP}", "3:pids:/x")
+    assert layout.frozen(PID).endswith("step_extern is frozen")
+    tree.process(PID, "6:freezer:/elsewhere", "3:pids:/x")
+    assert layout.frozen(PID) == ""
+
+
+def test_restore(tree: Tree, tmp_path: Path) -> None:
+    """A process is written where it was, but for what it is in already, or is not mounted."""
+    for controller in ("freezer", "memory"):
+        tree.mount(controller)
+        tree.make(f"{controller}/before", f"{controller}{STEP}")
+    tree.process(PID, f"6:freezer:{STEP}", "7:memory:/before", "8:pids:/x")
+    layout = tree.layout("")
+    before = {"freezer": "/before", "memory": "/before", "pids": "/y"}
+    assert layout.restore(PID, before) == []
+    assert (tree.mnt / "freezer/before/cgroup.procs").read_text() == str(PID)
+    assert (tree.mnt / "memory/before/cgroup.procs").read_text() == ""
+    (remark,) = layout.restore(PID, {"freezer": "/gone"})
+    assert "gone/cgroup.procs: No such file" in remark
+    assert layout.restore(1 << 22, before) == []  # it has ended

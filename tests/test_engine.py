@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
-from slurm_adopt.adoption import Adoption
+from slurm_adopt.adoption import Adoption, Choice
 from slurm_adopt.engine import Login, decide, decide_session
-from slurm_adopt.options import OPTIONS, parse
+from slurm_adopt.options import OPTIONS, Options, parse
 from slurm_adopt.outcome import SITUATIONS, Outcome
 from slurm_adopt.slurm.errors import (
     FormatError,
     PeerError,
     SetupError,
     SlurmAdoptError,
+    SuspendedError,
     UnsettledError,
 )
 from tests import decisions
@@ -42,6 +43,9 @@ class Fake(NamedTuple):
     written: tuple[str, ...] = ()  # where keeping a process in its job has to write it
     session: int = 42  # the process that becomes the session
     silent: tuple[int, ...] = ()  # jobs whose stepds do not answer
+    suspended: tuple[int, ...] = ()
+    defers: bool = False  # whether a session line is certain to come
+    breaks: str = ""  # what raises an exception that nobody has thought of
 
 
 class FakeNode:
@@ -53,7 +57,36 @@ class FakeNode:
         self.silent = frozenset(fake.silent)
         self._looks = 0
 
-    def jobs(self, uid: int) -> list[Job]:
+    def __getattribute__(self, name: str) -> Any:
+        if not name.startswith("_") and name == self._fake.breaks:
+            raise ZeroDivisionError(name)
+        return super().__getattribute__(name)
+
+    @property
+    def defers(self) -> bool:
+        return self._fake.defers
+
+    def suspended(self, job: Job) -> str:
+        return "frozen" if job.job_id in self._fake.suspended else ""
+
+    def look(self, job: Job) -> None:
+        self.calls.append(f"look {job.job_id}")
+        self._fail(job)
+
+    def _fail(self, job: Job) -> None:
+        if job.job_id in self._fake.suspended:
+            raise SuspendedError("/x is frozen: the job is suspended")
+        if job.job_id in self._fake.fails:
+            raise self._fake.fails[job.job_id]
+
+    def jobs(self, uid: int, only: int | None = None) -> list[Job]:
+        if only is not None:
+            self._looks += 1
+            self.calls.append(f"job {only} of {uid}")
+            listed = self._fake.jobs
+            if isinstance(listed, SlurmAdoptError):
+                raise listed
+            return [Job(only, 0)] if only in listed else []
         self._looks += 1
         self.calls.append(f"jobs {uid}")
         later = {1: None, 2: self._fake.fresh}.get(self._looks, self._fake.last or self._fake.fresh)
@@ -74,8 +107,7 @@ class FakeNode:
 
     def adopt(self, pid: int, job: Job) -> Adoption:
         self.calls.append(f"adopt {pid} {job.job_id}")
-        if job.job_id in self._fake.fails:
-            raise self._fake.fails[job.job_id]
+        self._fail(job)
         environment = {"SLURM_JOB_ID": str(job.job_id)}
         return Adoption(self._fake.session, 5001, job.job_id, environment=environment)
 
@@ -91,7 +123,7 @@ def job_of(outcome: Outcome) -> int | None:
 
 
 # When the extern steps were started; 8 is the newest, 6 and 5 began in the same instant.
-STARTED = {9: 100, 8: 300, 7: 200, 6: 50, 5: 50}
+STARTED = {10: 400, 9: 100, 8: 300, 7: 200, 6: 50, 5: 50}
 
 # The decision table, over a node that answers what the situation is made of
 
@@ -122,6 +154,14 @@ FAKES = {
     "several jobs, from one that fails": Fake(BOTH, 7, GONE),
     "the only job fails": Fake([7], fails=GONE),
     "the only job fails, not confined by cgroups": Fake([7], fails=GONE),
+    "the only job is suspended": Fake([7], suspended=(7,)),
+    "the only job has a cgroup of the user's": Fake(
+        [7], fails={7: SuspendedError("/x is a cgroup that uid 5001 has made")}
+    ),
+    "several jobs, all suspended": Fake(BOTH, suspended=(7, 8)),
+    "several jobs, a newer one is suspended": Fake(
+        [8, 10], PeerError("slurmd at 10.78.0.4:6818: connection refused"), suspended=(10,)
+    ),
     "the newest job fails": Fake(BOTH, fails={8: PeerError("the stepd is gone")}),
     **dict.fromkeys(
         ("one job", "one job, others elsewhere and of others", "one job, not confined by cgroups"),
@@ -168,6 +208,12 @@ class Row(NamedTuple):
     uid: int | None = 5001
     service: str = "sshd"
     says: str = ""
+
+
+def taken(error: SuspendedError) -> SuspendedError:
+    """Return the error that is raised once a stepd has had the process."""
+    error.taken = True
+    return error
 
 
 LOOK = "jobs 5001"
@@ -274,6 +320,37 @@ ROWS = [
         Fake([4], fails={4: PeerError("does not answer")}), (LOOK, "adopt 42 4")),
     Row("failed, no fresh look", STRICT, DENIED, Fake([7], fails=GONE, fresh=SetupError("y")),
         (*ADOPT_7, LOOK), says="job 7 (the only job): the stepd is gone"),
+    # a suspended job
+    Row("suspended", "action_adopt_failure=allow", DENIED, Fake([7], suspended=(7,)), ADOPT_7,
+        says="job suspended: job 7 (the only job): /x is frozen"),
+    Row("named is suspended", "", SUCCESS, Fake(THREE, 7, suspended=(7,)),
+        (*ASK_3, "adopt 42 7", "adopt 42 8"), 8),
+    Row("named is suspended", "action_unknown=deny", DENIED, Fake(THREE, 7, suspended=(7,)),
+        (*ASK_3, "adopt 42 7"), says="unknown job: jobs 8 9; comes from job 7, but /x is frozen"),
+    Row("one, named, suspended", f"{NO_SKIP} action_adopt_failure=allow", DENIED,
+        Fake([7], 7, suspended=(7,)), ASK_1, says="job suspended: comes from job 7, but /x"),
+    Row("named was suspended when a stepd had it", "", DENIED,
+        Fake(THREE, 7, {7: taken(SuspendedError("/x is frozen"))}), (*ASK_3, "adopt 42 7"),
+        says="job suspended: comes from job 7, but /x is frozen; action_suspended=deny"),
+    Row("newest but one", "", SUCCESS, Fake(THREE, suspended=(8,)), (*ASK_3, "adopt 42 7"), 7),
+    Row("all suspended", "", DENIED, Fake(THREE, suspended=(7, 8, 9)), (*ASK_3, "adopt 42 8"),
+        says="job suspended: job 8 (the newest of 3; "),
+    Row("root, suspended", "ignore_root=0", IGNORE, Fake([7], suspended=(7,)),
+        ("jobs 0", "adopt 42 7"), user="root", uid=0),
+    # a session line is certain to come: it is looked, and nothing is adopted
+    Row("left to the session line", "", SUCCESS, Fake([7], defers=True), (LOOK, "look 7"),
+        says="to go into job 7 (the only job) by the session line"),
+    Row("left to it, named", "", SUCCESS, Fake(THREE, 7, defers=True), (*ASK_3, "look 7")),
+    Row("left to it, newest", "", SUCCESS, Fake(THREE, defers=True), (*ASK_3, "look 8")),
+    Row("left to it, suspended", "action_adopt_failure=allow", DENIED,
+        Fake([7], suspended=(7,), defers=True), (LOOK, "look 7"), says="action_suspended=deny"),
+    Row("left to it, fails", STRICT, DENIED, Fake([7], fails=GONE, defers=True),
+        (LOOK, "look 7", LOOK), says="adopt failure: job 7 (the only job): the stepd is gone"),
+    Row("left to it, ended", "", DENIED, Fake([7], fails=GONE, fresh=(), defers=True),
+        (LOOK, "look 7", LOOK), says="no job on this node"),
+    Row("left to it, none", "", DENIED, Fake(defers=True), (LOOK, "await 5001")),
+    Row("left to it, root", "ignore_root=0", SUCCESS, Fake([7], defers=True),
+        ("jobs 0", "look 7"), user="root", uid=0),
     # a job that is being set up
     Row("none, awaited in vain", "", DENIED, Fake(), ("jobs 5001", "await 5001")),
     Row("none, awaited", "", SUCCESS, Fake(awaited=(7,)), (LOOK, "await 5001", "adopt 42 7"), 7),
@@ -295,12 +372,19 @@ def test_what_is_asked(row: Row) -> None:
 
 
 KEEP = "keep 42 7"
+JOB = "job 7 of 5001"
 HELD = Adoption(42, 5001, 7)
 
 
 def held(code: str = SUCCESS, adoption: Adoption | None = None) -> Outcome:
     """Return an outcome of the account phase."""
     return Outcome(SITUATIONS["adopted" if adoption else "no jobs"], code, "why", adoption)
+
+
+def chosen(job: int, uid: int = 5001) -> Outcome:
+    """Return an outcome of an account phase that leaves the adoption to this one."""
+    choice = Choice(job, uid, "the newest of 2")
+    return Outcome(SITUATIONS["chosen"], SUCCESS, "why", choice=choice)
 
 
 class After(NamedTuple):
@@ -339,6 +423,28 @@ AFTER = [
           (KEEP, "jobs 0"), options="ignore_root=0 action_no_jobs=ignore", uid=0),
     After("job has ended, another left", HELD, SUCCESS, Fake([8], fails=GONE),
           (KEEP, LOOK, "adopt 42 8"), 8),
+    After("suspended since", HELD, DENIED, Fake([7], fails={7: SuspendedError("/x is frozen")}),
+          (KEEP,), says="job suspended: job 7: /x is frozen; action_suspended=deny"),
+    # chosen: this phase adopts
+    After("chosen", chosen(7), SUCCESS, Fake([7]), (JOB, "adopt 42 7"), 7,
+          says="adopted into job 7 (the newest of 2)"),
+    After("chosen, of several", chosen(7), SUCCESS, Fake(THREE), (JOB, "adopt 42 7"), 7),
+    After("chosen, fails", chosen(7), DENIED, Fake([7], fails=GONE), (JOB, "adopt 42 7", LOOK),
+          options=STRICT, says="adopt failure: job 7 (the newest of 2): the stepd is gone"),
+    After("chosen, fails", chosen(7), SUCCESS, Fake([7], fails=GONE), (JOB, "adopt 42 7", LOOK)),
+    After("chosen, suspended since", chosen(7), DENIED, Fake([7], suspended=(7,)),
+          (JOB, "adopt 42 7"), says="job suspended: job 7 (the newest of 2): /x is frozen"),
+    After("chosen, has ended", chosen(7), DENIED, Fake(), (JOB, LOOK, "await 5001"),
+          options="action_no_jobs=ignore",
+          says="action_no_jobs=ignore, but the account phase has let the user in for job 7"),
+    After("chosen, has ended, another left", chosen(7), SUCCESS, Fake([8]),
+          (JOB, LOOK, "adopt 42 8"), 8),
+    After("chosen, ends now", chosen(7), DENIED, Fake([7], fails=GONE, fresh=(), last=()),
+          (JOB, "adopt 42 7", LOOK), options="action_no_jobs=ignore"),
+    After("chosen, cannot be told any more", chosen(7), DENIED, Fake(SetupError("no slurm.conf")),
+          (JOB,), options=STRICT, says="adopt failure: job 7, in the account phase chosen: no sl"),
+    After("chosen for root", chosen(7, 0), IGNORE, Fake(), ("job 7 of 0", "jobs 0", "await 0"),
+          options="ignore_root=0", uid=0),
     # let through, or let in against our answer: the same again, and nothing is asked
     After("let through", held(IGNORE), IGNORE, says="as in the account phase: why"),
     After("allowed", held(SUCCESS), SUCCESS),
@@ -403,6 +509,90 @@ def test_the_account_phase_takes_no_hint() -> None:
     login = Login("alice", 5001, "sshd", 42)
     assert login.hint is None
     assert job_of(decide(login, parse([])[0], node)) == 8
+
+
+def test_a_choice_is_withdrawn_where_it_does_not_hold() -> None:
+    """No SLURM_JOB_ID of a job that the session is not in."""
+    login = Login("alice", 5001, "sshd", 42)
+    for fake, names in (
+        (Fake([7]), set()),
+        (Fake([8]), set()),  # the other's is set
+        (Fake([7], fails=GONE), {"SLURM_JOB_ID"}),  # let in by action_adopt_failure
+    ):
+        outcome = decide_session(login, parse([])[0], FakeNode(fake), chosen(7))
+        assert outcome.withdrawn == names
+    login.hint = "7"  # of an account phase in another process
+    outcome = decide_session(login, parse([])[0], FakeNode(Fake([7], fails=GONE)), None)
+    assert (outcome.code, outcome.withdrawn) == (SUCCESS, {"SLURM_JOB_ID"})
+
+
+def test_none_is_left_to_others_whom_another_process_has_let_in_for_a_job() -> None:
+    login = Login("alice", 5001, "sshd", 42, hint="7")
+    options = parse(["action_no_jobs=ignore"])[0]
+    outcome = decide_session(login, options, FakeNode(Fake()), None)
+    assert outcome.code == DENIED
+    assert "but the account phase has let the user in for job 7" in outcome.text
+
+
+# An exception that nobody has thought of: the option of the step that it happens in decides.
+OPEN = {"action_generic_failure": "ignore", "action_adopt_failure": "allow",
+        "action_unknown": "allow", "action_suspended": "allow"}  # fmt: skip
+BREAKS = [  # what breaks, the node, the option that governs
+    ("jobs", Fake(), "action_generic_failure"),
+    ("awaited_jobs", Fake(), "action_generic_failure"),
+    ("source_job", Fake(BOTH), "action_unknown"),
+    ("defers", Fake([7]), "action_adopt_failure"),
+    ("look", Fake([7], defers=True), "action_adopt_failure"),
+    ("adopt", Fake([7]), "action_adopt_failure"),
+]
+
+
+@pytest.mark.parametrize(("breaks", "fake", "governs"), BREAKS)
+def test_a_mistake_counts_for_its_step(breaks: str, fake: Fake, governs: str) -> None:
+    login = Login("alice", 5001, "sshd", 42)
+    node = FakeNode(fake._replace(breaks=breaks))
+    shut = [f"{name}={OPEN[name]}" for name in OPEN if name != governs] + [f"{governs}=deny"]
+    outcome = decide(login, parse(shut)[0], node)
+    assert outcome.code == DENIED
+    assert f"unexpected ZeroDivisionError: {breaks} at " in outcome.text
+    others = [f"{name}=deny" for name in OPEN if name != governs] + [f"{governs}={OPEN[governs]}"]
+    assert decide(login, parse(others)[0], node).code != DENIED
+
+
+@pytest.mark.parametrize("breaks", ["keep", "adopt", "jobs"])
+def test_a_mistake_of_the_session_phase_is_a_failed_adoption(breaks: str) -> None:
+    login = Login("alice", 5001, "sshd", 42)
+    before = HELD if breaks == "keep" else chosen(7)
+    node = FakeNode(Fake([7], breaks=breaks))
+    options = "action_generic_failure=ignore action_unknown=allow action_adopt_failure=deny"
+    outcome = decide_session(login, parse(options.split())[0], node, before)
+    assert outcome.code == DENIED
+    assert "unexpected ZeroDivisionError" in outcome.text
+    assert "action_adopt_failure=deny" in outcome.text
+
+
+@pytest.mark.parametrize("breaks", ["suspended", "started"])
+def test_a_mistake_while_the_newest_is_found_is_a_failed_adoption(breaks: str) -> None:
+    login = Login("alice", 5001, "sshd", 42)
+
+    class Broken(FakeNode):
+        def jobs(self, uid: int, only: int | None = None) -> list[Job]:
+            found = super().jobs(uid, only)
+            for job in found if breaks == "started" else ():
+                del job.started
+            return found
+
+    node = Broken(Fake(BOTH, breaks=breaks))
+    outcome = decide(login, parse([STRICT, "action_generic_failure=ignore"])[0], node)
+    assert outcome.code == DENIED
+    assert "adopt failure: no job chosen: unexpected " in outcome.text
+
+
+def test_a_value_that_the_engine_does_not_know_is_the_strictest() -> None:
+    """As if a row of the options had got one more, and nothing else had."""
+    options = Options({"action_no_jobs": "oldest"})
+    outcome = decide(Login("alice", 5001, "sshd", 42), options, FakeNode(Fake()))
+    assert outcome.code == DENIED
 
 
 def test_every_situation_names_an_option_or_a_code() -> None:

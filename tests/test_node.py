@@ -18,7 +18,7 @@ from slurm_adopt.engine import Login
 from slurm_adopt.login import Connection
 from slurm_adopt.options import parse
 from slurm_adopt.slurm import auth, cgroup, spool
-from slurm_adopt.slurm.errors import PeerError, SetupError
+from slurm_adopt.slurm.errors import PeerError, SetupError, SuspendedError
 from tests import slurmd
 from tests.peers import Peer
 from tests.standin import Stepd, int32
@@ -468,6 +468,120 @@ def test_hint(
     assert [line for line in log.lines if "nodename=" in line] == (
         [f"node n9 is not in {path}: is nodename= right?"] if said else []
     )
+
+
+def test_dead_sockets_do_not_hide_the_hint(
+    tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What answers counts, not what lies there."""
+    here = made(tmp_path, tree, monkeypatch)
+    with Stepd(tmp_path / "n1_6.4294967292"), Stepd(tmp_path / "n1_5.4294967292"):
+        pass  # killed: the sockets stay
+    with Stepd(tmp_path / "n1_8.0"):
+        assert here.jobs(UID) == []
+    lines = cast("Lines", here._log).lines
+    assert "0 extern steps here (2 sockets of dead ones), 0 of uid 5001" in lines
+    assert any(line.startswith("1 steps run here, but no job has an extern") for line in lines)
+
+
+# A job that takes nothing now
+
+
+def stopped(tree: Tree, state: str = "FROZEN") -> None:
+    """Freeze job 6."""
+    place = tree.mnt / "freezer/slurm/uid_5001/job_6/step_extern"
+    if not place.is_dir():
+        tree.make("freezer/slurm/uid_5001/job_6/step_extern")
+    (place / "freezer.state").write_text(state)
+
+
+def test_nothing_is_given_to_a_frozen_job(
+    tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its stepd is not asked to take anything, in either phase."""
+    monkeypatch.setattr(cgroup.Layout, "enter", lambda *_: pytest.fail("written"))
+    here = made(tmp_path, tree, monkeypatch)
+    stopped(tree)
+    tree.process(PID, "6:freezer:/elsewhere")
+    with Stepd(tmp_path / "n1_6.4294967292", replies={23: bytes(8)}) as serving:
+        (job,) = here.jobs(UID)
+        assert "is frozen: the job is suspended" in here.suspended(job)
+        for ask in (here.look, lambda job: here.adopt(PID, job)):
+            with pytest.raises(SuspendedError, match="is frozen: the job is suspended") as raised:
+                ask(job)
+            assert not raised.value.taken
+        kept = Adoption(PID, UID, 6, {"freezer": "/slurm/uid_5001/job_6/step_extern"})
+        with pytest.raises(SuspendedError):  # moved away, and the job has been frozen since
+            here.keep(kept)
+        stopped(tree, "THAWED")
+        here.look(job)
+        assert here.suspended(job) == ""
+    assert 22 not in [number for number, _ in serving.received]
+
+
+class Freezes(Stepd):
+    """Takes the process into a job that is frozen by then."""
+
+    tree: Tree
+
+    def heard(self, number: int, body: bytes) -> None:
+        if number == 22:
+            self.tree.process(PID, "6:freezer:/slurm/uid_5001/job_6/step_extern")
+            stopped(self.tree)
+        super().heard(number, body)
+
+
+def test_what_is_frozen_meanwhile_is_put_back(
+    tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = made(tmp_path, tree, monkeypatch)
+    stopped(tree, "THAWED")
+    tree.make("freezer/before")
+    tree.process(PID, "6:freezer:/before")
+    with Freezes(tmp_path / "n1_6.4294967292", replies={23: bytes(8)}) as serving:
+        serving.tree = tree
+        (job,) = here.jobs(UID)
+        with pytest.raises(SuspendedError) as raised:
+            here.adopt(PID, job)
+    assert raised.value.taken
+    assert (tree.mnt / "freezer/before/cgroup.procs").read_text() == str(PID)
+
+
+def test_one_job_alone_is_asked_about(
+    tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = made(tmp_path, tree, monkeypatch)
+    with Stepd(tmp_path / "n1_6.4294967292") as other, Stepd(tmp_path / "n1_7.4294967292"):
+        assert [job.job_id for job in here.jobs(UID, 7)] == [7]
+        assert here.jobs(UID, 8) == []
+    assert other.received == []
+
+
+def test_a_note_that_cannot_be_read_is_none(
+    tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = made(tmp_path, tree, monkeypatch)
+    monkeypatch.setattr("slurm_adopt.handoff.take", lambda *_: 1 // 0)
+    assert here.noted(PID, UID) is None
+    assert "the account phase's note cannot be read" in cast("Lines", here._log).lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("account_of", "sshd", "why", "defers"),
+    [
+        ("sshd", True, "", True),
+        ("sshd", True, "no session line", False),
+        ("sshd", False, "", False),  # dropbear asks for service sshd, and opens no session
+        ("", True, "", False),  # the session phase itself
+    ],
+)
+def test_what_is_left_to_the_session_line(
+    monkeypatch: pytest.MonkeyPatch, account_of: str, sshd: bool, why: str, defers: bool
+) -> None:
+    monkeypatch.setattr(node, "is_sshd", lambda: sshd)
+    monkeypatch.setattr("slurm_adopt.stack.why_uncertain", lambda _: why)
+    here = node.Node(parse([])[0], cast("Log", Lines()), "n1", account_of)
+    assert here.defers is defers
 
 
 def source_job(

@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 from sys import byteorder
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -22,6 +23,9 @@ from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.slurm.versions import BY_CREDENTIAL, RELEASES, Release
 from tests import slurmd
 from tests.standin import Stepd, int32
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = frozenset({0})
 VECTORS = Path(__file__).parent / "vectors"
@@ -65,15 +69,30 @@ def test_socket_names(tmp_path: Path, name: str, node: str, job_id: int | None) 
 
 
 def test_other_steps(tmp_path: Path) -> None:
-    for name, _, _ in NAMES:
-        (tmp_path / name).touch()
-    assert spool.other_steps(str(tmp_path), "n1") == 3
+    """Those that somebody listens for: a stepd that was killed leaves its socket."""
+    with contextlib.ExitStack() as stack:
+        for name, _, _ in NAMES:
+            stack.enter_context(listening(tmp_path / name))
+        assert spool.other_steps(str(tmp_path), "n1") == 3
+    assert spool.other_steps(str(tmp_path), "n1") == 0
+
+
+@contextlib.contextmanager
+def listening(path: Path) -> Iterator[None]:
+    """Listen on a socket; when that is over the file stays."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        yield
 
 
 def test_node_names(tmp_path: Path) -> None:
     for name in ("a_b_1.4294967292", "a_b_2.4294967292", "n1_1.0", "cred_state"):
         (tmp_path / name).touch()
     assert spool.node_names(str(tmp_path)) == {"a_b"}
+    with listening(tmp_path / "c_1.4294967292"):
+        assert spool.node_names(str(tmp_path)) == {"a_b", "c"}
+        assert spool.node_names(str(tmp_path), alive=True) == {"c"}
 
 
 @pytest.mark.parametrize("listing", [spool.node_names, lambda p: spool.extern_steps(p, "n1")])

@@ -1,6 +1,19 @@
-"""A process that was brought into a job: what the account phase keeps for the session phase."""
+"""What the account phase keeps for the session phase: a process in a job, or the job alone."""
 
 from __future__ import annotations
+
+
+class Choice:
+    """The job that the session line is to adopt the login into."""
+
+    __slots__ = ("environment", "how", "job_id", "uid")
+
+    def __init__(self, job_id: int, uid: int, how: str = "") -> None:
+        """`how`: why this job, for the log."""
+        self.job_id = job_id
+        self.uid = uid
+        self.how = how
+        self.environment = {"SLURM_JOB_ID": str(job_id)}
 
 
 class Adoption:

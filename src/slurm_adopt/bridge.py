@@ -7,7 +7,7 @@ import pwd
 import time
 from contextlib import suppress
 
-from .engine import Login, decide, decide_session, governed, spare_root
+from .engine import Login, decide, decide_session, governed, our_mistake, spare_root
 from .log import Log
 from .node import Node
 from .options import parse
@@ -42,12 +42,12 @@ def session(pamh: Any, flags: int, arguments: list[str], memory: Memory) -> int:
 
     def go_on(login: Login, options: Options, node: Node) -> Outcome:
         login.hint = _text(lambda: _variable(pamh, "SLURM_JOB_ID"))
-        return decide_session(login, options, node, _before(login, memory))
+        return decide_session(login, options, node, _before(login, memory, node))
 
     return _answer("session", pamh, flags, arguments, memory, go_on)
 
 
-def _before(login: Login, memory: Memory) -> Outcome | Adoption | None:
+def _before(login: Login, memory: Memory, node: Node) -> Outcome | Adoption | None:
     """Return what was decided for this process and user, None if nothing is known.
 
     By the account phase, or by another session line of this module.
@@ -56,9 +56,7 @@ def _before(login: Login, memory: Memory) -> Outcome | Adoption | None:
         earlier, outcome = memory["decided"]
         if (earlier.pid, earlier.user, earlier.uid) == (login.pid, login.user, login.uid):
             return outcome
-    from . import handoff
-
-    return handoff.take(login.pid, login.uid) if login.uid is not None else None
+    return node.noted(login.pid, login.uid) if login.uid is not None else None
 
 
 def _answer(
@@ -75,7 +73,11 @@ def _answer(
             log.info(DANGER)
         outcome = _decide(phase, login, options, log, decide_it)
         memory["decided"] = login, outcome
-        code = _apply(pamh, outcome)
+        code = int(getattr(pamh, outcome.code))
+        try:
+            _set_variables(pamh, outcome)
+        except Exception as error:  # noqa: BLE001 - variables do not change what was decided
+            log.error(f"the session's variables are not all set: {our_mistake(error)}")
         with suppress(Exception):  # telling of a decision does not change it
             _report(log, login, outcome, time.monotonic() - started)
             if outcome.message and not flags & pamh.PAM_SILENT:
@@ -90,16 +92,7 @@ def _decide(phase: str, login: Login, options: Options, log: Log, decide_it: Dec
     try:
         return decide_it(login, options, Node(options, log, account_of=account_of))
     except Exception as error:  # noqa: BLE001 - a mistake of ours falls to the side its option names
-        return spare_root(login, governed("generic failure", options, _our_mistake(error)))
-
-
-def _our_mistake(error: Exception) -> str:
-    """Name the place of an unexpected exception, for a bug report."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "?"
-    return f"unexpected {type(error).__name__}: {error} at {where} (please report this)"
+        return spare_root(login, governed("generic failure", options, our_mistake(error)))
 
 
 def _login(pamh: Any) -> Login:
@@ -153,14 +146,13 @@ def _words(options: Options, login: Login, outcome: Outcome, log: Log) -> str:
         return outcome.message
 
 
-def _apply(pamh: Any, outcome: Outcome) -> int:
-    """Hand the outcome to PAM."""
+def _set_variables(pamh: Any, outcome: Outcome) -> None:
+    """Set the session's variables in the PAM environment, and take away those of another job."""
     for name in outcome.withdrawn:
         if name in pamh.env:
             del pamh.env[name]
-    for name, value in (outcome.adoption.environment if outcome.adoption else {}).items():
+    for name, value in outcome.environment.items():
         pamh.env[name] = value
-    return int(getattr(pamh, outcome.code))
 
 
 def _say(pamh: Any, text: str) -> None:

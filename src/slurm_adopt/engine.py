@@ -2,20 +2,31 @@
 
 Nothing here opens a socket or a file, or knows PAM's handle: it asks a node. The steps, as in the
 README: (1) how many jobs has the user here? (2, 3) which of several does the login come from?
-(4) nobody knows: action_unknown. (5) adopt. (6) hand over what belongs to the job. (7) in the
-session phase: is it still there? Where a job has just ended, all is decided anew, once.
+(4) nobody knows: action_unknown. (5) adopt, or in the account phase leave that to a session line
+that is certain to come. (6) hand over what belongs to the job. (7) in the session phase: adopt, or
+is it still there? Where a job has just ended, all is decided anew, once.
+
+An exception that nobody has thought of counts for the step that it happens in, so the option that
+governs this step decides.
 """
 
 from __future__ import annotations
 
-from .outcome import ACTION_CODES, SITUATIONS, Outcome
-from .slurm.errors import SlurmAdoptError, UnsettledError
+from .adoption import Choice
+from .outcome import ACTION_CODES, SITUATIONS, STRICTEST, Outcome
+from .slurm.errors import (
+    MistakeError,
+    SetupError,
+    SlurmAdoptError,
+    SuspendedError,
+    UnsettledError,
+)
 
 SHOWN = 20  # jobs that a line in the log lists
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Protocol, TypeVar
+    from typing import Any, Callable, Protocol, TypeVar
 
     from .adoption import Adoption
     from .options import Options
@@ -31,6 +42,7 @@ if TYPE_CHECKING:
             """When its extern step was started here, on any clock that tells which is later."""
 
     Job = TypeVar("Job", bound=JobLike)
+    Found = TypeVar("Found")
 
     class Node(Protocol[Job]):
         """What the engine asks; raises SlurmAdoptError where it cannot answer."""
@@ -39,14 +51,24 @@ if TYPE_CHECKING:
         def silent(self) -> frozenset[int]:
             """Jobs, of whomever, whose stepds gave no answer when jobs() last asked."""
 
-        def jobs(self, uid: int) -> list[Job]:
-            """Return the user's jobs here, by job id."""
+        @property
+        def defers(self) -> bool:
+            """Whether this is an account phase whose login a session line will adopt."""
+
+        def jobs(self, uid: int, only: int | None = None) -> list[Job]:
+            """Return the user's jobs here, by job id; of one job id only, if that is given."""
 
         def awaited_jobs(self, uid: int) -> list[Job]:
             """Wait, if that is wanted, for a job that is being set up; return the user's jobs."""
 
         def source_job(self, login: Login, jobs: list[Job]) -> int | None:
             """Return the job id that the host named which the login comes from; None for none."""
+
+        def suspended(self, job: Job) -> str:
+            """Say why nothing may be put into a job's step now; "" if it may."""
+
+        def look(self, job: Job) -> None:
+            """Raise SlurmAdoptError if the job would not take the login."""
 
         def adopt(self, pid: int, job: Job) -> Adoption:
             """Bring the login that called us in process `pid` into the job, proven."""
@@ -102,28 +124,54 @@ def decide_session(
     """
     if outcome := not_ours(login, options):
         return outcome
-    adoption = before.adoption if isinstance(before, Outcome) else before
-    outcome = spare_root(login, _after(before, adoption, login, options, node))
-    now = outcome.adoption
-    if adoption is not None and (now is None or now.job_id != adoption.job_id):
-        outcome.withdrawn = frozenset(adoption.environment).difference(
-            now.environment if now else ()
-        )
+    outcome = spare_root(login, _after(before, login, options, node))
+    outcome.withdrawn = _set_for(before, login, outcome).difference(outcome.environment)
     return outcome
 
 
 def _after(
-    before: Outcome | Adoption | None,
-    adoption: Adoption | None,
-    login: Login,
-    options: Options,
-    node: Node[Job],
+    before: Outcome | Adoption | None, login: Login, options: Options, node: Node[Job]
 ) -> Outcome:
-    if adoption is not None:
-        return _keep(adoption, login, options, node)
-    if isinstance(before, Outcome):
-        return _as_before(before)
-    return _among_jobs(login, options, node)
+    if before is None:
+        outcome = _among_jobs(login, options, node)
+        return _no_less(outcome, login.hint) if login.hint else outcome
+    if not isinstance(before, Outcome):
+        return _keep(before, login, options, node)
+    if before.adoption is not None:
+        return _keep(before.adoption, login, options, node)
+    if before.choice is not None:
+        return _bring(before.choice, login, options, node)
+    return _as_before(before)
+
+
+def _set_for(before: Outcome | Adoption | None, login: Login, now: Outcome) -> frozenset[str]:
+    """Return the variables that the account phase has set for a job that it is not after all.
+
+    Where another process has run that phase, and nothing is known, SLURM_JOB_ID may be one.
+    """
+    if before is None:
+        return frozenset({"SLURM_JOB_ID"} if login.hint else ())
+    told = before.adoption or before.choice if isinstance(before, Outcome) else before
+    if told is None or (now.adoption and now.adoption.job_id == told.job_id):
+        return frozenset()
+    return frozenset(told.environment)
+
+
+def _bring(choice: Choice, login: Login, options: Options, node: Node[Job]) -> Outcome:
+    """Adopt into the job that the account phase has chosen; decide anew if that has ended."""
+    job_id = choice.job_id
+    try:
+        found = _step(lambda: node.jobs(_uid(login), job_id))
+    except SlurmAdoptError as error:
+        text = f"job {job_id}, in the account phase chosen: {error}"
+        return governed("adopt failure", options, text)
+    if not found:
+        return _no_less(_among_jobs(login, options, node), job_id)
+    try:
+        outcome = _adopt(login, options, node, found[0], choice.how)
+    except _GoneError as gone:
+        outcome = _no_less(_anew(gone, login, options, node), job_id)
+    return outcome
 
 
 def _as_before(before: Outcome) -> Outcome:
@@ -134,7 +182,9 @@ def _as_before(before: Outcome) -> Outcome:
 def _keep(adoption: Adoption, login: Login, options: Options, node: Node[Job]) -> Outcome:
     job_id = adoption.job_id
     try:
-        kept = node.keep(adoption)
+        kept = _step(lambda: node.keep(adoption))
+    except SuspendedError as error:
+        return governed("job suspended", options, f"job {job_id}: {error}")
     except SlurmAdoptError as error:
         fresh = _without(job_id, login, node)
         if fresh is None:
@@ -146,7 +196,7 @@ def _keep(adoption: Adoption, login: Login, options: Options, node: Node[Job]) -
     return Outcome(SITUATIONS["still adopted"], "PAM_SUCCESS", f"still in job {job_id}", kept)
 
 
-def _no_less(outcome: Outcome, job_id: int) -> Outcome:
+def _no_less(outcome: Outcome, job_id: int | str) -> Outcome:
     """Refuse who would be left to the others of the stack, after the job that let the user in.
 
     Those have decided, or by a `sufficient` line were not asked, while the user had a job.
@@ -159,7 +209,8 @@ def _no_less(outcome: Outcome, job_id: int) -> Outcome:
 
 def spare_root(login: Login, outcome: Outcome) -> Outcome:
     """Turn all but an adoption of root into PAM_IGNORE: it comes here with ignore_root=0 only."""
-    if login.uid == 0 and outcome.adoption is None and outcome.code != "PAM_IGNORE":
+    into = outcome.adoption or outcome.choice
+    if login.uid == 0 and into is None and outcome.code != "PAM_IGNORE":
         return _fixed("root spared", f"{outcome.text}; but for root nothing is decided")
     return outcome
 
@@ -177,10 +228,36 @@ def not_ours(login: Login, options: Options) -> Outcome | None:
     return None
 
 
-def _among_jobs(login: Login, options: Options, node: Node[Job]) -> Outcome:
-    uid = login.uid or 0
+def _step(ask: Callable[[], Found]) -> Found:
+    """Ask the node; MistakeError for an exception that it is not meant to raise."""
     try:
-        jobs = node.jobs(uid) or node.awaited_jobs(uid)
+        return ask()
+    except SlurmAdoptError:
+        raise
+    except Exception as error:  # noqa: BLE001 - it falls to the side that this step's option names
+        raise MistakeError(our_mistake(error)) from error
+
+
+def our_mistake(error: Exception) -> str:
+    """Name the place of an unexpected exception, for a bug report."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "?"
+    return f"unexpected {type(error).__name__}: {str(error)[:200]} at {where} (please report this)"
+
+
+def _uid(login: Login) -> int:
+    """Return the uid of a login that is ours; one that is not known is never root's."""
+    if login.uid is None:
+        raise SetupError(f"user {login.user} is not known on this host")
+    return login.uid
+
+
+def _among_jobs(login: Login, options: Options, node: Node[Job]) -> Outcome:
+    try:
+        uid = _uid(login)
+        jobs = _step(lambda: node.jobs(uid) or node.awaited_jobs(uid))
     except SlurmAdoptError as error:
         return governed("generic failure", options, str(error))
     return _decided(jobs, login, options, node)
@@ -213,10 +290,18 @@ class _GoneError(Exception):
         self.jobs = jobs
 
 
-def _into(job: Job, login: Login, node: Node[Job]) -> Adoption:
-    """Adopt; SlurmAdoptError if that fails, _GoneError if it does since the job has ended."""
+def _into(job: Job, login: Login, node: Node[Job], how: str) -> Outcome:
+    """Adopt, or see that the session line can; `how`: why into this job.
+
+    SlurmAdoptError if that fails, _GoneError if it does since the job has ended.
+    """
     try:
-        return node.adopt(login.pid, job)
+        if _step(lambda: node.defers):
+            _step(lambda: node.look(job))
+            return _chosen(Choice(job.job_id, _uid(login), how))
+        return _adopted(login, _step(lambda: node.adopt(login.pid, job)), how)
+    except SuspendedError:
+        raise
     except SlurmAdoptError as error:
         fresh = None if job.trouble else _without(job.job_id, login, node)
         if fresh is None:
@@ -227,7 +312,7 @@ def _into(job: Job, login: Login, node: Node[Job]) -> Adoption:
 def _without(job_id: int, login: Login, node: Node[Job]) -> list[Job] | None:
     """Look again; return the user's jobs if that one is not among them any more, else None."""
     try:
-        fresh = node.jobs(login.uid or 0)
+        fresh = _step(lambda: node.jobs(_uid(login)))
     except SlurmAdoptError:
         return None
     there = job_id in node.silent or any(job.job_id == job_id for job in fresh)
@@ -250,12 +335,11 @@ def _by_source(login: Login, options: Options, node: Node[Job], jobs: list[Job])
     named, how, remark = _hinted(login, jobs) or _named(login, node, jobs)
     if named is not None:
         try:
-            return _adopted(login, _into(named, login, node), how)
+            return _into(named, login, node, how)
         except SlurmAdoptError as error:
             remark = f"comes from job {named.job_id}, but {error}"
-            unsettled = isinstance(error, UnsettledError)  # then no second stepd is asked
-            if len(jobs) == 1 or (unsettled and options["action_unknown"] == "newest"):
-                return governed("adopt failure", options, remark)
+            if len(jobs) == 1 or (_settles(error) and options["action_unknown"] == "newest"):
+                return _failed(error, options, remark)
     if len(jobs) == 1:
         return _adopt(login, options, node, jobs[0], f"the only job; {remark}")
     return _unknown(login, options, node, [job for job in jobs if job is not named], remark)
@@ -272,7 +356,7 @@ def _hinted(login: Login, jobs: list[Job]) -> tuple[Job, str, str] | None:
 def _named(login: Login, node: Node[Job], jobs: list[Job]) -> tuple[Job | None, str, str]:
     """Return the user's job that the source host named, and how; or None and a remark."""
     try:
-        job_id = node.source_job(login, jobs)
+        job_id = _step(lambda: node.source_job(login, jobs))
     except SlurmAdoptError as error:
         return None, "", str(error)
     if job_id is None:
@@ -286,9 +370,15 @@ def _named(login: Login, node: Node[Job], jobs: list[Job]) -> tuple[Job | None, 
 def _unknown(
     login: Login, options: Options, node: Node[Job], jobs: list[Job], remark: str
 ) -> Outcome:
-    """Answer by action_unknown; newest is the job whose extern step was started last here."""
+    """Answer by action_unknown; newest is the job whose extern step was started last here.
+
+    One that takes no login now, being suspended, comes after all others.
+    """
     if options["action_unknown"] == "newest":
-        newest = max(jobs, key=lambda job: (job.started, job.job_id))
+        try:
+            newest = _step(lambda: _newest(jobs, node))
+        except SlurmAdoptError as error:
+            return governed("adopt failure", options, f"no job chosen: {error}; {remark}")
         return _adopt(login, options, node, newest, f"the newest of {len(jobs)}; {remark}")
     numbers = [str(job.job_id) for job in jobs]
     if len(numbers) > SHOWN:
@@ -296,11 +386,30 @@ def _unknown(
     return governed("unknown job", options, f"jobs {' '.join(numbers)}; {remark}")
 
 
+def _newest(jobs: list[Job], node: Node[Job]) -> Job:
+    return max(jobs, key=lambda job: (not node.suspended(job), job.started, job.job_id))
+
+
 def _adopt(login: Login, options: Options, node: Node[Job], job: Job, how: str) -> Outcome:
     try:
-        return _adopted(login, _into(job, login, node), how)
+        return _into(job, login, node, how)
     except SlurmAdoptError as error:
-        return governed("adopt failure", options, f"job {job.job_id} ({how}): {error}")
+        return _failed(error, options, f"job {job.job_id} ({how}): {error}")
+
+
+def _failed(error: SlurmAdoptError, options: Options, text: str) -> Outcome:
+    name = "job suspended" if isinstance(error, SuspendedError) else "adopt failure"
+    return governed(name, options, text)
+
+
+def _settles(error: SlurmAdoptError) -> bool:
+    """Say whether a stepd may have the process, or had it: then no second one is asked."""
+    return isinstance(error, UnsettledError) or getattr(error, "taken", False)
+
+
+def _chosen(choice: Choice) -> Outcome:
+    text = f"to go into job {choice.job_id} ({choice.how}) by the session line"
+    return Outcome(SITUATIONS["chosen"], "PAM_SUCCESS", text, choice=choice)
 
 
 def _adopted(login: Login, adoption: Adoption, how: str) -> Outcome:
@@ -316,7 +425,9 @@ def _fixed(name: str, text: str) -> Outcome:
 
 
 def governed(name: str, options: Options, text: str) -> Outcome:
-    """Return the outcome that the situation's option asks for."""
+    """Return the outcome that the situation's option asks for; the strictest for an odd value."""
     row = SITUATIONS[name]
     action = options[row.option]
-    return Outcome(row, ACTION_CODES[action], f"{name}: {text}; {row.option}={action}")
+    return Outcome(
+        row, ACTION_CODES.get(action, STRICTEST), f"{name}: {text}; {row.option}={action}"
+    )

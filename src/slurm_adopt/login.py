@@ -26,7 +26,6 @@ _ALL_PORTS = 65535
 # Layout of a row of /proc/net/tcp and tcp6 (net/ipv4/tcp_ipv4.c, get_tcp4_sock).
 _LOCAL, _REMOTE, _STATE, _INODE = 1, 2, 3, 9  # columns
 _COLUMNS = 11  # the fewest of a whole row: one more than the inode, which is whole then
-_LISTEN = b"0A"
 _NO_PEER = frozenset({b"02", b"07"})  # SYN_SENT, CLOSE: getpeername fails there as well
 _CHUNK = 1 << 16  # bytes read at a time
 _LISTED = 4  # connections named in a remark
@@ -169,32 +168,7 @@ def _is_connected(fd: int) -> bool:
 
 def shares(pid: int, sockets: set[int], proc: str = "/proc") -> bool:
     """Say whether a process has one of these sockets open."""
-    return not sockets.isdisjoint(_socket_inodes(f"{proc}/{pid}/fd"))
-
-
-def listens(pid: int, proc: str = "/proc") -> bool:
-    """Say whether a process listens for TCP connections.
-
-    The kernel lists the sockets that listen before all others (net/ipv4/tcp_ipv4.c,
-    tcp_seq_start), so large tables cost no more than small ones.
-    """
-    inodes = _socket_inodes(f"{proc}/{pid}/fd")
-    tables = (f"{proc}/{pid}/net/{table}" for table in ("tcp", "tcp6"))
-    return any(inode in inodes for path in tables for inode in _listening(path))
-
-
-def _listening(path: str) -> Iterator[int]:
-    """Yield the inodes of the sockets that listen."""
-    try:
-        with open(path, "rb") as file:
-            next(file, b"")  # the head of the table
-            for line in file:
-                columns = line.split()
-                if len(columns) < _COLUMNS or columns[_STATE] != _LISTEN:
-                    return
-                yield int(columns[_INODE])
-    except (OSError, ValueError):
-        return
+    return not sockets.isdisjoint(socket_inodes(f"{proc}/{pid}/fd"))
 
 
 def connections_of(
@@ -205,7 +179,7 @@ def connections_of(
     Memory is bounded whatever the size of the tables; after `deadline` no more is read, and what
     was found until then is returned. Lines that are not rows are passed over.
     """
-    inodes = _socket_inodes(f"{proc}/{pid}/fd")
+    inodes = socket_inodes(f"{proc}/{pid}/fd")
     found: dict[int, Connection] = {}
     for _ in range(_PASSES):
         for table in ("tcp", "tcp6"):
@@ -216,7 +190,7 @@ def connections_of(
     return [found[inode] for inode in sorted(found)]
 
 
-def _socket_inodes(directory: str) -> set[int]:
+def socket_inodes(directory: str) -> set[int]:
     """Return the inodes of the sockets a process has open."""
     inodes = set()
     for fd in _descriptors(directory):

@@ -11,11 +11,11 @@ from time import sleep
 
 from .adoption import Adoption
 from .handover import Handover
-from .process import session_process, start_time
+from .process import is_sshd, session_process, start_time
 from .setting import Setting
 from .slurm import cgroup, conf, inquiry, spool, stepd
 from .slurm.deadline import Deadline
-from .slurm.errors import PeerError, SetupError
+from .slurm.errors import PeerError, SetupError, SuspendedError
 from .slurm.versions import LEADER, RELEASES, layout_of
 
 TYPE_CHECKING = False
@@ -83,6 +83,7 @@ class Node:
         self._options = options
         self._log = log
         self._account_of = account_of
+        self._defers: bool | None = None
         self._starting: Deadline | None = None
         self.silent: frozenset[int] = frozenset()  # jobs whose stepds gave no answer
         self._setting = Setting(
@@ -91,15 +92,16 @@ class Node:
 
     # jobs
 
-    def jobs(self, uid: int) -> list[Job]:
+    def jobs(self, uid: int, only: int | None = None) -> list[Job]:
         """Return the user's jobs that have an extern step here and have not begun to end.
 
-        Raises SetupError if this cannot be told.
+        `only`: the one of that id, if it is among them. Raises SetupError if this cannot be told.
         """
-        steps = self._setting.steps()
-        jobs = self._jobs_among(steps, uid)
-        self._log.debug(f"{len(steps)} extern steps here, {len(jobs)} of uid {uid}")
-        if not steps:
+        steps = [step for step in self._setting.steps() if only in (None, step.job_id)]
+        jobs, alive = self._jobs_among(steps, uid)
+        dead = f" ({len(steps) - alive} sockets of dead ones)" if len(steps) > alive else ""
+        self._log.debug(f"{alive} extern steps here{dead}, {len(jobs)} of uid {uid}")
+        if not alive and only is None:
             self._hint(self._setting.spool, self._setting.name)
         return jobs
 
@@ -119,7 +121,7 @@ class Node:
         if sign := self._sign(watch, uid) or watch.nameless:
             self._log.info(f"no extern step, but {sign}: waiting for it, {seconds:g} s at most")
         return starting.wait(
-            lambda: self._jobs_among(self._setting.steps(), uid),
+            lambda: self._jobs_among(self._setting.steps(), uid)[0],
             lambda: self._sign(watch, uid),
             bool(sign),
             Deadline(seconds),
@@ -130,12 +132,15 @@ class Node:
         if (job_id := watch.prolog()) is not None:
             return f"the prolog of job {job_id} is running"
         lone = spool.lone_steps(self._setting.spool, self._setting.name)
-        for job in self._jobs_among(lone, uid):
+        for job in self._jobs_among(lone, uid)[0]:
             return f"job {job.job_id} has another step"
         return ""
 
-    def _jobs_among(self, steps: list[spool.StepSocket], uid: int) -> list[Job]:
-        """Return the user's jobs among these steps, by job id, that have not begun to end."""
+    def _jobs_among(self, steps: list[spool.StepSocket], uid: int) -> tuple[list[Job], int]:
+        """Return the user's jobs among these steps, by job id, that have not begun to end.
+
+        And how many of the steps, of whomever, have a stepd; that a socket lies there says nothing.
+        """
         answers, silent = inquiry.ask_all(
             steps, self._setting.trusted, Deadline(ASKING), self._introduce
         )
@@ -145,7 +150,7 @@ class Node:
             if answer.uid == uid and answer.state in stepd.ALIVE
         ]
         jobs += self._silent(silent, uid)
-        return sorted(jobs, key=lambda job: job.job_id)
+        return sorted(jobs, key=lambda job: job.job_id), len(answers) + len(silent)
 
     def _hint(self, directory: str, name: str) -> None:
         """Say what may be wrong where this node has no extern step at all."""
@@ -154,7 +159,7 @@ class Node:
                 f"{others} steps run here, but no job has an extern step: set PrologFlags=contain "
                 "in slurm.conf (jobs that were started before count as no jobs until they end)"
             )
-        elif names := spool.node_names(directory) - {name}:
+        elif names := spool.node_names(directory, alive=True) - {name}:
             self._log.error(
                 f"the jobs in {directory} are on node {' '.join(sorted(names)[:4])}, but this is "
                 f"taken for node {name}: is nodename= right?"
@@ -234,26 +239,109 @@ class Node:
 
         `pid` is the process that the service has called us in. The one that becomes the session is
         adopted: nearly always the same. The stepd is asked once; what it then left outside is
-        written into the step's cgroups; the kernel's word in /proc/PID/cgroup is what counts.
+        written into the step's cgroups; the kernel's word in /proc/PID/cgroup is what counts. Where
+        that fails the process goes back to where it was.
         """
-        if job.trouble:
-            raise PeerError(f"stepd of job {job.job_id}: {job.trouble}")
+        self._check_answering(job)
         if job.starting:
             self._await_start(job)
         session = session_process()
         started = 0 if session == os.getpid() else start_time(session) or GONE
         adoption = Adoption(session, job.uid, job.job_id, started=started)
+        layout = self._layout()
         with self._stepd(job) as step:
             self._check_owner(job, step)
+            self._check_suspended(job, layout)
             _check_alive(adoption)
-            step.add_extern_pid(session)
-            self._log.debug(f"stepd of job {job.job_id} (protocol {step.protocol}) took {session}")
+            before = cgroup.of_process(session, layout.proc) if layout else {}
+            if self._account_of:
+                self._watch(session, job, before, layout)
             try:
+                step.add_extern_pid(session)
+                self._log.debug(f"stepd of job {job.job_id} ({step.protocol}) took {session}")
                 adoption = self._complete(adoption, job, step)
+            except BaseException as error:
+                if layout:
+                    self._put_back(session, before, layout)
+                if isinstance(error, SuspendedError):
+                    error.taken = True
+                raise
             finally:  # the stepd has it, whatever comes of the rest
                 if session != pid:
                     self._tell(adoption)
         return adoption
+
+    @property
+    def defers(self) -> bool:
+        """Whether this is an account phase whose login a session line will adopt.
+
+        That line has to be certain to come. So has the session phase: OpenSSH's programs call it.
+        """
+        if self._defers is None:
+            self._defers = bool(self._account_of) and self._session_line_comes()
+        return self._defers
+
+    def _session_line_comes(self) -> bool:
+        from . import stack
+
+        why = "" if is_sshd() else "this program is none of OpenSSH's, and may open no session"
+        why = why or stack.why_uncertain(self._account_of)
+        if why:
+            self._log.debug(f"the account phase adopts: {why}")
+        return not why
+
+    def look(self, job: Job) -> None:
+        """Raise PeerError if a job would not take a login now, SuspendedError if it is frozen."""
+        self._check_answering(job)
+        self._check_suspended(job, self._layout())
+
+    def suspended(self, job: Job) -> str:
+        """Say why nothing may be put into a job's step now; "" if it may, or nothing shows."""
+        try:
+            layout = self._layout()
+            return layout.obstacle(job.socket, job.uid) if layout else ""
+        except SetupError:
+            return ""
+
+    def _check_answering(self, job: Job) -> None:
+        if job.trouble:
+            raise PeerError(f"stepd of job {job.job_id}: {job.trouble}")
+
+    def _check_suspended(
+        self, job: Job, layout: cgroup.Layout | None, pid: int | None = None
+    ) -> None:
+        """Raise SuspendedError if nothing may be put into the step; or stay there, with `pid`."""
+        if layout and (why := layout.obstacle(job.socket, job.uid, pid)):
+            raise SuspendedError(why)
+
+    def _watch(
+        self, pid: int, job: Job, before: dict[str, str], layout: cgroup.Layout | None
+    ) -> None:
+        """Have a login watched that is not done yet when the user's job has it."""
+        from .slot import slot_of
+
+        slot = slot_of(pid)
+        if slot is None:
+            self._log.debug(f"process {pid} holds no slot of a listening sshd: it is not watched")
+            return
+        from . import watch
+
+        watch.start(slot, before, layout, self._log, f"job {job.job_id} of uid {job.uid}")
+
+    def _put_back(self, pid: int, before: dict[str, str], layout: cgroup.Layout) -> None:
+        """Write a process back into the cgroups that it was in, as far as that can be done."""
+        for remark in layout.restore(pid, before):
+            self._log.error(f"process {pid} stays in its job's cgroup: {remark}")
+
+    def noted(self, pid: int, uid: int) -> Adoption | None:
+        """Return the adoption that another process has left word of, if one has."""
+        from . import handoff
+
+        try:
+            return handoff.take(pid, uid)
+        except Exception as error:  # noqa: BLE001 - then all is decided here
+            self._log.error(f"the account phase's note cannot be read: {error!r}")
+            return None
 
     def keep(self, adoption: Adoption) -> Adoption:
         """See that an adopted process is still in its job; write it back where it is not.
@@ -382,12 +470,15 @@ class Node:
         self._log.debug(f"process {pid} is outside the job in: {', '.join(outside) or 'nothing'}")
         if outside and step.state() not in stepd.ALIVE:  # the paths were those of a living step
             raise PeerError(f"job {job.job_id} is ending")
+        if outside:
+            self._check_suspended(job, layout)
         for controller, path in outside.items():
             _check_alive(adoption)
             self._enter(adoption, layout, controller, path)
         _check_alive(adoption)
         if outside and layout.missing(pid, job.socket, job.uid):
             raise PeerError(f"process {pid} is still outside the cgroups of job {job.job_id}")
+        self._check_suspended(job, layout, pid)
         return tuple(filter(None, outside.values())), cgroup.of_process(pid, layout.proc)
 
     def _enter(

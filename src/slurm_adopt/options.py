@@ -77,6 +77,11 @@ OPTIONS = (
            "What to do when something keeps this module from deciding at all: no slurm.conf, no "
            "spool directory, node name unknown, a mistake in this module. ignore leaves the "
            "decision to the other modules of the stack. Production systems should set deny."),
+    Option("action_suspended",       ("deny", "allow"),            "deny",   "deny",    "",
+           "What to do when the job is suspended (scancel -s STOP, scontrol suspend, preemption), "
+           "so that whatever is put into it stops, or when a cgroup that the user has made is in "
+           "the place of one of Slurm's. Users can bring that about at will: allow lets them in "
+           "without limits whenever they like. action_adopt_failure has no say in it."),
     Option("ignore_root",            ("1", "0"),                   "1",      "1",       "15.08",
            "1: logins of uid 0 are answered with PAM_IGNORE before any file is read. 0: root is "
            "adopted like a user, but whatever is no adoption becomes PAM_IGNORE; what root then "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .adoption import Adoption
+    from .adoption import Adoption, Choice
 
 ACTION_CODES = {  # value of an action_* option -> PAM code
     "allow": "PAM_SUCCESS",
@@ -16,6 +16,7 @@ ACTION_CODES = {  # value of an action_* option -> PAM code
     "ignore": "PAM_IGNORE",
 }
 
+STRICTEST = "PAM_PERM_DENIED"  # for a value that the parser knows and this table does not
 REFUSALS = frozenset({"PAM_PERM_DENIED", "PAM_SESSION_ERR", "PAM_USER_UNKNOWN"})
 
 
@@ -64,12 +65,19 @@ SITUATIONS = {row.name: row for row in (
               "the stepd did not take the process, or the kernel shows it outside the job",
               _DENIED + "failed to adopt process into cgroup, denying access because "
               "action_adopt_failure=deny"),
+    Situation("job suspended",   "action_suspended",       "",                 "info",
+              "the job is suspended, so that what is put into it stops; or a cgroup that the user "
+              "has made is where Slurm's own was expected",
+              _DENIED + "your job on this node is suspended, or a cgroup of yours is in the way"),
+    Situation("chosen",          "",                       "PAM_SUCCESS",      "info",
+              "in the account phase: the job would take the login, and a session line of this "
+              "module is certain to come: that one adopts"),
     Situation("adopted",         "",                       "PAM_SUCCESS",      "info",
               "the kernel shows the process in the job"),
-    Situation("still adopted",   "",                       "PAM_SUCCESS",      "debug",
+    Situation("still adopted",   "",                       "PAM_SUCCESS",      "info",
               "in the session phase: the kernel shows the process still in the job that the "
               "account phase has adopted it into"),
-    Situation("as before",       "",                       "the same again",   "debug",
+    Situation("as before",       "",                       "the same again",   "info",
               "in the session phase: the account phase has let the user in without adoption, or "
               "the stack has against its answer; that is given again"),
     Situation("root spared",     "",                       "PAM_IGNORE",       "error",
@@ -81,7 +89,17 @@ SITUATIONS = {row.name: row for row in (
 class Outcome:
     """The answer to one login."""
 
-    __slots__ = ("adoption", "code", "jobs", "level", "message", "situation", "text", "withdrawn")
+    __slots__ = (
+        "adoption",
+        "choice",
+        "code",
+        "jobs",
+        "level",
+        "message",
+        "situation",
+        "text",
+        "withdrawn",
+    )
 
     def __init__(
         self,
@@ -89,9 +107,11 @@ class Outcome:
         code: str,
         text: str,
         adoption: Adoption | None = None,
+        choice: Choice | None = None,
     ) -> None:
         """`text` is for the log; `adoption` is what the session was brought into, if it was.
 
+        `choice` is the job that the session line is to bring it into, in the account phase.
         `jobs`, the ids of the user's jobs here, is for a site's own message; `withdrawn` names the
         variables that the account phase has set for a job that it is not. The engine sets both.
         """
@@ -101,5 +121,12 @@ class Outcome:
         self.message = situation.message if code in REFUSALS else ""
         self.text = text
         self.adoption = adoption
+        self.choice = choice
         self.jobs: list[int] = []
         self.withdrawn: frozenset[str] = frozenset()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that the session gets by it."""
+        found = self.adoption or self.choice
+        return found.environment if found else {}

@@ -23,14 +23,16 @@ def session_process(proc: str = "/proc") -> int:
     own, parent = os.getpid(), os.getppid()
     if not _same_program(own, parent, proc):  # nearly all logins end here, or at the listening sshd
         return own
-    from .login import listens, own_sockets, shares
+    from .listening import listens
+    from .login import own_sockets, shares
+    from .slot import slot_of
 
-    if listens(parent, proc):
-        return own
     sockets = own_sockets(proc)
     if shares(parent, sockets, proc):
         return _highest(own, sockets, proc)
-    if _is_sshd(proc) and _is_root(parent, proc):
+    if slot_of(own, proc) or listens(parent, proc):  # the sshd that listens reads our slot's pipe
+        return own
+    if is_sshd(proc) and _is_root(parent, proc):
         raise SetupError(
             f"process {parent} may become the session in place of this one: it is a {_name(proc)} "
             "of root's that does not listen, and no connection shows more; only connections over "
@@ -41,7 +43,8 @@ def session_process(proc: str = "/proc") -> int:
 
 def _highest(own: int, sockets: set[int], proc: str) -> int:
     """Go up as long as the ancestor is the same program of root's with the same connection."""
-    from .login import listens, shares
+    from .listening import listens
+    from .login import shares
     from .sigint import Spared
 
     try:
@@ -76,7 +79,7 @@ def _same_program(one: int, other: int, proc: str) -> bool:
         return False
 
 
-def _is_sshd(proc: str) -> bool:
+def is_sshd(proc: str) -> bool:
     """Say whether this program is one of OpenSSH's: sshd, sshd-session."""
     return _name(proc).startswith("sshd")
 

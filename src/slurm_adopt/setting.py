@@ -166,7 +166,10 @@ class Setting:
     def _of_sockets(self) -> tuple[str, str]:
         """Take the node name from the sockets in the spool directory, if they carry just one."""
         path = self.conf.get("SlurmdSpoolDir", conf.DEFAULT_SPOOL)
-        names = spool.node_names(path) if "%" not in path else set()
+        if "%" in path:
+            names = set()
+        else:
+            names = spool.node_names(path, alive=True) or spool.node_names(path)
         if len(names) == 1:
             return names.pop(), self._hostname.partition(".")[0]
         raise SetupError(

@@ -8,12 +8,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from tests.cluster import pam, private
+from tests.cluster import cgroups, pam, private
 from tests.cluster.cluster import Settings
 from tests.cluster.login import Result, ssh_argv
 from tests.cluster.standin_slurmd import StandinSlurmd
@@ -289,6 +289,66 @@ def dropped(stage: Stage) -> Iterator[Stage]:
         login.run(["nft", "delete", "table", "inet", "drops"])
 
 
+# What takes nothing
+
+
+def suspended(*roles: str) -> Arrangement:
+    """Return the arrangement of jobs that their user has stopped: their cgroups are frozen."""
+
+    @contextlib.contextmanager
+    def arrangement(stage: Stage) -> Iterator[Stage]:
+        numbers = [str(stage.jobs[role]) for role in roles]
+        signal(stage, "STOP", numbers)
+        for number in numbers:
+            wait_for("the job frozen", lambda n=number: _state(stage, n) == "FROZEN", 30)
+        try:
+            yield stage
+        finally:
+            signal(stage, "CONT", numbers)
+            for number in numbers:
+                wait_for("the job thawed", lambda n=number: _state(stage, n) == "THAWED", 30)
+
+    return arrangement
+
+
+def signal(stage: Stage, name: str, numbers: Sequence[str]) -> None:
+    """Have the user send a signal to all steps of jobs; slurmctld may not hear of it at once."""
+    for number in numbers:
+        stage.cluster.ctl.run(["scancel", "-s", name, number], stage.user)
+
+
+def _state(stage: Stage, job: str) -> str:
+    path = cgroups.folder("freezer", f"/slurm_n1/uid_{_uid(stage)}/job_{job}/step_extern")
+    return stage.cluster.n1.read(f"{path}/freezer.state").strip()
+
+
+def _uid(stage: Stage) -> str:
+    return stage.cluster.n1.run(["id", "-u", str(stage.user)]).stdout.strip()
+
+
+def replaced(role: str) -> Arrangement:
+    """Return the arrangement in which the user has put a cgroup in the place of one of Slurm's.
+
+    The directories below step_extern are the user's in 22.05 on cgroup v1.
+    """
+
+    @contextlib.contextmanager
+    def arrangement(stage: Stage) -> Iterator[Stage]:
+        job = f"/slurm_n1/uid_{_uid(stage)}/job_{stage.jobs[role]}/step_extern"
+        step = "/" + cgroups.folder("memory", job)
+        stage.cluster.n1.run(["sh", "-ec", REPLACE, "sh", step], stage.user)
+        try:
+            yield stage
+        finally:
+            stage.cluster.n1.run(["sh", "-ec", PUT_BACK, "sh", step], stage.user)
+
+    return arrangement
+
+
+REPLACE = 'cd "$1"; mv task_0 slurm_s; mkdir task_0'
+PUT_BACK = 'cd "$1"; rmdir task_0; mv slurm_s task_0'
+
+
 # What fails
 
 
@@ -396,6 +456,7 @@ DROPPED = both(PATIENCE, dropped)
 SOURCE_FAILS = both(from_job("source"), refusing("source"), listed_last("newest"))
 NO_FREEZER = without("/sys/fs/cgroup/freezer", login=True)
 NO_PROC = without("/proc", login=False)
+LATER = jobs(newest="* n1", later="* n1")
 NEWEST_FAILS = both(from_login, refusing("newest"), listed_last("source"))
 BOTH_FAIL = both(from_login, refusing("source"), refusing("newest"))
 ONE_PRIVATE = both(in_namespaces, one, with_namespaces)
@@ -432,6 +493,11 @@ ARRANGEMENTS: dict[str, tuple[Settings, Arrangement]] = {
     "several jobs, from one that fails":       (PLAIN, both(several, SOURCE_FAILS)),
     "the only job fails":                      (PLAIN, both(one, refusing("only"))),
     "the newest job fails":                    (PLAIN, both(several, NEWEST_FAILS)),
+    "the only job is suspended":               (PLAIN, both(one, suspended("only"))),
+    "the only job has a cgroup of the user's": (PLAIN, both(one, replaced("only"))),
+    "several jobs, all suspended":             (PLAIN, both(several, from_login,
+                                                            suspended("source", "newest"))),
+    "several jobs, a newer one is suspended":  (PLAIN, both(LATER, from_login, suspended("later"))),
     "freezer is not mounted":                  (PLAIN, both(one, NO_FREEZER)),
     "/proc is not mounted":                    (PLAIN, both(one, NO_PROC)),
     "one job, not confined by cgroups":        (NO_CGROUPS, one),

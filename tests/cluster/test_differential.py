@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 from rich.console import Console
 
+from slurm_adopt.options import BY_NAME
 from tests import decisions
 from tests.cluster import compare
 from tests.cluster.cluster import Settings
@@ -88,7 +89,7 @@ def are_run(rows: Rows[T]) -> None:
         assert {(name, given) for given in options if given != ANY} <= seen
 
 
-@pytest.mark.parametrize("option", decisions.ANSWERS)
+@pytest.mark.parametrize("option", [name for name in decisions.ANSWERS if BY_NAME[name].since])
 def test_every_value_is_seen_in_a_login(option: str) -> None:
     """Each value of what governs a situation, and its default, by pamtester and by ssh as well."""
     named = [name for name, answer in compare.GOVERNING.items() if answer == option]

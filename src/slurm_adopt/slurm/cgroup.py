@@ -83,6 +83,64 @@ class Layout:
         """Return whose job this is by what root has made or placed; None if that does not show."""
         raise NotImplementedError
 
+    def obstacle(self, step: StepSocket, uid: int, pid: int | None = None) -> str:
+        """Say why nothing may be put into the step now, or `pid` may not stay; "" if all is well.
+
+        A cgroup of it is frozen or about to be, itself or by one above, so that whatever is put
+        there stops. Or it is not root's: who owns its cgroup.procs has made it, and sets its limits
+        (Documentation/admin-guide/cgroup-v1/cgroups.rst; Slurm gives users directories of its own
+        making in some releases, 22.05 for one, but never the files in them).
+        """
+        for controller, top in self._tops_of(step, uid):
+            for path in self._places(controller, top, pid):
+                directory = self.mounts[controller].directory(path)
+                if why := self._frozen(controller, path):
+                    return f"{directory} is {why}: the job is suspended"
+                if owner := _uid_of(f"{directory}/cgroup.procs"):
+                    return f"{directory} is a cgroup that uid {owner} has made"
+        return ""
+
+    def frozen(self, pid: int) -> str:
+        """Say which cgroup of a process is frozen or about to be; "" for none."""
+        for controller, path in of_process(pid, self.proc).items():
+            if controller in self.mounts and (why := self._frozen(controller, path)):
+                return f"{self.mounts[controller].directory(path)} is {why}"
+        return ""
+
+    def _tops_of(self, step: StepSocket, uid: int) -> list[tuple[str, str]]:
+        """Return the cgroups that hold the step's processes, each with its controller."""
+        raise NotImplementedError
+
+    def _frozen(self, controller: str, path: str) -> str:
+        """Say `frozen` or the like if what is in a cgroup is stopped, or about to be."""
+        raise NotImplementedError
+
+    def _places(self, controller: str, top: str, pid: int | None) -> list[str]:
+        """Return the cgroups from `top` down to where processes are put, or where `pid` is."""
+        if pid is None:
+            below = filter(_for_tasks, _listing(self.mounts[controller].directory(top)))
+            return [top, *(f"{top}/{name}" for name in below)]
+        path = of_process(pid, self.proc).get(controller, "")
+        if not _below(path, top):
+            return []
+        names = path[len(top) :].split("/")
+        return [top + "/".join(names[:depth]) for depth in range(1, len(names) + 1)]
+
+    def restore(self, pid: int, before: dict[str, str]) -> list[str]:
+        """Write a process back to where it was; return what could not be done, and why."""
+        remarks = []
+        try:
+            present = of_process(pid, self.proc)
+        except SetupError:  # it has ended
+            return []
+        for controller, path in before.items():
+            if present.get(controller) != path and controller in self.mounts:
+                try:
+                    self.enter(pid, controller, path)
+                except PeerError as error:
+                    remarks.append(str(error))
+        return remarks
+
     def follow_leader(self, step: StepSocket, uid: int, pids: list[int]) -> None:
         """Note whose job id a heterogeneous job's component has its cgroups under, if not its own.
 
@@ -162,6 +220,18 @@ class V1(Layout):
                 return path
         return None
 
+    def _tops_of(self, step: StepSocket, uid: int) -> list[tuple[str, str]]:
+        """Return the step's cgroup in each hierarchy that has one."""
+        found = ((name, self._step(name, step, uid)) for name in sorted(self.mounts))
+        return [(name, path) for name, path in found if path is not None]
+
+    def _frozen(self, controller: str, path: str) -> str:
+        """Read freezer.state: FREEZING and FROZEN are also those that a cgroup above makes so."""
+        if controller != "freezer":
+            return ""
+        words = _words(f"{self.mounts[controller].directory(path)}/freezer.state")
+        return "" if words in ([], ["THAWED"]) else words[0].lower()
+
     def owner(self, step: StepSocket) -> int | None:
         """Read the uid off the directory's name."""
         mount = self.mounts.get("freezer")
@@ -206,11 +276,24 @@ class V2(Layout):
     def _leaf(self, user: str) -> str | None:
         """Return the cgroup for processes: an existing task_N, else task_special, else None."""
         names = sorted(
-            name
-            for name in _listing(self.mounts[UNIFIED].directory(user))
-            if name == "task_special" or (name[:5] == "task_" and name[5:].isdecimal())
+            name for name in _listing(self.mounts[UNIFIED].directory(user)) if _for_tasks(name)
         )
         return f"{user}/{names[0]}" if names else None
+
+    def _tops_of(self, step: StepSocket, uid: int) -> list[tuple[str, str]]:
+        """Return the cgroup beside the stepd's own."""
+        del uid
+        path = self._step(step)
+        return [(UNIFIED, path + "/user")] if path else []
+
+    def _frozen(self, controller: str, path: str) -> str:
+        """Read cgroup.freeze up to the mount point: what is to be frozen need not be so yet."""
+        mount = self.mounts[controller]
+        while controller == UNIFIED and path != mount.root and _below(path, mount.root):
+            if _words(f"{mount.directory(path)}/cgroup.freeze") == ["1"]:
+                return "frozen"
+            path = path.rpartition("/")[0]
+        return ""
 
     def owner(self, step: StepSocket) -> int | None:
         """Take it from the processes that Slurm has put into the job's steps, if they agree.
@@ -291,6 +374,11 @@ def of_process(pid: int, proc: str = PROC) -> dict[str, str]:
 
 def _below(path: str, top: str) -> bool:
     return path == top or path.startswith(top + "/")
+
+
+def _for_tasks(name: str) -> bool:
+    """Say whether this is what Slurm calls a cgroup for processes of a step."""
+    return name == "task_special" or (name[:5] == "task_" and name[5:].isdecimal())
 
 
 def _extern_job(names: list[str]) -> list[int]:

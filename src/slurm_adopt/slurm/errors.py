@@ -19,5 +19,18 @@ class UnsettledError(PeerError):
     """A peer took a request and did not answer: it may still carry it out."""
 
 
+class SuspendedError(PeerError):
+    """Nothing may be put into a job's step now: it is frozen, or a cgroup of the user's is there.
+
+    `taken`: whether a stepd had taken the process before that was seen.
+    """
+
+    taken = False
+
+
+class MistakeError(SlurmAdoptError):
+    """An exception that nobody has thought of; it counts for the step that it happened in."""
+
+
 class SetupError(SlurmAdoptError):
     """This node cannot be used as it is; the message says what to do about it."""

@@ -55,14 +55,18 @@ def job_steps(spool: str, node: str, job_id: int) -> list[StepSocket]:
 
 
 def other_steps(spool: str, node: str) -> int:
-    """Count the steps of one node that are not extern steps."""
-    return sum(not extern for _, extern in _steps(spool, node))
+    """Count the steps of one node that are not extern steps, and that somebody listens for."""
+    return sum(not extern and listens(socket.path) for socket, extern in _steps(spool, node))
 
 
-def node_names(spool: str) -> set[str]:
-    """Return the node names that the socket files in a spool directory carry."""
-    names = (name.rpartition("_") for name in _listing(spool))
-    return {node for node, _, numbers in names if node and _is_extern(numbers.split("."))}
+def node_names(spool: str, *, alive: bool = False) -> set[str]:
+    """Return the node names that extern steps' sockets carry; `alive`: that somebody listens on."""
+    found: set[str] = set()
+    for name in _listing(spool):
+        node, _, numbers = name.rpartition("_")
+        if node and node not in found and _is_extern(numbers.split(".")):
+            found.update([node] if not alive or listens(f"{spool}/{name}") else [])
+    return found
 
 
 def listens(path: str) -> bool:

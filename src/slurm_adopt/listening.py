@@ -1,0 +1,94 @@
+"""Whether another process listens for connections, whatever others on this host listen on.
+
+Its own sockets are asked: pidfd_getfd(2) (Linux 5.6) lends one, SO_ACCEPTCONN says. Before that
+there are the kernel's tables, in which the sockets that listen come first (net/ipv4/tcp_ipv4.c,
+tcp_seq_start): a user may have a hundred thousand, so they are read for a bounded time.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+from contextlib import suppress
+
+from .login import socket_inodes
+from .slurm.deadline import Deadline
+from .slurm.errors import SetupError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PIDFD_GETFD = 438  # asm-generic/unistd.h
+READING = 1.0  # seconds for the tables
+_STATE, _INODE = 3, 9  # columns
+_COLUMNS = 11  # the fewest of a whole row
+_LISTEN = b"0A"
+
+
+def listens(pid: int, proc: str = "/proc") -> bool:
+    """Say whether a process listens for connections; SetupError where that cannot be told."""
+    inodes = socket_inodes(f"{proc}/{pid}/fd")
+    if not inodes:
+        return False
+    with suppress(OSError, ImportError, AttributeError, MemoryError):
+        return _asked(pid, f"{proc}/{pid}/fd")
+    return _looked_up(pid, inodes, proc)
+
+
+def _asked(pid: int, directory: str) -> bool:
+    """Ask each socket of a process; OSError where this kernel does not lend them."""
+    process = os.pidfd_open(pid)
+    try:
+        return any(_accepts(process, int(name)) for name in _sockets(directory))
+    finally:
+        os.close(process)
+
+
+def _sockets(directory: str) -> Iterator[str]:
+    """Yield the descriptors of a process that are sockets."""
+    for name in os.listdir(directory):
+        with suppress(OSError):  # closed since
+            if os.readlink(f"{directory}/{name}").startswith("socket:"):
+                yield name
+
+
+def _accepts(process: int, descriptor: int) -> bool:
+    """Say whether a socket of a process takes connections."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    lent = libc.syscall(PIDFD_GETFD, process, descriptor, 0)
+    if lent < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    socket = _socket.socket(fileno=lent)
+    try:
+        return bool(socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN))
+    finally:
+        socket.close()
+
+
+def _looked_up(pid: int, inodes: set[int], proc: str) -> bool:
+    deadline = Deadline(READING)
+    tables = (f"{proc}/{pid}/net/{table}" for table in ("tcp", "tcp6"))
+    return any(inode in inodes for path in tables for inode in _listening(path, deadline))
+
+
+def _listening(path: str, deadline: Deadline) -> Iterator[int]:
+    """Yield the inodes of the sockets that listen; SetupError if there are too many."""
+    try:
+        with open(path, "rb") as file:
+            next(file, b"")  # the head of the table
+            for line in file:
+                columns = line.split()
+                if len(columns) < _COLUMNS or columns[_STATE] != _LISTEN:
+                    return
+                if not deadline.left():
+                    raise SetupError(
+                        f"cannot tell whether process {path.split('/')[2]} listens: {path} has too "
+                        f"many sockets to be read in {READING:g} s"
+                    )
+                yield int(columns[_INODE])
+    except (OSError, ValueError):
+        return
