@@ -22,12 +22,14 @@ STACKS: list[tuple[str, dict[str, str], list[str] | None]] = [
     (f"session requisite {OURS}", {}, []),
     (f"session [success=ok ignore=ignore default=bad] {OURS}", {}, []),
     (f"session [default=die] {OURS}", {}, []),
+    (f"session [success=ok] {OURS}", {}, []),  # what is not named is bad
     # a failure that counts for nothing
     (f"session optional {OURS}", {}, None),
     (f"session [success=ok default=ignore] {OURS}", {}, None),
-    (f"session [success=ok] {OURS}", {}, None),
+    (f"session sufficient {OURS}", {}, None),
     (f"session [success=ok default=bad] {OURS} x=1", {}, ["x=1"]),
     (f"{GUARD}\n{LINE}", {}, []),
+    (f"session required pam_x.so # \\\n{LINE} a=b", {}, ["a=b"]),  # no continuation in a comment
     (f"session required \\\n  {OURS} \\ \n a=b", {}, ["a=b"]),
     ("session required pam_python.so ./pam_slurm_adopt.py", {}, []),
     (f"{LINE} first=1\n{LINE} second=2", {}, ["first=1"]),
@@ -65,7 +67,6 @@ STACKS: list[tuple[str, dict[str, str], list[str] | None]] = [
     (f"@include common\n{LINE}", {"common": ENDS}, None),
     (f"session substack common\n{LINE}", {"common": ENDS}, []),
     ("session substack common", {"common": ENDS + LINE}, None),
-    (f"session sufficient {OURS}", {}, None),
 ]
 
 
