@@ -293,7 +293,8 @@ def _ours(arguments: list[str]) -> list[str] | None:
 
 def _unfit(line: _Line, service: str) -> str:
     """Return why our line does not count even if it is reached, or ""."""
-    if line.module.rpartition("/")[2] != "pam_python.so" or not _ours(["", *line.arguments[:1]]):
+    asked = [word.rpartition("/")[2] for word in (line.module, *line.arguments)]
+    if asked[:2] != ["pam_python.so", SCRIPT]:
         return f"{line} is not pam_python.so with {SCRIPT}"
     if line.control.lower() not in ("required", "requisite"):
         return f"{line} is neither required nor requisite"
