@@ -28,8 +28,8 @@ account required pam_permit.so
 
 
 def stack(*account: str) -> list[str]:
-    """Return Debian's stack for sshd with these lines after its own account lines."""
-    return _around("account required pam_nologin.so", "@include common-account", *account)
+    """Return Debian's stack for sshd with these lines before its include in the account phase."""
+    return _around("account required pam_nologin.so", *account, "@include common-account")
 
 
 def with_module(*options: str, line: str = OURS) -> list[str]:
