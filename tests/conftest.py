@@ -89,11 +89,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def _suites(item: pytest.Item) -> list[Suite]:
-    """Return the suites that a test's cluster is made of; none for a test without one."""
+    """Return the suites that a test's cluster is made of, or that it reads; none for others."""
     if item.path.parent.name != "cluster":
         return []
     callspec = getattr(item, "callspec", None)
-    cell = callspec.params.get("cell") if callspec else None
+    params = callspec.params if callspec else {}
+    cell, suite = params.get("cell"), params.get("suite")
+    if isinstance(suite, Suite):
+        return [suite]
     return cell.suites if isinstance(cell, Cell) else [BOOKWORM]
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tests.cluster.host import Host
 
 C_MODULE = "account required pam_slurm_adopt.so"
 OURS = "account required pam_python.so /opt/slurm_adopt/pam/pam_slurm_adopt.py"
+
+PRODUCTION = ("action_adopt_failure=deny", "action_generic_failure=deny")
 
 # uid 0 skips the next line: a missing script or a stack of one PAM_IGNORE would refuse even root.
 ROOT_GUARD = "account [success=1 default=ignore] pam_succeed_if.so quiet uid eq 0"
@@ -19,12 +22,6 @@ ROOT_GUARD = "account [success=1 default=ignore] pam_succeed_if.so quiet uid eq 
 # The second half, at the end of the session phase.
 SESSION = OURS.replace("account", "session")
 SESSION_GUARD = ROOT_GUARD.replace("account", "session")
-
-PASSWORD_AUTH = """\
-account required pam_unix.so
-account sufficient pam_localuser.so
-account required pam_permit.so
-"""
 
 
 def stack(*account: str) -> list[str]:
@@ -42,21 +39,31 @@ def session_lines(*options: str) -> list[str]:
     return [SESSION_GUARD, " ".join((SESSION, *options))]
 
 
-def _with_session(account: Callable[..., list[str]]) -> Callable[..., list[str]]:
-    """Return the same stack with the session lines at its end."""
-    return lambda *options: [*account(*options), *session_lines(*options)]
+Lines = tuple[list[str], list[str]]  # of the account phase, and of the session phase
+Printed = Callable[..., Lines]  # from options
 
 
-both = _with_session(with_module)
+def both_lines(*options: str) -> Lines:
+    """Return the lines of both phases."""
+    return _guarded(OURS, options), session_lines(*options)
 
 
-def before_include(*options: str, line: str = OURS) -> list[str]:
-    """Return the stack as on RHEL, where `include password-auth` may end the whole chain."""
-    return _around(
-        "account required pam_nologin.so",
-        *_guarded(line, options),
-        "account include password-auth",
-    )
+def account_line_only(*options: str) -> Lines:
+    """Return the lines of the account phase alone."""
+    return _guarded(OURS, options), []
+
+
+def _in_debian_s(lines: Printed) -> Callable[..., list[str]]:
+    """Return Debian's stack with these lines in it."""
+
+    def in_stack(*options: str) -> list[str]:
+        account, session = lines(*options)
+        return [*stack(*account), *session]
+
+    return in_stack
+
+
+both = _in_debian_s(both_lines)
 
 
 def alone(*options: str, line: str = OURS) -> list[str]:
@@ -85,10 +92,14 @@ def revealing(line: str, phase: str = "account") -> list[str]:
     return [f"{phase} [success=done ignore=ignore default=die] {module}", _OTHERWISE[phase]]
 
 
-DOCUMENTED = {
-    "debian": both,
-    "rhel": _with_session(before_include),
-    "alone": _with_session(alone),
+def alone_and_session(*options: str) -> list[str]:
+    """Return the same stack with the session lines at its end."""
+    return [*alone(*options), *session_lines(*options)]
+
+
+DOCUMENTED: dict[str, Callable[..., list[str]]] = {
+    "both": both,
+    "alone": alone_and_session,
     "account line only": with_module,
 }
 
@@ -110,58 +121,64 @@ def _around(*account: str) -> list[str]:
     ]
 
 
-# Stacks of the administrator's guide: ours beside other modules that decide.
+# Lines of the administrator's guide: ours beside other modules that decide.
 UNKNOWN_IGNORED = "success=ok new_authtok_reqd=ok ignore=ignore module_unknown=ignore default=bad"
-ADMINS_GUARD = "session [success=2 default=ignore] pam_succeed_if.so quiet user ingroup wheel"
-ADMINS_CONF = "+:root:ALL\n+:(wheel):ALL\n-:ALL:ALL\n"
+ADMINS = "account [success=2 default=ignore] pam_succeed_if.so quiet user ingroup wheel"
+SESSION_ADMINS = ADMINS.replace("account", "session")
+DENIED = "account requisite pam_listfile.so item=user sense=deny file=/etc/denied onerr=succeed"
 
 
-def access_after(*options: str) -> list[str]:
-    """Return the stack in which pam_access decides about those who have no job here."""
-    ours = OURS.replace("required", "sufficient")
-    options = ("action_no_jobs=ignore", *options)
-    lines = stack(" ".join((ours, *options)), "account required pam_access.so")
-    return [*lines, *session_lines(*options)]
+def administrators(*options: str) -> Lines:
+    """Return the lines that administrators jump over, as root does."""
+    account, session = both_lines(*options)
+    return [ADMINS, *account], [SESSION_ADMINS, *session]
 
 
-def access_first(*options: str) -> list[str]:
-    """Return the stack in which administrators get in, without adoption, before ours is asked."""
-    admins = "account sufficient pam_access.so accessfile=/etc/security/admins.conf"
-    return [*stack(admins, *_guarded(OURS, options)), ADMINS_GUARD, *session_lines(*options)]
+def listfile(*options: str) -> Lines:
+    """Return the lines by which a list keeps users out before anything is adopted."""
+    account, session = both_lines(*options)
+    return [DENIED, *account], session
 
 
-def listfile(*options: str) -> list[str]:
-    """Return the stack in which a list keeps users out before anything is adopted."""
-    denied = "account required pam_listfile.so item=user sense=deny file=/etc/denied onerr=succeed"
-    requisite = denied.replace("required", "requisite")
-    return [*stack(requisite, *_guarded(OURS, options)), *session_lines(*options)]
-
-
-def where_installed(*options: str) -> list[str]:
-    """Return the stack that leaves ours out where pam_python is not installed."""
+def where_installed(*options: str) -> Lines:
+    """Return the lines that leave ours out where pam_python is not installed."""
     account, session = (
         " ".join((line.replace(f"{phase} required", f"-{phase} [{UNKNOWN_IGNORED}]"), *options))
         for phase, line in (("account", OURS), ("session", SESSION))
     )
-    return [*stack(ROOT_GUARD, account), SESSION_GUARD, session]
+    return [ROOT_GUARD, account], [SESSION_GUARD, session]
 
 
-GUIDE = {
-    "access after": access_after,
-    "access first": access_first,
+# What README and guide print for a stack that has other account lines.
+PRINTED: dict[str, Printed] = {
+    "both": both_lines,
+    "account line only": account_line_only,
+    "administrators": administrators,
     "listfile": listfile,
     "where installed": where_installed,
 }
+GUIDE = {
+    name: _in_debian_s(lines)
+    for name, lines in PRINTED.items()
+    if lines not in (both_lines, account_line_only)
+}
+
+
+def others_decide(*options: str) -> list[str]:
+    """Return a stack in which pam_access decides about those who have no job here."""
+    options = ("action_no_jobs=ignore", *options)
+    account, session = both_lines(*options)
+    ours = account[-1].replace("required", "[success=1 ignore=ignore default=bad]")
+    return [*stack(ROOT_GUARD, ours, "account required pam_access.so"), *session]
 
 
 @contextlib.contextmanager
 def guide_s_files(node: Host) -> Iterator[None]:
-    """Give a node what the stacks of GUIDE read: carol is an administrator, bob is denied."""
+    """Give a node what the lines of GUIDE read: carol is an administrator, bob is denied."""
     node.run(["sh", "-ec", "groupadd -f wheel; usermod -aG wheel carol"])
     usual = node.read("etc/security/access.conf")
-    node.write("etc/security/access.conf", ADMINS_CONF)
-    node.write("etc/security/admins.conf", ADMINS_CONF)
+    node.write("etc/security/access.conf", "+:root:ALL\n+:(wheel):ALL\n-:ALL:ALL\n")
     node.write("etc/denied", "bob\n")
     yield
     node.write("etc/security/access.conf", usual)
-    node.run(["rm", "-f", "/etc/denied", "/etc/security/admins.conf"])
+    node.run(["rm", "-f", "/etc/denied"])

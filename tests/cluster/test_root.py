@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster import pam
+from tests.cluster.landing import COMMAND
+from tests.cluster.login import METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,14 +63,16 @@ STACKS = {**pam.DOCUMENTED, **pam.GUIDE}
 
 @pytest.fixture
 def files(cluster: Cluster) -> Iterator[None]:
-    """Have on n1 what the stacks read."""
-    cluster.n1.write("etc/pam.d/password-auth", pam.PASSWORD_AUTH)
+    """Have on n1 what the stacks read: carol is an administrator."""
     with pam.guide_s_files(cluster.n1):
         yield
 
 
+OPTIONS = pytest.mark.parametrize("options", [(), STRICT], ids=["defaults", "strict"])
+
+
 @pytest.mark.usefixtures("files")
-@pytest.mark.parametrize("options", [(), STRICT], ids=["defaults", "strict"])
+@OPTIONS
 def test_root_is_let_in(cluster: Cluster, fault: str, options: tuple[str, ...]) -> None:
     assert fault
     refused = {}
@@ -78,6 +82,17 @@ def test_root_is_let_in(cluster: Cluster, fault: str, options: tuple[str, ...]) 
         if (result.rc, result.out) != (0, "0\n"):
             refused[name] = result
     assert refused == {}
+
+
+@pytest.mark.usefixtures("files")
+@OPTIONS
+def test_administrators_are_let_in(cluster: Cluster, fault: str, options: tuple[str, ...]) -> None:
+    """In both phases; by each method; a job of theirs makes no difference."""
+    assert fault
+    cluster.n1.pam("sshd", pam.GUIDE["administrators"](*options))
+    for method in METHODS:
+        result = cluster.ssh("carol", command=COMMAND, method=method)
+        assert (result.rc, "step_extern" in result.out) == (0, False), result
 
 
 def test_root_without_the_guard_while_the_script_is_there(cluster: Cluster, fault: str) -> None:
@@ -92,7 +107,6 @@ def test_root_without_the_guard_while_the_script_is_there(cluster: Cluster, faul
 @pytest.mark.parametrize("stack", pam.DOCUMENTED)
 def test_users_are_adopted_in_each_documented_stack(cluster: Cluster, stack: str) -> None:
     """Without a job a user stays out; with one the session is in it."""
-    cluster.n1.write("etc/pam.d/password-auth", pam.PASSWORD_AUTH)
     cluster.n1.pam("sshd", pam.DOCUMENTED[stack]())
     refused = cluster.ssh("alice")
     assert refused.rc == 255
@@ -102,8 +116,10 @@ def test_users_are_adopted_in_each_documented_stack(cluster: Cluster, stack: str
         assert cluster.n1.cgroups(session.pid)["freezer"].endswith(f"job_{job}/step_extern")
 
 
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("stack", ["both", "administrators"])
 @pytest.mark.parametrize("fault", ["nothing", "package missing", "script missing"], indirect=True)
-def test_the_guard_lets_nobody_else_past(cluster: Cluster, fault: str) -> None:
+def test_the_guards_let_nobody_else_past(cluster: Cluster, fault: str, stack: str) -> None:
     assert fault
-    cluster.n1.pam("sshd", pam.with_module(*STRICT))
+    cluster.n1.pam("sshd", STACKS[stack](*STRICT))
     assert cluster.ssh("alice").rc == 255

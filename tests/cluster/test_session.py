@@ -309,7 +309,7 @@ def between(node: Cluster, happens: str, *options: str) -> None:
 def test_no_job_is_left_and_the_account_stack_has_let_in(node: Cluster, way: Way) -> None:
     """Where users without a job are others' to decide about: these were not asked."""
     node.n1.write("usr/local/sbin/between", phases.MOVER + ENDER, 0o755)
-    lines = pam.access_after(*phases.STRICT)
+    lines = pam.others_decide(*phases.STRICT)
     place = lines.index(pam.SESSION_GUARD)
     node.pam([*lines[:place], BETWEEN, *lines[place:]])
     job = node.submit("alice")
