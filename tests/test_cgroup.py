@@ -367,7 +367,9 @@ def test_layout(tree: Tree, plugin: str, unified: bool, kind: type) -> None:
 # What may be put into a step: frozen, or with a cgroup of the user's
 
 USER = 5001
-V1_FILES = {  # below a hierarchy -> what is written there, or who owns it
+Files = tuple["Mapping[str, str | int]", str]
+# What is written below a hierarchy, or who owns it -> part of the reason
+V1_FILES: dict[str, Files] = {
     "nothing": ({}, ""),
     "thawed": ({f"freezer{STEP}/freezer.state": "THAWED\n"}, ""),
     "frozen": ({f"freezer{STEP}/freezer.state": "FROZEN\n"}, "step_extern is frozen: the job is"),
@@ -425,7 +427,7 @@ def test_a_process_may_not_stay_in_a_cgroup_of_the_user_s(tree: Tree) -> None:
 
 
 V2_JOB = "/system.slice/n1_slurmstepd.scope/job_7"
-V2_FILES = {
+V2_FILES: dict[str, Files] = {
     "nothing": ({}, ""),
     "not frozen": ({f"{V2_JOB}/step_extern/user/cgroup.freeze": "0\n"}, ""),
     "frozen": ({f"{V2_JOB}/step_extern/user/cgroup.freeze": "1\n"}, "user is frozen: the job is"),
@@ -461,7 +463,7 @@ def test_frozen_is_what_a_process_is_in(tree: Tree) -> None:
     assert layout.frozen(PID) == ""
 
 
-def test_restore(tree: Tree, tmp_path: Path) -> None:
+def test_restore(tree: Tree) -> None:
     """A process is written where it was, but for what it is in already, or is not mounted."""
     for controller in ("freezer", "memory"):
         tree.mount(controller)

@@ -511,19 +511,22 @@ def test_the_account_phase_takes_no_hint() -> None:
     assert job_of(decide(login, parse([])[0], node)) == 8
 
 
+SET = frozenset({"SLURM_JOB_ID"})
+
+
 def test_a_choice_is_withdrawn_where_it_does_not_hold() -> None:
     """No SLURM_JOB_ID of a job that the session is not in."""
     login = Login("alice", 5001, "sshd", 42)
     for fake, names in (
-        (Fake([7]), set()),
-        (Fake([8]), set()),  # the other's is set
-        (Fake([7], fails=GONE), {"SLURM_JOB_ID"}),  # let in by action_adopt_failure
+        (Fake([7]), frozenset()),
+        (Fake([8]), frozenset()),  # the other's is set
+        (Fake([7], fails=GONE), SET),  # let in by action_adopt_failure
     ):
         outcome = decide_session(login, parse([])[0], FakeNode(fake), chosen(7))
         assert outcome.withdrawn == names
     login.hint = "7"  # of an account phase in another process
     outcome = decide_session(login, parse([])[0], FakeNode(Fake([7], fails=GONE)), None)
-    assert (outcome.code, outcome.withdrawn) == (SUCCESS, {"SLURM_JOB_ID"})
+    assert (outcome.code, outcome.withdrawn) == (SUCCESS, SET)
 
 
 def test_none_is_left_to_others_whom_another_process_has_let_in_for_a_job() -> None:

@@ -538,8 +538,9 @@ def test_what_is_frozen_meanwhile_is_put_back(
     stopped(tree, "THAWED")
     tree.make("freezer/before")
     tree.process(PID, "6:freezer:/before")
-    with Freezes(tmp_path / "n1_6.4294967292", replies={23: bytes(8)}) as serving:
-        serving.tree = tree
+    stepd = Freezes(tmp_path / "n1_6.4294967292", replies={23: bytes(8)})
+    stepd.tree = tree
+    with stepd:
         (job,) = here.jobs(UID)
         with pytest.raises(SuspendedError) as raised:
             here.adopt(PID, job)

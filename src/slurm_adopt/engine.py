@@ -234,7 +234,7 @@ def _step(ask: Callable[[], Found]) -> Found:
         return ask()
     except SlurmAdoptError:
         raise
-    except Exception as error:  # noqa: BLE001 - it falls to the side that this step's option names
+    except Exception as error:
         raise MistakeError(our_mistake(error)) from error
 
 

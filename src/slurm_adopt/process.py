@@ -79,7 +79,7 @@ def _same_program(one: int, other: int, proc: str) -> bool:
         return False
 
 
-def is_sshd(proc: str) -> bool:
+def is_sshd(proc: str = "/proc") -> bool:
     """Say whether this program is one of OpenSSH's: sshd, sshd-session."""
     return _name(proc).startswith("sshd")
 

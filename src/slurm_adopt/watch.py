@@ -16,18 +16,22 @@ from contextlib import suppress
 from time import monotonic, sleep
 
 from . import forked
-from .forked import signal
+from .sigint import Spared
 from .slot import status
 from .slurm.deadline import Deadline
 from .slurm.errors import SetupError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from typing import NoReturn
 
     from .log import Log
     from .slot import Slot
     from .slurm.cgroup import Layout
+else:
+    with Spared():
+        import _signal as signal
 
 LONGEST = 600.0  # seconds: no login is watched, and none that is watched lasts, longer
 STARTING = 1.0  # seconds that it may take to fork

@@ -299,14 +299,12 @@ def suspended(*roles: str) -> Arrangement:
     def arrangement(stage: Stage) -> Iterator[Stage]:
         numbers = [str(stage.jobs[role]) for role in roles]
         signal(stage, "STOP", numbers)
-        for number in numbers:
-            wait_for("the job frozen", lambda n=number: _state(stage, n) == "FROZEN", 30)
+        _wait_for(stage, numbers, "FROZEN")
         try:
             yield stage
         finally:
             signal(stage, "CONT", numbers)
-            for number in numbers:
-                wait_for("the job thawed", lambda n=number: _state(stage, n) == "THAWED", 30)
+            _wait_for(stage, numbers, "THAWED")
 
     return arrangement
 
@@ -315,6 +313,12 @@ def signal(stage: Stage, name: str, numbers: Sequence[str]) -> None:
     """Have the user send a signal to all steps of jobs; slurmctld may not hear of it at once."""
     for number in numbers:
         stage.cluster.ctl.run(["scancel", "-s", name, number], stage.user)
+
+
+def _wait_for(stage: Stage, numbers: Sequence[str], state: str) -> None:
+    """Return when the cgroups of these jobs' extern steps are in this state."""
+    there = lambda: {_state(stage, number) for number in numbers} == {state}  # noqa: E731
+    wait_for(f"jobs {state}", there, 30)
 
 
 def _state(stage: Stage, job: str) -> str:
