@@ -73,6 +73,9 @@ class FakeNode:
         self.calls.append(f"look {job.job_id}")
         self._fail(job)
 
+    def tell(self, choice: Choice) -> None:
+        self.calls.append(f"tell {choice.job_id}")
+
     def _fail(self, job: Job) -> None:
         if job.job_id in self._fake.suspended:
             raise SuspendedError("/x is frozen: the job is suspended")
@@ -217,6 +220,7 @@ def taken(error: SuspendedError) -> SuspendedError:
 
 
 LOOK = "jobs 5001"
+TELL_7 = ("look 7", "tell 7")
 ADOPT_7 = ("jobs 5001", "adopt 42 7")
 ASK_1 = ("jobs 5001", "source of 42 among 1", "adopt 42 7")
 ASK_2 = ("jobs 5001", "source of 42 among 2")
@@ -338,10 +342,10 @@ ROWS = [
     Row("root, suspended", "ignore_root=0", IGNORE, Fake([7], suspended=(7,)),
         ("jobs 0", "adopt 42 7"), user="root", uid=0),
     # a session line is certain to come: it is looked, and nothing is adopted
-    Row("left to the session line", "", SUCCESS, Fake([7], defers=True), (LOOK, "look 7"),
+    Row("left to the session line", "", SUCCESS, Fake([7], defers=True), (LOOK, *TELL_7),
         says="to go into job 7 (the only job) by the session line"),
-    Row("left to it, named", "", SUCCESS, Fake(THREE, 7, defers=True), (*ASK_3, "look 7")),
-    Row("left to it, newest", "", SUCCESS, Fake(THREE, defers=True), (*ASK_3, "look 8")),
+    Row("left to it, named", "", SUCCESS, Fake(THREE, 7, defers=True), (*ASK_3, *TELL_7)),
+    Row("left to it, newest", "", SUCCESS, Fake(THREE, defers=True), (*ASK_3, "look 8", "tell 8")),
     Row("left to it, suspended", "action_adopt_failure=allow", DENIED,
         Fake([7], suspended=(7,), defers=True), (LOOK, "look 7"), says="action_suspended=deny"),
     Row("left to it, fails", STRICT, DENIED, Fake([7], fails=GONE, defers=True),
@@ -350,7 +354,7 @@ ROWS = [
         (LOOK, "look 7", LOOK), says="no job on this node"),
     Row("left to it, none", "", DENIED, Fake(defers=True), (LOOK, "await 5001")),
     Row("left to it, root", "ignore_root=0", SUCCESS, Fake([7], defers=True),
-        ("jobs 0", "look 7"), user="root", uid=0),
+        ("jobs 0", "look 7", "tell 7"), user="root", uid=0),
     # a job that is being set up
     Row("none, awaited in vain", "", DENIED, Fake(), ("jobs 5001", "await 5001")),
     Row("none, awaited", "", SUCCESS, Fake(awaited=(7,)), (LOOK, "await 5001", "adopt 42 7"), 7),
@@ -391,7 +395,7 @@ class After(NamedTuple):
     """What the account phase has left, and what comes of it."""
 
     title: str
-    before: Outcome | Adoption | None
+    before: Outcome | Adoption | Choice | None
     code: str
     fake: Fake = Fake()
     calls: tuple[str, ...] = ()
@@ -428,6 +432,11 @@ AFTER = [
     # chosen: this phase adopts
     After("chosen", chosen(7), SUCCESS, Fake([7]), (JOB, "adopt 42 7"), 7,
           says="adopted into job 7 (the newest of 2)"),
+    After("chosen, by word of another process", Choice(7, 5001, "so"), SUCCESS, Fake([7]),
+          (JOB, "adopt 42 7"), 7, says="adopted into job 7 (so)"),
+    After("chosen by another process, has ended", Choice(7, 5001), DENIED, Fake(),
+          (JOB, LOOK, "await 5001"), options="action_no_jobs=ignore",
+          says="action_no_jobs=ignore, but the account phase has let the user in for job 7"),
     After("chosen, of several", chosen(7), SUCCESS, Fake(THREE), (JOB, "adopt 42 7"), 7),
     After("chosen, fails", chosen(7), DENIED, Fake([7], fails=GONE), (JOB, "adopt 42 7", LOOK),
           options=STRICT, says="adopt failure: job 7 (the newest of 2): the stepd is gone"),
@@ -524,17 +533,6 @@ def test_a_choice_is_withdrawn_where_it_does_not_hold() -> None:
     ):
         outcome = decide_session(login, parse([])[0], FakeNode(fake), chosen(7))
         assert outcome.withdrawn == names
-    login.hint = "7"  # of an account phase in another process
-    outcome = decide_session(login, parse([])[0], FakeNode(Fake([7], fails=GONE)), None)
-    assert (outcome.code, outcome.withdrawn) == (SUCCESS, SET)
-
-
-def test_none_is_left_to_others_whom_another_process_has_let_in_for_a_job() -> None:
-    login = Login("alice", 5001, "sshd", 42, hint="7")
-    options = parse(["action_no_jobs=ignore"])[0]
-    outcome = decide_session(login, options, FakeNode(Fake()), None)
-    assert outcome.code == DENIED
-    assert "but the account phase has let the user in for job 7" in outcome.text
 
 
 # An exception that nobody has thought of: the option of the step that it happens in decides.
@@ -546,6 +544,7 @@ BREAKS = [  # what breaks, the node, the option that governs
     ("source_job", Fake(BOTH), "action_unknown"),
     ("defers", Fake([7]), "action_adopt_failure"),
     ("look", Fake([7], defers=True), "action_adopt_failure"),
+    ("tell", Fake([7], defers=True), "action_adopt_failure"),
     ("adopt", Fake([7]), "action_adopt_failure"),
 ]
 

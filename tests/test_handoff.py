@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from slurm_adopt import handoff
-from slurm_adopt.adoption import Adoption
+from slurm_adopt.adoption import Adoption, Choice
 from slurm_adopt.process import start_time
 from slurm_adopt.slurm.errors import SetupError
 
@@ -40,7 +40,7 @@ def test_the_names_of_variables_are_told(tmp_path: Path, process: int) -> None:
     names = {"SLURM_JOB_ID": "7", "CUDA_VISIBLE_DEVICES": "0,1"}
     handoff.leave(Adoption(process, 5001, 7, PATHS, names), str(tmp_path))
     found = handoff.take(process, 5001, str(tmp_path))
-    assert found
+    assert isinstance(found, Adoption)
     assert (set(found.environment), found.paths) == (set(names), PATHS)
 
 
@@ -56,7 +56,7 @@ def test_it_is_taken_once(tmp_path: Path, process: int) -> None:
     (name,) = notes(tmp_path / "run")
     assert name == f"{process}-{start_time(process)}"
     found = handoff.take(process, 5001, top)
-    assert found
+    assert isinstance(found, Adoption)
     assert (found.pid, found.uid, found.job_id, found.paths) == (process, 5001, 7, PATHS)
     assert notes(tmp_path / "run") == []
     assert handoff.take(process, 5001, top) is None
@@ -104,6 +104,30 @@ def test_what_was_left_for_processes_that_are_gone_is_swept(tmp_path: Path, proc
     handoff.leave(adopted(os.getpid()), str(tmp_path))
     expected = {f"{pid}-{start_time(pid)}" for pid in (process, os.getpid())}
     assert set(notes(tmp_path)) == expected
+
+
+def test_a_choice(tmp_path: Path, process: int) -> None:
+    """Of a job into which nothing has been adopted yet."""
+    handoff.leave_choice(Choice(7, 5001, "the newest"), process, str(tmp_path))
+    found = handoff.take(process, 5001, str(tmp_path))
+    assert isinstance(found, Choice)
+    assert (found.job_id, found.uid, found.environment) == (7, 5001, {"SLURM_JOB_ID": "7"})
+    handoff.leave_choice(Choice(7, 5001), process, str(tmp_path))
+    assert handoff.take(process, 5002, str(tmp_path)) is None
+    with pytest.raises(SetupError, match="has ended"):
+        handoff.leave_choice(Choice(7, 5001), 1 << 22, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"chosen", b"chosen 5001", b"chosen 5001 x", b"chosen 5001 7 8", b"chosen 5001 7\nx:y",
+     b"chosen 5001 -7", b"Chosen 5001 7"],
+)  # fmt: skip
+def test_a_choice_that_is_not_whole_is_nothing(tmp_path: Path, process: int, data: bytes) -> None:
+    handoff.leave_choice(Choice(7, 5001), process, str(tmp_path))
+    (note,) = (tmp_path / "adoptions").iterdir()
+    note.write_bytes(data)
+    assert handoff.take(process, 5001, str(tmp_path)) is None
 
 
 @pytest.mark.parametrize(

@@ -254,9 +254,16 @@ def twins(old: str, new: str) -> str:
     return twice(f"{ADMINS.replace(old, new)}\n{GUARDED}")
 
 
+PASSWORD_AUTH = """\
+account required pam_unix.so
+account sufficient pam_localuser.so
+account required pam_permit.so
+"""
+
+
 def documented(table: dict[str, Callable[..., list[str]]], name: str) -> tuple[str, dict[str, str]]:
     """Return the files of a stack that our documentation has."""
-    return "\n".join(table[name]()), {**DEBIANS, "password-auth": pam.PASSWORD_AUTH}
+    return "\n".join(table[name]()), {**DEBIANS, "password-auth": PASSWORD_AUTH}
 
 
 # (name, (sshd's file, other files), "" or a word of the reason)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from .adoption import Adoption
+    from .engine import Before
     from .options import Options
     from .outcome import Outcome
 
@@ -47,7 +47,7 @@ def session(pamh: Any, flags: int, arguments: list[str], memory: Memory) -> int:
     return _answer("session", pamh, flags, arguments, memory, go_on)
 
 
-def _before(login: Login, memory: Memory, node: Node) -> Outcome | Adoption | None:
+def _before(login: Login, memory: Memory, node: Node) -> Before:
     """Return what was decided for this process and user, None if nothing is known.
 
     By the account phase, or by another session line of this module.

@@ -26,7 +26,7 @@ SHOWN = 20  # jobs that a line in the log lists
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Protocol, TypeVar
+    from typing import Any, Callable, Protocol, TypeVar, Union
 
     from .adoption import Adoption
     from .options import Options
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         def started(self) -> int:
             """When its extern step was started here, on any clock that tells which is later."""
 
+    Before = Union[Outcome, Adoption, Choice, None]
     Job = TypeVar("Job", bound=JobLike)
     Found = TypeVar("Found")
 
@@ -69,6 +70,9 @@ if TYPE_CHECKING:
 
         def look(self, job: Job) -> None:
             """Raise SlurmAdoptError if the job would not take the login."""
+
+        def tell(self, choice: Choice) -> None:
+            """Leave word of a choice, if another process opens the session."""
 
         def adopt(self, pid: int, job: Job) -> Adoption:
             """Bring the login that called us in process `pid` into the job, proven."""
@@ -113,45 +117,38 @@ def decide(login: Login, options: Options, node: Node[Job]) -> Outcome:
     return spare_root(login, outcome)
 
 
-def decide_session(
-    login: Login, options: Options, node: Node[Job], before: Outcome | Adoption | None
-) -> Outcome:
+def decide_session(login: Login, options: Options, node: Node[Job], before: Before) -> Outcome:
     """Return what becomes of the session.
 
-    `before` is what the account phase came to for this very process: its outcome, or the adoption
-    alone where another process has left word of it, or None where nothing is known. Then all is
-    decided here.
+    `before` is what the account phase came to for this very process: its outcome, or adoption or
+    choice alone where another process has left word of it, or None where nothing is known. Then
+    all is decided here.
     """
     if outcome := not_ours(login, options):
         return outcome
     outcome = spare_root(login, _after(before, login, options, node))
-    outcome.withdrawn = _set_for(before, login, outcome).difference(outcome.environment)
+    outcome.withdrawn = _set_for(before, outcome).difference(outcome.environment)
     return outcome
 
 
-def _after(
-    before: Outcome | Adoption | None, login: Login, options: Options, node: Node[Job]
-) -> Outcome:
-    if before is None:
-        outcome = _among_jobs(login, options, node)
-        return _no_less(outcome, login.hint) if login.hint else outcome
-    if not isinstance(before, Outcome):
-        return _keep(before, login, options, node)
-    if before.adoption is not None:
-        return _keep(before.adoption, login, options, node)
-    if before.choice is not None:
-        return _bring(before.choice, login, options, node)
-    return _as_before(before)
+def _after(before: Before, login: Login, options: Options, node: Node[Job]) -> Outcome:
+    told = _told(before)
+    if isinstance(told, Choice):
+        return _bring(told, login, options, node)
+    if told is not None:
+        return _keep(told, login, options, node)
+    if isinstance(before, Outcome):
+        return _as_before(before)
+    return _among_jobs(login, options, node)
 
 
-def _set_for(before: Outcome | Adoption | None, login: Login, now: Outcome) -> frozenset[str]:
-    """Return the variables that the account phase has set for a job that it is not after all.
+def _told(before: Before) -> Adoption | Choice | None:
+    return before.adoption or before.choice if isinstance(before, Outcome) else before
 
-    Where another process has run that phase, and nothing is known, SLURM_JOB_ID may be one.
-    """
-    if before is None:
-        return frozenset({"SLURM_JOB_ID"} if login.hint else ())
-    told = before.adoption or before.choice if isinstance(before, Outcome) else before
+
+def _set_for(before: Before, now: Outcome) -> frozenset[str]:
+    """Return the variables that the account phase has set for a job that it is not after all."""
+    told = _told(before)
     if told is None or (now.adoption and now.adoption.job_id == told.job_id):
         return frozenset()
     return frozenset(told.environment)
@@ -196,7 +193,7 @@ def _keep(adoption: Adoption, login: Login, options: Options, node: Node[Job]) -
     return Outcome(SITUATIONS["still adopted"], "PAM_SUCCESS", f"still in job {job_id}", kept)
 
 
-def _no_less(outcome: Outcome, job_id: int | str) -> Outcome:
+def _no_less(outcome: Outcome, job_id: int) -> Outcome:
     """Refuse who would be left to the others of the stack, after the job that let the user in.
 
     Those have decided, or by a `sufficient` line were not asked, while the user had a job.
@@ -298,7 +295,9 @@ def _into(job: Job, login: Login, node: Node[Job], how: str) -> Outcome:
     try:
         if _step(lambda: node.defers):
             _step(lambda: node.look(job))
-            return _chosen(Choice(job.job_id, _uid(login), how))
+            choice = Choice(job.job_id, _uid(login), how)
+            _step(lambda: node.tell(choice))
+            return _chosen(choice)
         return _adopted(login, _step(lambda: node.adopt(login.pid, job)), how)
     except SuspendedError:
         raise

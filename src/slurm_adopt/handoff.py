@@ -1,11 +1,11 @@
-"""An adoption told by one process of sshd to another: account phase in a child, then the session.
+"""What one process of sshd tells another: account phase in a child, then the session.
 
-Keyboard-interactive runs the account phase in a child that ends; what it adopted is its parent,
-which then opens the session and must know that the stepd has it already: a second request would
-start a second accounting entry and watcher. A file of root's says so, named after the process and
-its start time. The session phase takes it away; where there is no session line, the next such login
-does once the process is gone. The PAM environment would not do: users may write it (pam_env,
-user_readenv).
+Keyboard-interactive runs the account phase in a child that ends; its parent then opens the session.
+If that is adopted already, it must know: a second request to the stepd would start a second
+accounting entry and watcher. If only a job has been chosen, it must know that others of the account
+stack may not have been asked. A file of root's says so, named after the process and its start time.
+The session phase takes it away; where there is no session line, the next such login does once the
+process is gone. The PAM environment would not do: users may write it (pam_env, user_readenv).
 """
 
 from __future__ import annotations
@@ -13,36 +13,46 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from .adoption import Adoption
+from .adoption import Adoption, Choice
 from .process import start_time
 from .rundir import DIRECTORY, TOP, check, opened
 from .slurm.errors import SetupError
 
 NAME = "adoptions"
+CHOSEN = "chosen"  # the first word, if nothing is adopted yet
 LIMIT = 1 << 16  # bytes; a dozen hierarchies need about 2 KiB
 
 
 def leave(adoption: Adoption, top: str = TOP) -> None:
     """Write down an adoption for the process that it is about; SetupError if that fails."""
-    started = adoption.started or start_time(adoption.pid)
-    if not started:
-        raise SetupError(f"process {adoption.pid} has ended")
     lines = [f"{adoption.uid} {adoption.job_id} {','.join(adoption.environment)}".rstrip()]
     lines += [f"{controller}:{path}" for controller, path in adoption.paths.items()]
-    data = "\n".join(lines).encode("utf-8", "surrogateescape")
+    started = adoption.started or start_time(adoption.pid)
+    _leave(adoption.pid, started, "\n".join(lines), top)
+
+
+def leave_choice(choice: Choice, pid: int, top: str = TOP) -> None:
+    """Write down the choice of a job for a process; SetupError if that fails."""
+    _leave(pid, start_time(pid), f"{CHOSEN} {choice.uid} {choice.job_id}", top)
+
+
+def _leave(pid: int, started: int, text: str, top: str) -> None:
+    if not started:
+        raise SetupError(f"process {pid} has ended")
+    data = text.encode("utf-8", "surrogateescape")
     try:
         directory = opened(NAME, 0o700, 0o077, top)
         try:
             _sweep(directory)
-            _write(directory, f"{adoption.pid}-{started}", data)
+            _write(directory, f"{pid}-{started}", data)
         finally:
             os.close(directory)
     except OSError as error:
         raise SetupError(f"cannot write {top}/{NAME}: {error.strerror}") from None
 
 
-def take(pid: int, uid: int, top: str = TOP) -> Adoption | None:
-    """Return the adoption of a process that was left for it, once; None if there is none.
+def take(pid: int, uid: int, top: str = TOP) -> Adoption | Choice | None:
+    """Return what was left for a process, once; None if there is nothing.
 
     Of the variables it has the names alone.
     """
@@ -92,10 +102,13 @@ def _sweep(directory: int) -> None:
                 os.unlink(name, dir_fd=directory)
 
 
-def _parse(data: bytes, pid: int, uid: int) -> Adoption | None:
+def _parse(data: bytes, pid: int, uid: int) -> Adoption | Choice | None:
     """Read what was written; None if it is not whole, or about another user."""
     first, *lines = data.decode("utf-8", "surrogateescape").split("\n")
     words = first.split(" ")
+    if words[0] == CHOSEN:
+        whole = len(words) == 3 and words[1] == str(uid) and words[2].isdecimal() and not lines
+        return Choice(int(words[2]), uid, "as the account phase has chosen") if whole else None
     names = words[2].split(",") if len(words) == 3 else []
     whole = len(words) in (2, 3) and words[0] == str(uid) and words[1].isdecimal()
     if not whole or not all(map(str.isidentifier, names)):

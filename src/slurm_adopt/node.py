@@ -11,7 +11,7 @@ from time import sleep
 
 from .adoption import Adoption
 from .handover import Handover
-from .process import is_sshd, session_process, start_time
+from .process import is_child, is_sshd, session_process, start_time
 from .setting import Setting
 from .slurm import cgroup, conf, inquiry, spool, stepd
 from .slurm.deadline import Deadline
@@ -20,6 +20,7 @@ from .slurm.versions import LEADER, RELEASES, layout_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .adoption import Choice
     from .engine import Login
     from .log import Log
     from .login import Connection
@@ -303,6 +304,17 @@ class Node:
         except SetupError:
             return ""
 
+    def tell(self, choice: Choice) -> None:
+        """Leave word of a choice where another process opens the session: then it is our parent."""
+        if not is_child():
+            return
+        from . import handoff
+
+        try:
+            handoff.leave_choice(choice, os.getppid())
+        except SetupError as error:
+            self._log.error(f"{error}; the session line decides anew")
+
     def _check_answering(self, job: Job) -> None:
         if job.trouble:
             raise PeerError(f"stepd of job {job.job_id}: {job.trouble}")
@@ -333,8 +345,8 @@ class Node:
         for remark in layout.restore(pid, before):
             self._log.error(f"process {pid} stays in its job's cgroup: {remark}")
 
-    def noted(self, pid: int, uid: int) -> Adoption | None:
-        """Return the adoption that another process has left word of, if one has."""
+    def noted(self, pid: int, uid: int) -> Adoption | Choice | None:
+        """Return what another process has left word of, if one has."""
         from . import handoff
 
         try:

@@ -41,6 +41,18 @@ def session_process(proc: str = "/proc") -> int:
     return own
 
 
+def is_child(proc: str = "/proc") -> bool:
+    """Say whether this may be a child of the process of sshd's that opens the session.
+
+    Where it is not, its parent is another program, or the sshd that listens.
+    """
+    if not _same_program(os.getpid(), os.getppid(), proc):
+        return False
+    from .slot import slot_of
+
+    return slot_of(os.getpid(), proc) is None
+
+
 def _highest(own: int, sockets: set[int], proc: str) -> int:
     """Go up as long as the ancestor is the same program of root's with the same connection."""
     from .listening import listens
