@@ -269,13 +269,12 @@ def documented(table: dict[str, Callable[..., list[str]]], name: str) -> tuple[s
 # (name, (sshd's file, other files), "" or a word of the reason)
 CERTAIN: list[tuple[str, tuple[str, dict[str, str]], str]] = [
     # what is documented
-    ("debian", documented(pam.DOCUMENTED, "debian"), ""),
-    ("rhel", documented(pam.DOCUMENTED, "rhel"), ""),
+    ("both", documented(pam.DOCUMENTED, "both"), ""),
     ("alone", documented(pam.DOCUMENTED, "alone"), ""),
     ("account line only", documented(pam.DOCUMENTED, "account line only"), "no session lines"),
-    ("access after", documented(pam.GUIDE, "access after"), ""),
-    ("access first", documented(pam.GUIDE, "access first"), "ingroup wheel' may jump"),
+    ("administrators", documented(pam.GUIDE, "administrators"), ""),
     ("listfile", documented(pam.GUIDE, "listfile"), ""),
+    ("others decide", documented({"others": pam.others_decide}, "others"), ""),
     ("where installed", documented(pam.GUIDE, "where installed"), "neither required"),
     # what distributions ship
     ("Debian", (DEBIAN, DEBIANS), ""),
