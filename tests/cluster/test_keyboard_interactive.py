@@ -146,9 +146,11 @@ def test_no_place_for_the_note(prepared: Cluster, lines: str, where: str) -> Non
     mark = node.mark()
     with ONE_PROMPT.session(cluster) as session:
         assert phases.job_with(node, session.pid) == job
-    assert any(
-        "a session line will have the stepd asked a second time" in x for x in node.log(mark)
-    )
+    why = {
+        "account": "a session line will have the stepd asked a second time",
+        "both": "the session line decides anew",
+    }[lines]
+    assert any(why in line for line in node.log(mark))
     assert phases.notes(node) == []
 
 

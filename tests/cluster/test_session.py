@@ -203,15 +203,38 @@ def test_root_is_never_refused(node: Cluster) -> None:
 
 
 def test_adoption_that_failed_is_not_tried_again(node: Cluster, standin: Standin) -> None:
-    """action_adopt_failure=allow lets in, and the session line leaves it at that."""
+    """action_adopt_failure=allow lets in, and the session line leaves it at that.
+
+    The account line adopts here: nothing says for certain that the session line comes.
+    """
     standin.start(-1)
-    node.pam(pam.both(f"slurm_conf={CONF}", "log_level=debug"))
+    node.pam(pam.GUIDE["where installed"](f"slurm_conf={CONF}", "log_level=debug"))
     mark = node.n1.mark()
     with PUBLIC_KEY.session(node) as session:
         assert job_with(node.n1, session.pid) is None
     lines = [line for line in node.n1.log(mark) if "pam_slurm_adopt(sshd:session)" in line]
     assert "as in the account phase: adopt failure: " in lines[-1]
     assert len(lines) == 1, lines
+
+
+@TWICE
+def test_what_the_account_phase_leaves_to_the_session_line(node: Cluster, way: Way) -> None:
+    """The one decides and looks, and leaves sshd where it is; the other asks the stepd, once."""
+    node.pam(phases.stack("both", "", "log_level=debug"))
+    job = node.submit("alice")
+    taken, mark = phases.Taken(node.n1), node.n1.mark()
+    with way.session(node) as session:
+        assert job_with(node.n1, session.pid) == job
+        pid = phases.privileged(session)
+        assert taken.pids() == {(job, pid): 1}
+    account, after = (
+        [line for line in node.n1.log(mark) if f"pam_slurm_adopt(sshd:{phase})" in line]
+        for phase in ("account", "session")
+    )
+    assert f"to go into job {job} (the only job) by the session line -> PAM_SUCCESS" in account[-1]
+    assert not [line for line in account if " took " in line]
+    assert f"adopted into job {job} (" in after[-1]
+    assert phases.notes(node.n1) == []
 
 
 def test_refused_in_the_session_phase(node: Cluster) -> None:
@@ -248,7 +271,7 @@ def test_logout_leaves_nothing(node: Cluster) -> None:
     wait_for("no more processes", lambda: processes(node) <= before)
     lines = node.n1.log(mark)
     assert sum("session closed for user" in line for line in lines) == len(WAYS)
-    assert sum("still in job" in line for line in lines) == len(WAYS)
+    assert sum("sshd:session): user" in x and "adopted into job" in x for x in lines) == len(WAYS)
     assert odd(lines) == []
     assert phases.notes(node.n1) == []
 
@@ -363,7 +386,7 @@ def test_the_stepd_stops_between_the_phases(node: Cluster, way: Way, action: str
     finally:
         node.n1.run(["sh", "-c", GO_ON])
     said = [line for line in node.n1.log(mark) if "pam_slurm_adopt(sshd:session)" in line]
-    assert f"adopt failure: job {job}, in the account phase adopted into: " in said[-1], said
+    assert f"adopt failure: job {job} (" in said[-1], said
     if action == "deny":
         assert (result.rc != 0, "SHELL=" in result.out) == (True, False)
         return
