@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from slurm_adopt import stack
 from tests.cluster import pam
@@ -504,3 +506,17 @@ def test_why_uncertain_where_libpam_does_not_know_at_include(
     assert not stack.why_uncertain("sshd", (str(tmp_path),))
     monkeypatch.setattr(stack, "DEBIAN", str(tmp_path / "none"))
     assert "Debian only" in stack.why_uncertain("sshd", (str(tmp_path),))
+
+
+WORDS = "session - [ ] = # \\ @include include substack sshd required success default 1 done x.so"
+PIECES = st.sampled_from((*WORDS.split(), " ", "\t", "\n", "\0", "\xe9", OURS))
+
+
+@given(st.lists(PIECES).map("".join))
+@example(f"session required {OURS}")
+def test_any_text(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    """No text is too much for it, and what is certain for the one is one for the other."""
+    folder = tmp_path_factory.getbasetemp()
+    (folder / "sshd").write_text(text)
+    if not stack.why_uncertain("sshd", (str(folder),)):
+        assert stack.session_line("sshd", (str(folder),)) is not None

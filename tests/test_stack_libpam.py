@@ -130,3 +130,37 @@ def test_against_libpam(tmp_path: Path) -> None:
         if exact and len(cases) < RUNS:
             assert opened or not reason, f"{reason}; libpam does not in {one.files}"
     assert STACKS / 5 < reasons.count("") < STACKS * 4 / 5
+
+
+REFUSE = "session required pam_deny.so\n"
+ENDS = "session sufficient pam_permit.so\n"
+RESET = "session [default=reset] pam_permit.so\n"
+JUMP = "session [success=1 default=ignore] pam_permit.so\n"
+
+# What stack.py takes for granted: (fact, sshd's file, the file a, whether a session is opened)
+FACTS = [
+    ("a backslash in a comment continues nothing", f"# \\\n{ENDS}{REFUSE}", "", True),
+    ("nor does one in a comment behind", f"{PERMIT[:-1]} # \\\n{ENDS}{REFUSE}", "", True),
+    ("a line that never ends is an error", f"{PERMIT}session required \\", "", False),
+    ("a bracket ends a word", f"session [success=done]pam_permit.so\n{REFUSE}", "", True),
+    ("a control needs none", f"session default=done pam_permit.so\n{REFUSE}", "", True),
+    ("a word in brackets is the word", "session [Required] pam_permit.so\n", "", True),
+    ("the first default counts", f"session [default=ok default=done] x.so\n{PERMIT}", "", False),
+    ("values are lower case", f"session [SUCCESS=done] pam_permit.so\n{REFUSE}", "", False),
+    ("an unknown type is auth", f"sesion required pam_deny.so\n{PERMIT}", "", True),
+    ("or the including line's", "session include {here}/a\n", f"{PERMIT}sesion x y\n", False),
+    ("a dash is no part of it", "-@include {here}/a\n", PERMIT, True),
+    ("a missing file refuses", f"{PERMIT}session include {{here}}/none\n", "", False),
+    ("a folder is an empty file", f"{PERMIT}session include {{here}}\n", "", True),
+    ("an empty substack is a line", f"{JUMP}session substack {{here}}/a\n{REFUSE}", "", False),
+    ("an empty include is none", f"{PERMIT}{JUMP}@include {{here}}/a\n{REFUSE}", "", True),
+    ("no jump leaves a substack", f"{PERMIT}session substack {{here}}/a\n{PERMIT}", JUMP, False),
+    ("done ends nothing refused", f"{REFUSE}{ENDS}{RESET}{PERMIT}", "", True),
+    ("reset forgets a substack", f"session substack {{here}}/a\n{RESET}{PERMIT}", REFUSE, True),
+]
+
+
+def test_facts() -> None:
+    codes = open_sessions([{"sshd": text, "a": included} for _, text, included, _ in FACTS])
+    wrong = [fact for (fact, *_, opened), code in zip(FACTS, codes) if (code == 0) != opened]
+    assert not wrong
