@@ -16,6 +16,7 @@ from tests.cluster import (
     credentials,
     expired,
     of_job,
+    penalties,
     phases,
     private,
     prologs,
@@ -118,6 +119,7 @@ NATIVE = (
     private.private_namespaces,
     x11.x11_of_the_job,
 )
+NEWER = (*NATIVE, penalties.a_shared_source)
 MIXED = (*BASIC, credentials.blocked_hashes, axes.upgrade)
 
 # fmt: off
@@ -126,8 +128,8 @@ CELLS = {
     for cell in (
         # Slurm, sshd and Python of one suite
         Cell("bookworm",    _all(BOOKWORM), NATIVE),
-        Cell("trixie",      _all(TRIXIE),   NATIVE),
-        Cell("sid",         _all(SID),      NATIVE),
+        Cell("trixie",      _all(TRIXIE),   NEWER),
+        Cell("sid",         _all(SID),      NEWER),
         # Slurm of one suite, our module under bookworm's sshd
         Cell("20.11",       _all(OLD, BOOKWORM), (*ALL, axes.own_ports_of_20_11)),
         Cell("24.11",       _all(TRIXIE, BOOKWORM)),
@@ -151,6 +153,7 @@ IN_SHORT = (
     *of_job.EVERYWHERE,
     *expired.EVERYWHERE,
     stock.stock_file,
+    penalties.a_shared_source,
     axes.configless,
     prologs.during_the_prolog,
     pythons.own_python,

@@ -33,7 +33,7 @@ def test_its_lines_are_where_readme_says(name: str) -> None:
     assert words == [line for line in made if line and not line.startswith("#")]
 
 
-@pytest.mark.parametrize("suite", map(SUITES.get, stock.EXAMPLE_OF), ids=stock.EXAMPLE_OF)
+@pytest.mark.parametrize("suite", [*map(SUITES.get, stock.EXAMPLE_OF)], ids=stock.EXAMPLE_OF)
 def test_it_is_the_stock_file_with_our_lines(suite: Suite) -> None:
     example = (stock.EXAMPLES / stock.EXAMPLE_OF[suite.name]).read_text()
     assert stock.without_ours(example) == stock.debian(suite)
