@@ -50,7 +50,19 @@ def jobs_in(paths: str) -> set[str]:
     return {step[1] if step else "" for step in steps}
 
 
-STACKS = {"required": pam.both, "others decide": pam.others_decide, **pam.GUIDE}
+def administrators_alone() -> list[str]:
+    """Return the stack of administrators whose account phase has nothing else in it."""
+    admins = pam.ADMINS.replace("[success=2 default=ignore]", "sufficient")
+    head, *rest = pam.alone()
+    return [head, admins, *rest, *pam.administrators()[1]]
+
+
+STACKS = {
+    "required": pam.both,
+    "others decide": pam.others_decide,
+    "administrators alone": administrators_alone,
+    **pam.GUIDE,
+}
 
 # (stack, user, whether the user has a job here, whether the login is let in, adopted if so)
 ROWS = [
@@ -71,6 +83,11 @@ ROWS = [
     ("administrators", "carol", True, True, False),
     ("administrators", "root", False, True, False),
     ("administrators", "root", True, True, False),
+    ("administrators alone", "alice", False, False, False),
+    ("administrators alone", "alice", True, True, True),
+    ("administrators alone", "carol", False, True, False),
+    ("administrators alone", "carol", True, True, False),
+    ("administrators alone", "root", False, True, False),
     ("listfile", "alice", False, False, False),
     ("listfile", "alice", True, True, True),
     ("listfile", "bob", False, False, False),
@@ -129,3 +146,21 @@ def test_nologin(cluster: Cluster, has_job: bool) -> None:
     cluster.n1.write("run/nologin", "closed\n")
     assert logs_in(cluster, "alice") == REFUSED
     assert logs_in(cluster, "root") == (True, 0)
+
+
+# What the other lines refuse administrators for -> commands that bring it about, and end it
+CLOSED = {
+    "node closed": ("echo closed >/run/nologin", "rm /run/nologin"),
+    "account expired": ("chage -E 1 carol", "chage -E -1 carol"),
+}
+
+
+@pytest.mark.parametrize("reason", CLOSED)
+def test_administrators_are_asked_by_other_lines(cluster: Cluster, reason: str) -> None:
+    begin, end = CLOSED[reason]
+    cluster.n1.pam("sshd", pam.GUIDE["administrators"]())
+    cluster.n1.run(["sh", "-ec", begin])
+    refused = cluster.ssh("carol").rc
+    cluster.n1.run(["sh", "-ec", end])
+    assert refused == 255
+    assert logs_in(cluster, "carol") == (True, 0)
