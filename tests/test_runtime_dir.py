@@ -7,17 +7,23 @@ import os
 import pwd
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from slurm_adopt import runtime_dir
+from slurm_adopt import forked, runtime_dir
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import SetupError
 from tests.standin import Stepd
 from tests.test_handoff import a_link, open_to_others
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 USER = pwd.getpwnam("nobody")
 UID, GID = USER.pw_uid, USER.pw_gid
@@ -152,7 +158,7 @@ def with_mount(place: Path, run: str, spool: Path, kind: str = "40000") -> list[
 def test_a_mount_that_hangs_in_its_place(run: str, tmp_path: Path) -> None:
     place = made(run)
     removing, making = with_mount(place, run, tmp_path)
-    assert removing.startswith(f"cannot remove {place}: ")
+    assert removing.startswith(f"cannot remove {place} (job 7 of uid {UID}): ")
     assert making == f"cannot make {place}: something is mounted there"
     assert left(run) == [place.name]
 
@@ -166,7 +172,7 @@ def test_a_mount_that_hangs_below(run: str, tmp_path: Path, where: str, stays: l
     (place / "a/file").touch()
     removing, making = with_mount(place / where, run, tmp_path)
     (doomed,) = (name for name in left(run) if name.startswith("."))
-    assert removing.startswith(f"cannot remove {run}/runtime/{doomed}: ")
+    assert removing.startswith(f"cannot remove {run}/runtime/{doomed} (job 7 of uid {UID}): ")
     assert making == str(place)
     assert [path.name for path in Path(run, "runtime", doomed).rglob("*")] == stays
     assert runtime_dir.sweep("n1", str(tmp_path), run) == []
@@ -262,6 +268,10 @@ class Ticks:
         self.looks -= 1
         return max(0.0, self.looks)
 
+    def within(self, _: float) -> Ticks:
+        """No shares: they are of real seconds."""
+        return self
+
 
 def test_many(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A login gives it a while; its name is free at once; the next ones go on."""
@@ -279,6 +289,276 @@ def test_many(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert 5 <= logins <= 20
 
 
+# A user who goes on
+
+BOUND = 30.0  # seconds that nothing here may take
+ANOTHER = UID + 1  # to whom the user has given rights, by an ACL
+
+# What somebody tries who has kept descriptors, is in the first, and has a directory elsewhere.
+TRIES = """
+import os, sys
+*kept, own = map(int, sys.argv[1:])
+os.fchdir(kept[0])
+number = 0
+
+def tries(fd):
+    yield lambda: os.close(os.open(name, os.O_CREAT | os.O_EXCL, dir_fd=fd))
+    yield lambda: os.mkdir(name, dir_fd=fd)
+    yield lambda: os.symlink("x", name, dir_fd=fd)
+    yield lambda: os.link("file", name, src_dir_fd=own, dst_dir_fd=fd)
+    yield lambda: os.rename("directory", name, src_dir_fd=own, dst_dir_fd=fd)
+    yield lambda: os.rename("down", name, src_dir_fd=fd, dst_dir_fd=own)
+    yield lambda: os.chmod(f"/proc/self/fd/{fd}", 0o700)
+    yield lambda: os.fchmod(fd, 0o700)
+    yield lambda: os.fchown(fd, os.getuid(), -1)
+    yield lambda: os.close(os.open(".", os.O_TMPFILE | os.O_RDWR, 0o600, dir_fd=fd))
+    yield lambda: os.close(os.open(".", os.O_RDONLY, dir_fd=fd))
+    yield lambda: os.setxattr(fd, "user.x", b"1")
+
+print("ready", flush=True)
+for line in sys.stdin:
+    done = [0] * len(kept)
+    for index, fd in enumerate(kept):
+        for one in tries(fd):
+            number += 1
+            name = f"made{number}"
+            try:
+                one()
+                done[index] += 1
+            except OSError:
+                pass
+    try:
+        os.mkdir(f"here{number}")
+        done[0] += 1
+    except OSError:
+        pass
+    print(*done, flush=True)
+"""
+
+
+class Trier:
+    """A process of the user's, or of another, that tries what it can each time it is told to."""
+
+    def __init__(self, uid: int, prefix: tuple[str, ...], *paths: Path) -> None:
+        fds = [os.open(path, os.O_RDONLY) for path in paths]
+        command = [*prefix, sys.executable, "-c", TRIES, *map(str, fds)]
+        self._process = subprocess.Popen(
+            command, stdin=-1, stdout=-1, text=True, pass_fds=fds, user=uid, group=uid
+        )
+        for fd in fds:
+            os.close(fd)
+        assert self._process.stdout
+        assert self._process.stdout.readline() == "ready\n"
+
+    def __enter__(self) -> Trier:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate(timeout=BOUND)
+
+    def tries(self) -> list[int]:
+        """Have it try; return how many ways work in each directory."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return list(map(int, self._process.stdout.readline().split()))
+
+
+def acl(*uids: int) -> bytes:
+    """Return an ACL by which these may do all (acl(5), system.posix_acl_access)."""
+    rows = [(1, 7, -1), *((2, 7, uid) for uid in uids), (4, 0, -1), (16, 7, -1), (32, 0, -1)]
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *row) for row in rows)
+
+
+# (of whom it is that goes on, what that is run by)
+WHO = [(UID, ()), (ANOTHER, ()), (UID, ("unshare", "--user", "--map-root-user"))]
+
+
+@pytest.fixture
+def no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have done here what else a child does: so that it can be counted."""
+    monkeypatch.setattr(forked, "run", lambda function, *_: function())
+
+
+@pytest.mark.usefixtures("no_child")
+@pytest.mark.parametrize("job", [7, 8])
+@pytest.mark.parametrize(("uid", "prefix"), WHO)
+def test_a_user_who_goes_on(
+    run: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    uid: int,
+    prefix: tuple[str, ...],
+    job: int,
+) -> None:
+    """Whoever has a descriptor of what is being emptied, or is in there, can make nothing there.
+
+    So the job's own Epilog is done some time, and soon that of another one, which has less time.
+    """
+    path, own = made(run), tmp_path / "own"
+    for directory in (path, path / "a", path / "a/b", own):
+        directory.mkdir(exist_ok=True)
+        (directory / "down").mkdir()
+        for name in ("1", "2", "3"):
+            (directory / name).touch()
+        for kind in ("access", "default"):
+            os.setxattr(directory, f"system.posix_acl_{kind}", acl(UID, ANOTHER))
+        os.chown(directory, UID, GID)
+    (own / "file").touch()
+    (own / "directory").mkdir()
+    unlink, could = os.unlink, []
+    with Trier(uid, prefix, path, path / "a", path / "a/b", own) as trier:
+        before = trier.tries()
+        if job != 7:
+            path.rename(path.with_name(f".{path.name}.1"))
+
+        def and_try(name: str, dir_fd: int) -> None:
+            unlink(name, dir_fd=dir_fd)
+            could.append(trier.tries())
+
+        monkeypatch.setattr(os, "unlink", and_try)
+        monkeypatch.setattr(runtime_dir, "Deadline", lambda _: Ticks(2000 if job == 7 else 500))
+        assert runtime_dir.remove("n1", UID, job, run) == []
+    assert left(run) == []
+    assert min(before) > 5
+    assert {top for top, *_ in could} == {0}
+    assert could[-1] == [0, 0, 0]
+
+
+# The time of others
+
+
+class Work:
+    """A clock that goes on by a millisecond with each look at it: time is work, on any machine."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr("slurm_adopt.slurm.deadline.monotonic", self.look)
+
+    def look(self) -> float:
+        self.now += 0.001
+        return self.now
+
+
+def leave(run: str, job: int, files: int) -> Path:
+    """Make what an earlier job has left unfinished."""
+    path = made(run, job)
+    for number in range(files):
+        (path / f"{number}").touch()
+    return path.rename(path.with_name(f".{path.name}.1"))
+
+
+@pytest.mark.usefixtures("no_child")
+def test_the_times_of_an_epilog(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The long one is for its own job; the log says whose it is that needs more than the short."""
+    work = Work(monkeypatch)
+    leave(run, 7, 2000)
+    own, other = made(run), leave(run, 8, 3000)
+    for number in range(2000):
+        (own / f"{number}").touch()
+    other.with_name(".x").mkdir()
+    (remark,) = runtime_dir.remove("n1", UID, 7, run)
+    assert left(run) == [other.name]
+    assert work.now > 4
+    assert remark == (
+        f"cannot remove {run}/runtime/{other.name} (job 8 of uid {UID}): not done within 1 s, left "
+        "to the next epilog or login"
+    )
+    before = work.now
+    runtime_dir.remove("n1", UID, 9, run)
+    assert work.now - before < 2
+
+
+@pytest.mark.usefixtures("no_child")
+def test_each_has_its_share(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some that take long do not keep the others from going, in one Epilog and in one login."""
+    Work(monkeypatch)
+    large = [leave(run, job, 1500).name for job in range(4)]
+    for job in range(10, 14):
+        leave(run, job, 3)
+    (remark,) = runtime_dir.remove("n1", UID, 99, run)
+    assert left(run) == sorted(large)
+    assert all(f"{name} (job {job} of uid {UID})" in remark for job, name in enumerate(large))
+    for job in range(10, 14):
+        leave(run, job, 3)
+    while len(left(run)) > 4:
+        assert runtime_dir.sweep("n1", str(tmp_path), run) == []
+    assert left(run) == sorted(large)
+
+
+@pytest.mark.usefixtures("no_child")
+def test_each_has_its_turn(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many that are never done, none is always the one that there is no time for."""
+    Work(monkeypatch)
+    names = {leave(run, job, 0).name for job in range(200)}
+    seen = set()
+
+    def never(_: int, name: str, deadline: Deadline) -> bool:
+        seen.add(name)
+        while deadline.left():
+            pass
+        return False
+
+    monkeypatch.setattr(runtime_dir, "_delete", never)
+    (remark,) = runtime_dir.remove("n1", UID, 999, run)
+    assert len(seen) < 100
+    assert remark.count("job ") == runtime_dir.SHOWN
+    assert "and 192 more: not done within 1 s" in remark
+    for _ in range(200):
+        runtime_dir.remove("n1", UID, 999, run)
+    assert seen == names
+
+
+def test_a_call_that_waits(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for the lock of a directory that others read: nobody waits for it."""
+    name = leave(run, 7, 1).name
+    monkeypatch.setattr(runtime_dir, "_delete", lambda *_: time.sleep(2 * BOUND))
+    deadline = Deadline(BOUND)
+    said = runtime_dir.sweep("n1", str(tmp_path), run), runtime_dir.remove("n1", UID, 8, run)
+    assert deadline.left()
+    line = f"cannot remove {run}/runtime/{name} (job 7 of uid {UID}): not done in time"
+    assert said == ([line], [line])
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_the_log_is_not_flooded(run: str, tmp_path: Path) -> None:
+    for number in range(300):
+        path = leave(run, number, 0)
+        path.rmdir()
+        path.touch()
+    lines = runtime_dir.sweep("n1", str(tmp_path), run)
+    assert len(lines) == runtime_dir.LINES
+    assert all(line.endswith("): Not a directory") for line in lines)
+
+
+# (name in the directory of all jobs, whose it is)
+NAMES = [
+    ("n1_5001_7", ("n1", 5001, 7)),
+    (".n1_5001_7.123", ("n1", 5001, 7)),
+    ("n_1.x_5001_7", ("n_1.x", 5001, 7)),
+    (".n_1.x_5001_7.123", ("n_1.x", 5001, 7)),
+    (".n1_5001_7", None),
+    ("n1_5001", None),
+    ("n1_5001_x", None),
+    ("n1__7", None),
+    ("n1_5001_\u0667", None),
+    ("n1_-1_7", None),
+    (".", None),
+    ("", None),
+    (".x", None),
+    ("n1_5001_" + "9" * 240, ("n1", 5001, int("9" * 240))),
+]
+
+
+@pytest.mark.parametrize(("name", "whose"), NAMES)
+def test_whose(name: str, whose: tuple[str, int, int] | None) -> None:
+    """In the log a name that says nothing stands as it is."""
+    assert runtime_dir._whose(name) == whose
+    assert (runtime_dir._shown(name) == name) == (whose is None)
+
+
 # Large files
 
 MIB = 1 << 20
@@ -288,7 +568,15 @@ MIB = 1 << 20
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a step 1 MiB, and give a login time for a few of them."""
     monkeypatch.setattr(runtime_dir, "STEP", MIB)
-    monkeypatch.setattr(runtime_dir, "Deadline", lambda _: Ticks(5))
+    monkeypatch.setattr(runtime_dir, "Deadline", lambda _: Ticks(9))
+
+
+def with_space(path: Path, size: int) -> Path:
+    """Make a file of the user's that has space, and no data."""
+    with path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+    os.chown(path, UID, GID)
+    return path
 
 
 def with_data(path: Path, size: int, *places: int) -> Path:
@@ -314,12 +602,15 @@ def logins(run: str, tmp_path: Path) -> list[int]:
 
 
 @pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("fill", [with_data, with_space])
 @pytest.mark.parametrize("where", ["file", "a/file"])
-def test_a_large_file_goes_in_steps(run: str, tmp_path: Path, where: str) -> None:
+def test_a_large_file_goes_in_steps(
+    run: str, tmp_path: Path, where: str, fill: Callable[[Path, int], Path]
+) -> None:
     """Each login frees some of it; what it was called is free at once."""
     path = made(run)
     (path / "a").mkdir()
-    with_data(path / where, 20 * MIB)
+    fill(path / where, 20 * MIB)
     after = logins(run, tmp_path)
     assert after[0] >= 15
     assert all(0 < before - now <= 5 for before, now in zip(after, after[1:]) if now)
@@ -333,6 +624,24 @@ def test_a_file_that_is_mostly_holes(run: str, tmp_path: Path, places: tuple[int
     """Only its data costs time."""
     with_data(made(run) / "file", 1 << 43, *places)
     assert len(logins(run, tmp_path)) <= 3
+
+
+@pytest.mark.usefixtures("small_steps", "no_child")
+def test_many_lone_pages(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is cut until it is not large any more; not a page at a time to its beginning."""
+    path = with_data(made(run) / "file", 1 << 43, (1 << 43) - MIB)
+    with path.open("r+b") as file:
+        for number in range(100):
+            os.pwrite(file.fileno(), b"x", number << 36)
+    cut, cuts = os.ftruncate, []
+
+    def counted(file: int, size: int) -> None:
+        cuts.append(size)
+        cut(file, size)
+
+    monkeypatch.setattr(os, "ftruncate", counted)
+    assert len(logins(run, tmp_path)) == 1
+    assert len(cuts) == 1
 
 
 def test_where_the_data_of_a_file_ends(tmp_path: Path) -> None:

@@ -5,9 +5,15 @@ so that nobody else can put anything in its place. It is removed by Slurm's Epil
 else by a later login with this option once the job has no stepd any more. It gets another name
 first, beginning with a dot: what takes too long or is broken off is gone on with the next time.
 
-What users leave in there is met with care: no link is followed; what is mounted there is left alone
-without a look, since a FUSE file system may never answer; a large file is cut down in steps before
-it is unlinked, since the kernel would free all of it at one go.
+What users leave in there is met with care. Each directory is taken from the user before it is
+emptied, so that nobody goes on making files in it. No link is followed. What is mounted there is
+left alone without a look, since a FUSE file system may never answer. A large file is cut down in
+steps before it is unlinked, since the kernel would free all of it at one go.
+
+No user's files hold up others: what other jobs have left shares a short time, in a login and in an
+Epilog. Only the Epilog of the job itself takes longer. A child does the work and is ended when the
+time is over: one call can take long, too. Whoever reads a directory of a million names again and
+again holds its lock; the space of a file may be freed at one go only.
 """
 
 from __future__ import annotations
@@ -21,7 +27,7 @@ from time import monotonic_ns
 from .rundir import DIRECTORY, TOP, opened
 from .slurm import spool
 from .slurm.deadline import Deadline
-from .slurm.errors import SetupError
+from .slurm.errors import PeerError, SetupError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,8 +35,14 @@ if TYPE_CHECKING:
 
 NAME = "runtime"
 IN_LOGIN = 0.2  # seconds that a login gives to what other jobs have left
-_OTHERS = (2, 39)  # ENOENT, ENOTEMPTY: another login, or the user, is at it as well
-IN_EPILOG = 60.0  # seconds: whoever still writes there may go on as fast as it is removed
+IN_EPILOG = 60.0  # seconds that an Epilog gives to what its own job has left
+FOR_OTHERS = 1.0  # seconds that an Epilog gives to what other jobs have left
+SHARE = 0.02  # seconds that each of them has at least, when its turn comes: enough to get on
+SLACK = 0.3  # seconds more until the child is ended: for its last call, mostly far below 0.1 s
+SHOWN = 8  # names in a line of the log
+LINES = 20  # lines at a time
+LARGEST = 1 << 16  # bytes of these lines
+_OTHERS = (2, 39)  # ENOENT, ENOTEMPTY: another login is at it as well
 STEP = 64 << 20  # bytes that are freed between two looks at the time: some 20 ms
 _PLACE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _CUT = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -56,37 +68,71 @@ def make(node: str, uid: int, job_id: int, top: str = TOP) -> str:
 def sweep(node: str, spool_directory: str, top: str = TOP) -> list[str]:
     """Remove the directories of a node's jobs that have no stepd, for a while at most.
 
-    Returns what could not be removed, and why, for the log.
+    Returns what could not be removed, and why, for the log; nothing of what there was no time for.
     """
     steps: list[spool.StepSocket] | None = None
 
     def gone(name: str) -> bool:
         nonlocal steps
-        job_id = _job_of(node, name)
-        if job_id is None:
+        whose = _whose(name)
+        if whose is None or whose[0] != node:
             return False
         if steps is None:  # listed after the directories: those of a job that starts now are new
             steps = spool.steps(spool_directory, node)
-        return not any(spool.listens(step.path) for step in steps if step.job_id == job_id)
+        return not any(spool.listens(step.path) for step in steps if step.job_id == whose[2])
 
-    return _remove(gone, Deadline(IN_LOGIN), top)
+    def work(directory: int) -> list[str]:
+        names = [name for name in os.listdir(directory) if name.startswith(".") or gone(name)]
+        return _remove(directory, names, IN_LOGIN, tell=False)
+
+    return _in_directory(work, top)
 
 
 def remove(node: str, uid: int, job_id: int, top: str = TOP) -> list[str]:
-    """Remove a job's directory, and what was left unfinished; return what could not be removed."""
+    """Remove a job's directory, then for a while at most what other jobs have left unfinished.
+
+    Returns what could not be removed, and why.
+    """
     if not os.path.isdir(f"{top}/{NAME}"):  # nobody has the option set
         return []
-    return _remove(lambda name: name == _name(node, uid, job_id), Deadline(IN_EPILOG), top)
+
+    def work(directory: int) -> list[str]:
+        own, others = [], []
+        for name in os.listdir(directory):
+            if _whose(name) == (node, uid, job_id):
+                own.append(name)
+            elif name.startswith("."):
+                others.append(name)
+        remarks = _remove(directory, own, IN_EPILOG, tell=True)
+        return remarks + _remove(directory, others, FOR_OTHERS, tell=True)
+
+    return _in_directory(work, top)
 
 
 def _name(node: str, uid: int, job_id: int) -> str:
     return f"{node}_{uid}_{job_id}"
 
 
-def _job_of(node: str, name: str) -> int | None:
-    """Return the job that a name stands for; None if that is none of this node's."""
-    words = name.rsplit("_", 2)
-    return int(words[2]) if len(words) == 3 and words[0] == node and words[2].isdecimal() else None
+def _whose(name: str) -> tuple[str, int, int] | None:
+    """Return node, uid and job that a name stands for, also one that has been put away already.
+
+    None for a name that is none of ours.
+    """
+    plain = name[1:].rpartition(".")[0] if name.startswith(".") else name
+    words = plain.rsplit("_", 2)
+    if len(words) != 3 or not all(word.isascii() and word.isdecimal() for word in words[1:]):
+        return None
+    return words[0], int(words[1]), int(words[2])
+
+
+def _shown(*names: str) -> str:
+    """Return names for the log, with whose they are."""
+    shown = []
+    for name in names[:SHOWN]:
+        whose = _whose(name)
+        shown.append(f"{name} (job {whose[2]} of uid {whose[1]})" if whose else name)
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(shown) + more
 
 
 def _directory(top: str) -> int:
@@ -130,46 +176,109 @@ def _mount(descriptor: int) -> bytes:
 # Removing
 
 
-def _remove(gone: Callable[[str], bool], deadline: Deadline, top: str) -> list[str]:
-    """Remove the directories whose names are `gone`, and those that were begun before."""
+def _in_directory(work: Callable[[int], list[str]], top: str) -> list[str]:
+    """Do something in the directory of all jobs; return its remarks as lines for the log."""
     try:
         directory = _directory(top)
     except OSError as error:
         return [f"cannot look into {top}/{NAME}: {error.strerror}"]
     try:
-        names = [name for name in os.listdir(directory) if name.startswith(".") or gone(name)]
-        remarks = (_removed(directory, name, deadline) for name in names)
-        return [f"cannot remove {top}/{NAME}/{remark}" for remark in remarks if remark]
+        return [f"cannot remove {top}/{NAME}/{remark}" for remark in work(directory)]
     finally:
         os.close(directory)
 
 
-def _removed(directory: int, name: str, deadline: Deadline) -> str:
-    """Remove one; return its name and why that cannot be done, "" if all goes well."""
+def _remove(directory: int, names: list[str], seconds: float, tell: bool) -> list[str]:
+    """Have a child remove some for a while; return remarks about those that fail.
+
+    `tell`: also about those that there was no time for.
+    """
+    if not names:
+        return []
+    from . import forked
+
+    def lines() -> list[str]:
+        remarks, late = _try(directory, names, Deadline(seconds))
+        if late and tell:
+            text = f"not done within {seconds:g} s, left to the next epilog or login"
+            remarks.insert(0, f"{_shown(*late)}: {text}")
+        return remarks[:LINES]
+
+    def packed() -> bytes:
+        return "\n".join(lines()).encode("utf-8", "surrogateescape")
+
     try:
-        if not name.startswith("."):
-            new = f".{name}.{monotonic_ns()}"
-            os.rename(name, new, src_dir_fd=directory, dst_dir_fd=directory)
-            name = new
-        _delete(directory, name, deadline)
-    except OSError as error:
-        return "" if error.errno in _OTHERS else f"{name}: {error.strerror}"
-    return ""
+        data = forked.run(packed, Deadline(seconds + SLACK), LARGEST)
+    except PeerError as error:
+        return [f"{_shown(*names)}: {error}"]
+    return data.decode("utf-8", "surrogateescape").splitlines()
 
 
-def _delete(parent: int, name: str, deadline: Deadline) -> None:
-    """Delete a directory with all that is in it, or as much as there is time for."""
+def _try(directory: int, names: list[str], deadline: Deadline) -> tuple[list[str], list[str]]:
+    """Remove some; return remarks about those that fail, and those that are not done in time.
+
+    All are put away first: their names are free. Then each has its share of the time, beginning
+    with another one each time: one that is never done does not keep the others from it.
+    """
+    remarks, late = [], []
+    put_away = []
+    for name in names:
+        try:
+            put_away.append(_put_away(directory, name))
+        except OSError as error:  # noqa: PERF203 - the others are to go all the same
+            remarks += _remark(name, error)
+    start = monotonic_ns() // 1000 % (len(put_away) or 1)
+    order = put_away[start:] + put_away[:start]
+    for index, name in enumerate(order):
+        share = deadline.within(max(SHARE, deadline.left() / (len(order) - index)))
+        try:
+            if not (share.left() and _delete(directory, name, share)):
+                late.append(name)
+        except OSError as error:
+            remarks += _remark(name, error)
+    return remarks, late
+
+
+def _put_away(directory: int, name: str) -> str:
+    """Give a directory a name that begins with a dot, if it has none; return that."""
+    if name.startswith("."):
+        return name
+    new = f".{name}.{monotonic_ns()}"
+    os.rename(name, new, src_dir_fd=directory, dst_dir_fd=directory)
+    return new
+
+
+def _remark(name: str, error: OSError) -> list[str]:
+    return [] if error.errno in _OTHERS else [f"{_shown(name)}: {error.strerror}"]
+
+
+def _delete(parent: int, name: str, deadline: Deadline) -> bool:
+    """Delete a directory with all that is in it; False if there was time for a part only."""
     top = _enter(parent, name)
     try:
-        clearing = _Clearing(top, deadline)
+        whose = _whose(name)
+        clearing = _Clearing(top, whose[1] if whose else os.fstat(top).st_uid, deadline)
         while clearing.round():
             pass
     finally:
         os.close(top)
     if clearing.trouble:
         raise clearing.trouble
-    if deadline.left():
-        os.rmdir(name, dir_fd=parent)
+    if not deadline.left():
+        return False
+    os.rmdir(name, dir_fd=parent)
+    return True
+
+
+def _take(directory: int) -> None:
+    """Take a directory from its user: nothing can be made in it any more, nor moved into or out.
+
+    The kernel asks the inode each time. So it is no help to have kept a descriptor, or to be in it;
+    nor an ACL, whose mask is among the bits of the mode; nor to be root of a user namespace, where
+    our uid has no number. The owner comes first: an owner could change the mode again.
+    """
+    os.fchown(directory, os.geteuid(), os.getegid())
+    os.fchmod(directory, 0)
 
 
 class _Clearing:
@@ -182,20 +291,24 @@ class _Clearing:
 
     trouble: OSError | None  # of the last round: what could not be deleted
 
-    def __init__(self, top: int, deadline: Deadline) -> None:
+    def __init__(self, top: int, owner: int, deadline: Deadline) -> None:
+        """`owner`: the uid whose files may be cut down."""
         self._top = top
         self._deadline = deadline
-        self._owner = os.fstat(top).st_uid
+        self._owner = owner
+        self.trouble = None
 
     def round(self) -> int:
         """Go through the directory once; return how much was done."""
         self.trouble = None
+        _take(self._top)  # in each: a login that has just made it may have given it away again
         return self._each(self._top, self._clear)
 
     def _clear(self, name: str) -> int:
         """Delete a directory of the top one, but for what there is no time for."""
         directory = _enter(self._top, name)
         try:
+            _take(directory)
             done = self._each(directory, lambda below: self._move_up(directory, below))
         finally:
             os.close(directory)
@@ -251,17 +364,31 @@ class _Clearing:
     def _is_large(self, descriptor: int) -> bool:
         found = os.fstat(descriptor)
         ours = stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == self._owner
-        return ours and found.st_blocks * 512 > STEP
+        return ours and _space(descriptor) > STEP
 
     def _cut(self, file: int) -> bool:
-        """Free a file's data from its end on, in steps; only what it has now, if it grows."""
+        """Free a file's data from its end on, in steps, until the rest is not large any more.
+
+        Only what it has now, if it grows. Where most of its length has space, that is cut as it is:
+        space that was allocated and never written counts as no data.
+        """
         end = os.fstat(file).st_size
-        while end := _end_of_data(file, end):
+        dense = end <= 2 * _space(file)
+        while _space(file) > STEP:
+            if not dense:
+                end = _end_of_data(file, end)
+            if not end:
+                break
             if not self._deadline.left():
                 return False
             end = max(0, end - STEP)
             os.ftruncate(file, end)
         return True
+
+
+def _space(file: int) -> int:
+    """Return how many bytes a file takes."""
+    return os.fstat(file).st_blocks * 512
 
 
 def _end_of_data(file: int, size: int) -> int:
