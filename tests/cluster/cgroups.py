@@ -24,6 +24,7 @@ MOUNT = Path("/sys/fs/cgroup")
 SLICE = "slurm_adopt.slice"
 LEAF = "init.scope"  # slurmd looks beside the cgroup of PID 1 for where to put its own
 CONFINING = ("freezer", "cpuset", "devices", "memory")  # v1's controllers that Slurm confines by
+FREEZERS = {"freezer.state": "THAWED", "cgroup.freeze": "0"}  # v1's and v2's: what thaws
 CPUSET_FILES = ("cpuset.cpus", "cpuset.mems")  # empty in a new v1 cgroup: nothing could run there
 
 
@@ -130,6 +131,17 @@ def entry(directory: Path) -> Path:
     """Return the file through which a process enters a host's cgroup."""
     leaf = directory / LEAF
     return (leaf if leaf.is_dir() else directory) / "cgroup.procs"
+
+
+def thaw(directories: list[Path]) -> None:
+    """Let what is frozen below cgroups run: it could not be ended."""
+    for directory in directories:
+        for path, _, _ in os.walk(directory):
+            for name, word in FREEZERS.items():
+                with contextlib.suppress(OSError):  # it may go, or be the root of v2
+                    file = Path(path, name)
+                    if file.exists():
+                        file.write_text(word)
 
 
 def remove(directories: list[Path], timeout: float = 10) -> None:

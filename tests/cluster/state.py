@@ -67,6 +67,7 @@ class State:
 
     def remove(self) -> None:
         """End everything that is in the state, and forget it."""
+        cgroups.thaw(self.cgroup_dirs)
         for host in self.hosts.values():
             host.init.kill()
         for host in self.hosts.values():

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -108,6 +109,26 @@ def bench(arguments: tuple[str, ...]) -> None:
     """Measure what a login costs."""
     command = [sys.executable, "-m", "tests.cluster.bench", *arguments]
     sys.exit(subprocess.run(command, check=False).returncode)
+
+
+@main.command()
+@click.option("--tries", default=500, help="logins of the attacker; an eighth of it in the machine")
+@click.option("--parallel", default=20, help="clients of the attacker at the same time")
+@click.option("--cells", default="", help="PLACE/STACK/METHOD/ATTACK, patterns, commas between")
+@click.option("--vm", is_flag=True, help="those in the virtual machine as well")
+@click.option("--list", "listing", is_flag=True, help="only name the cells")
+@click.option("--json", "file", type=click.Path(path_type=Path), help="write what was seen there")
+def lockout(
+    tries: int, parallel: int, cells: str, vm: bool, listing: bool, file: Path | None
+) -> None:
+    """Have a user freeze the own job and log in to it; see whether others still get in."""
+    from tests.cluster import lockout
+
+    chosen = lockout.chosen(cells, vm)
+    if listing or not chosen:
+        console.print(*(cell.name for cell in chosen or lockout.CELLS.values()), sep="\n")
+        sys.exit(0 if chosen else 2)
+    sys.exit(lockout.run(console, chosen, tries, parallel, file))
 
 
 @main.command()

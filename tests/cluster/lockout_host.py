@@ -1,0 +1,341 @@
+"""What `./dev lockout` runs inside the hosts: clients, what holds sessions up, a look at sshd.
+
+    python3 lockout_host.py COMMAND JSON
+
+Run by the hosts' own Python, with the standard library only. What goes on without an end ends with
+its standard input.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PROC = Path("/proc")
+CGROUPS = Path("/sys/fs/cgroup")
+TICKS = os.sysconf("SC_CLK_TCK")
+LISTENER = re.compile(r"sshd: .*\[listener\] (\d+) of 10-\d+ startups")  # by our MaxStartups
+STOPPED = ("refrigerator", "mem_cgroup_oom_synchronize")  # v1: where a process in state D waits
+EVERY = 0.05  # seconds between two looks
+KILLED = 10  # seconds for killed processes to go
+
+
+# Clients
+
+
+class Client(NamedTuple):
+    """One ssh that runs."""
+
+    process: subprocess.Popen[bytes]
+    started: float
+    said: IO[bytes]
+    complained: IO[bytes]
+
+
+def clients(
+    argv: list[str],
+    tries: int,
+    *,
+    parallel: int = 1,
+    fresh: int = 1,
+    settled: float = 0.0,
+    late: float = 40.0,
+    spacing: float = 0.0,
+    limit: float = 600.0,
+) -> dict[str, Any]:
+    """Run a command some times; return how often, and what each said: [status, out, err, times].
+
+    `parallel` at the same time; of these, `fresh` at the most were started less than `settled`
+    seconds ago: more connections that are honestly about to log in would fill MaxStartups
+    themselves. One that takes longer than `late` is killed. `spacing`: seconds between two starts;
+    `limit`: for all.
+    """
+    running: list[Client] = []
+    results: Counter[tuple[str, str, str]] = Counter()
+    begun, started, following = 0, time.monotonic(), 0.0
+    while running or begun < tries:
+        now = time.monotonic()
+        over = now - started > limit
+        tries = begun if over else tries
+        for one in running[:]:
+            if one.process.poll() is None and now - one.started < late and not over:
+                continue
+            running.remove(one)
+            results[_result(one)] += 1
+        young = sum(now - one.started < settled for one in running)
+        may = len(running) < parallel and (young < fresh or not settled)
+        if begun < tries and may and now >= following:
+            running.append(_start(argv))
+            begun, following = begun + 1, now + spacing
+        else:
+            time.sleep(0.01)
+    return {"begun": begun, "seen": [[*key, times] for key, times in results.most_common()]}
+
+
+def _start(argv: list[str]) -> Client:
+    said, complained = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - _result
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=said, stderr=complained)
+    return Client(process, time.monotonic(), said, complained)
+
+
+def _result(one: Client) -> tuple[str, str, str]:
+    """Return how a client ended, what it has printed, and the last line of its complaints."""
+    how = "late" if one.process.poll() is None else str(one.process.returncode)
+    one.process.kill()
+    one.process.wait()
+    with one.said as said, one.complained as complained:
+        said.seek(0)
+        complained.seek(0)
+        out, err = said.read().decode(errors="replace"), complained.read().decode(errors="replace")
+    (last,) = err.strip().splitlines()[-1:] or [""]
+    return how, out, re.sub(r"port \d+", "port N", last)
+
+
+# A look at the node
+
+
+class Sshd(NamedTuple):
+    """One process of sshd, or of a session under it."""
+
+    pid: int
+    title: str
+    age: float
+    state: str
+    uid: int
+
+
+def _processes() -> dict[int, Sshd]:
+    """Return every process of the host that has a command line."""
+    uptime = float((PROC / "uptime").read_text().split()[0])
+    found = {}
+    for path in PROC.glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            title = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            fields = (path / "stat").read_text().rpartition(")")[2].split()
+            age = uptime - int(fields[19]) / TICKS
+            if title:
+                pid = int(path.name)
+                found[pid] = Sshd(pid, title, age, fields[0], path.stat().st_uid)
+    return found
+
+
+def _parent(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        return int((PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
+    return 0
+
+
+def _pipes(pid: int) -> set[str]:
+    """Return the pipes that a process holds an end of."""
+    found = set()
+    for path in (PROC / str(pid) / "fd").glob("*"):
+        with contextlib.suppress(OSError):
+            found.add(os.readlink(path))
+    return {name for name in found if name.startswith("pipe:")}
+
+
+def _listener(processes: dict[int, Sshd]) -> tuple[int, int]:
+    """Return the listening sshd's pid, and how many of its startups it counts."""
+    for one in processes.values():
+        if found := LISTENER.match(one.title):
+            return one.pid, int(found[1])
+    raise RuntimeError("no sshd that listens")
+
+
+def look(user: str, uid: int, grace: float) -> dict[str, Any]:
+    """Return what the node's sshd shows.
+
+    `startups`: by its title; `left`: how many of them are older than `grace` seconds. A startup is
+    a pipe that sshd and what works on the login both hold, until the login is authenticated.
+    `stopped`: its processes that are frozen or wait for memory; `of_user`: those that work for
+    `user`, logged in or not; `cgroups`: /proc/PID/cgroup of the user's own below sshd, with how
+    many have it.
+    """
+    processes = _processes()
+    listener, startups = _listener(processes)
+    sshds = [p for p in processes.values() if p.title.startswith("sshd") and p.pid != listener]
+    pipes = _pipes(listener)
+    oldest: dict[str, float] = {}
+    for one in sshds:
+        for pipe in _pipes(one.pid) & pipes:
+            oldest[pipe] = max(one.age, oldest.get(pipe, 0))
+    own = [one for one in processes.values() if one.uid == uid and _below_sshd(one, processes)]
+    return {
+        "startups": startups,
+        "left": sum(age > grace for age in oldest.values()),
+        "young": sum(age <= grace for age in oldest.values()),
+        "stopped": sum(map(_is_stopped, sshds)),
+        "of_user": sum(f": {user}" in one.title for one in sshds),
+        "cgroups": Counter(filter(None, map(_cgroup, own))).most_common(),
+    }
+
+
+def _below_sshd(one: Sshd, processes: dict[int, Sshd]) -> bool:
+    """Say whether a process is a session's: sshd's own for it, or below that."""
+    pid = one.pid
+    while pid in processes:
+        title = processes[pid].title
+        if title.startswith("sshd") and "@" in title:
+            return True
+        pid = _parent(pid)
+    return False
+
+
+def _cgroup(one: Sshd) -> str:
+    with contextlib.suppress(OSError):
+        return (PROC / str(one.pid) / "cgroup").read_text()
+    return ""
+
+
+def _is_stopped(one: Sshd) -> bool:
+    with contextlib.suppress(OSError):
+        directory = CGROUPS / _cgroup(one).strip().removeprefix("0::/")
+        if one.state == "D":
+            return (PROC / str(one.pid) / "wchan").read_text() in STOPPED
+        return "frozen 1" in (directory / "cgroup.events").read_text()
+    return False
+
+
+def watch() -> dict[str, Any]:
+    """Return the most startups that sshd has counted until the standard input ended."""
+    most, ended = 0, _input_ends()
+    listener = _listener(_processes())[0]
+    while not ended.wait(EVERY):
+        with contextlib.suppress(OSError):
+            title = (PROC / str(listener) / "cmdline").read_bytes().decode(errors="replace")
+            if found := LISTENER.match(title):
+                most = max(most, int(found[1]))
+    return {"most": most}
+
+
+def _input_ends() -> threading.Event:
+    """Return what is set when the standard input has ended."""
+    ended = threading.Event()
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        ended.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    return ended
+
+
+# What holds sessions up
+
+
+def _in_turn(period: float, *steps: Callable[[], None]) -> None:
+    """Do one thing after the other until the standard input ends; what cannot be done is not."""
+    ended = _input_ends()
+    while not ended.is_set():
+        for step in steps:
+            with contextlib.suppress(OSError):
+                step()
+            if period:
+                ended.wait(period)
+
+
+def freeze(file: str, words: list[str], period: float) -> None:
+    """Write the words into a cgroup's file in turn."""
+    _in_turn(period, *(partial(_write, Path(file), word) for word in words))
+
+
+def _write(file: Path, text: str) -> None:
+    file.write_text(text)
+
+
+def own_memory(step: str, period: float, loop: bool) -> None:
+    """Put a cgroup of one's own in the place of the step's task_0: it stops whoever is in it."""
+    place, own, slurms = Path(step, "task_0"), Path(step, "own"), Path(step, "slurms")
+
+    def take() -> None:
+        own.mkdir(exist_ok=True)
+        (own / "memory.oom_control").write_text("1")
+        (own / "memory.limit_in_bytes").write_text("4096")
+        place.rename(slurms)
+        own.rename(place)
+
+    def give() -> None:
+        place.rename(own)
+        slurms.rename(place)
+        (own / "memory.limit_in_bytes").write_text("-1")
+
+    if loop:
+        _in_turn(period, take, give)
+    else:
+        take()
+
+
+def own_freezer(step: str, period: float, loop: bool) -> None:
+    """Freeze a cgroup of one's own, called as the stepds call theirs."""
+    place = Path(step, "task_0")
+
+    def take() -> None:
+        place.mkdir(exist_ok=True)
+        (place / "freezer.state").write_text("FROZEN")
+
+    def give() -> None:
+        (place / "freezer.state").write_text("THAWED")
+        with contextlib.suppress(OSError):  # somebody is in it
+            place.rmdir()
+
+    if loop:
+        _in_turn(period, take, give)
+    else:
+        take()
+
+
+# The end
+
+
+def clean(user: str) -> dict[str, Any]:
+    """Let everything of Slurm's run again, and end the user's logins; return what is left."""
+    deadline = time.monotonic() + KILLED
+    while True:
+        for file, word in _holding():
+            with contextlib.suppress(OSError):
+                file.write_text(word)
+        left = [
+            one.pid
+            for one in _processes().values()
+            if one.title.startswith("sshd") and f": {user}" in one.title
+        ]
+        if not left or time.monotonic() > deadline:
+            return {"left": left}
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(EVERY)
+
+
+def _holding() -> Iterator[tuple[Path, str]]:
+    """Return the files that may hold up what is in a job, and what ends that."""
+    for file in CGROUPS.glob("freezer/slurm*/**/freezer.state"):
+        yield file, "THAWED"
+    for file in CGROUPS.glob("memory/slurm*/**/step_extern/*/memory.limit_in_bytes"):
+        yield file, "-1"
+    for file in CGROUPS.glob("system.slice/*slurmstepd.scope/**/cgroup.freeze"):
+        yield file, "0"
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    one.__name__: one for one in (clients, look, watch, freeze, own_memory, own_freezer, clean)
+}
+
+if __name__ == "__main__":
+    print(json.dumps(COMMANDS[sys.argv[1]](**json.loads(sys.argv[2]))), flush=True)
+    os._exit(0)  # a thread may still read the standard input
