@@ -30,7 +30,7 @@ PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
 TICKS = os.sysconf("SC_CLK_TCK")
 LISTENER = re.compile(r"sshd: .*\[listener\] (\d+) of 10-\d+ startups")  # by our MaxStartups
-STOPPED = ("refrigerator", "mem_cgroup_oom_synchronize")  # v1: where a process in state D waits
+STOPPED = ("__refrigerator", "mem_cgroup_oom_synchronize")  # v1: where a process in state D waits
 EVERY = 0.05  # seconds between two looks
 KILLED = 10  # seconds for killed processes to go
 
