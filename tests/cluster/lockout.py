@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import json
+import os
 import subprocess
 import time
 from dataclasses import asdict, dataclass, field
@@ -31,13 +32,16 @@ from tests.cluster.cells import CELLS as CLUSTERS
 from tests.cluster.cluster import EXTERN, Cluster
 from tests.cluster.config import Settings
 from tests.cluster.host import HostTimeoutError, end
-from tests.cluster.login import Machine, asking, ssh_argv
+from tests.cluster.lockout_host import SLOWER
+from tests.cluster.login import asking, ssh_argv
 from tests.cluster.phases import STRICT
 from tests.cluster.test_runtime_dir import EPILOG
 from tests.cluster.wait import NotInTimeError, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from tests.cluster.site import LoggedMachine
 
 SCRIPT = "/checkout/tests/cluster/lockout_host.py"
 ATTACKER, OTHER = "alice", "bob"
@@ -46,9 +50,12 @@ TRIES, PARALLEL, PROBES = 500, 20, 20
 CONTROL_TRIES = 120
 LATER = 10  # of the tries, one in so many is made again in each of the later stages
 HEAD_START = 2.0  # seconds that the attack has before anybody else logs in
+DROPPED = "drop connection #"  # sshd's word for it
+SHOWN = 5  # lines of a log
+CALM = 3  # logins before the attack: how long they take
 STAGES = ("during", "after", "stepd killed", "job ended")
 ENDED = STAGES[-1]
-WIDTH = 160  # of the table in a file
+WIDTH = 170  # of the table in a file
 
 
 def sshd_config(grace: int, penalties: bool) -> str:
@@ -66,10 +73,10 @@ class Pace:
     """How fast clients may be, and when they are late: in seconds, but for `fresh`."""
 
     grace: int = 20  # LoginGraceTime
-    late: float = 6.0  # for one of the attacker's clients
+    late: float = 6.0  # for one of the attacker's clients, at the least
     patience: float = 40.0  # for one of the others'
-    fresh: int = 5  # clients at the most that were started less than `settled` ago
-    settled: float = 1.0
+    fresh: int = 4  # of the attacker's clients at the most are about to log in
+    settled: float = 1.5  # at the least: then it does not log in any more
     ending: float = 40.0  # for a job to end
 
 
@@ -79,11 +86,11 @@ class Site(Protocol):
     pace: Pace
 
     @property
-    def client(self) -> Machine:
+    def client(self) -> LoggedMachine:
         """Where the clients run."""
 
     @property
-    def node(self) -> Machine:
+    def node(self) -> LoggedMachine:
         """Where they log in."""
 
     def pam(self, lines: Sequence[str]) -> None:
@@ -116,12 +123,12 @@ class Namespaces:
         self._penalties = penalties
 
     @property
-    def client(self) -> Machine:
+    def client(self) -> LoggedMachine:
         """The login node."""
         return self.cluster.login
 
     @property
-    def node(self) -> Machine:
+    def node(self) -> LoggedMachine:
         """The compute node."""
         return self.cluster.n1
 
@@ -189,7 +196,8 @@ class Namespaces:
 @contextlib.contextmanager
 def in_namespaces(suite: str, report: Callable[[str], None]) -> Iterator[Site]:
     """Bring a cluster up."""
-    with Cluster(f"lockout-{suite}", report=report, roots=CLUSTERS[suite].roots) as cluster:
+    name = f"lockout-{suite}-{os.getpid()}"
+    with Cluster(name, report=report, roots=CLUSTERS[suite].roots) as cluster:
         site = Namespaces(cluster, penalties=suite != "bookworm")
         with site.prepared():
             yield site
@@ -205,14 +213,17 @@ class Attack(NamedTuple):
     own: bool = False  # only where the directories below an extern step are the user's
 
 
-def _run(machine: Machine, command: str, by: str | None = None, **what: Any) -> Any:
+def _run(machine: LoggedMachine, command: str, by: str | None = None, **what: Any) -> Any:
     """Run a command of lockout_host.py to its end; return what it says."""
     done = machine.run(["python3", SCRIPT, command, json.dumps(what)], by)
     return json.loads(done.stdout)
 
 
 def _goes_on(
-    going: contextlib.ExitStack, machine: Machine, argv: Sequence[str], user: str | None = None
+    going: contextlib.ExitStack,
+    machine: LoggedMachine,
+    argv: Sequence[str],
+    user: str | None = None,
 ) -> None:
     """Start what goes on until the cell is over."""
     process = machine.popen(
@@ -375,6 +386,8 @@ class Stage:
     startups: int = 0  # the most at a time
     stopped: int = 0  # sshd processes that are frozen, or wait for memory
     seen: dict[str, list[list[Any]]] = field(default_factory=dict)  # who -> how logins went
+    dropped: int = 0  # connections that sshd has dropped, by its log
+    why: list[str] = field(default_factory=list)  # what the node's log has of the other user
 
     @property
     def missed(self) -> bool:
@@ -413,6 +426,7 @@ class Play:
         self.parallel = parallel
         self.probes = probes
         self.job = self.others = 0
+        self.usual = 0.0  # seconds that a login takes until it is authenticated
 
     def play(self) -> Found:
         """Play it; nothing of it is left, or it says so."""
@@ -431,6 +445,7 @@ class Play:
         site = self.site
         site.pam(STACKS[self.cell.stack]())
         self.job, self.others = site.submit(ATTACKER), site.submit(OTHER)
+        self.usual = _said(self._clients(going, OTHER, CALM, 60), 120)["usual"]
         ATTACKS[self.cell.attack].begin(site, self.job, going)
         few = max(self.tries // LATER, self.parallel)
         for name, tries in zip(STAGES, (self.tries, 0, few, few)):
@@ -450,6 +465,7 @@ class Play:
         pace = self.site.pace
         limit = 60 + 2 * tries * pace.late / self.parallel + 2 * self.probes * pace.settled
         spacing = tries * 0.2 * pace.settled / self.probes
+        mark = self.site.node.mark()
         with contextlib.ExitStack() as going:
             watch = self._start(going, self.site.node, None, "watch")
             crowd = self._clients(going, ATTACKER, tries, limit) if tries else None
@@ -462,12 +478,16 @@ class Play:
                     stage.seen[user] = _said(process, limit + pace.patience + 30)["seen"]
             stage.startups = _said(watch, 30)["most"]
         self._judge(stage)
+        lines = self.site.node.log(mark)
+        stage.dropped = sum(DROPPED in line for line in lines)
+        refused = [line for line in lines if f": user {OTHER} " in line and "SUCCESS" not in line]
+        stage.why = refused[:SHOWN]
         return stage
 
     def _start(
         self,
         going: contextlib.ExitStack,
-        machine: Machine,
+        machine: LoggedMachine,
         user: str | None,
         command: str,
         prefix: Sequence[str] = (),
@@ -497,11 +517,13 @@ class Play:
         attacks = user == ATTACKER
         method = METHODS[self.cell.method] if attacks else "publickey"
         late = pace.late if attacks else pace.patience
-        options = ["-o", "ControlMaster=no", "-o", f"ConnectTimeout={late:.0f}"]
+        options = ["-o", "ControlMaster=no", "-o", "LogLevel=VERBOSE",
+                   "-o", f"ConnectTimeout={late:.0f}"]  # fmt: skip
         what = {"argv": [*ssh_argv("n1", user, options, method), landing.COMMAND],
                 "tries": tries, "limit": limit, "spacing": spacing, "late": late}  # fmt: skip
         if attacks:
-            what |= {"parallel": self.parallel, "fresh": pace.fresh, "settled": pace.settled}
+            what |= {"parallel": self.parallel, "fresh": pace.fresh}
+            what |= {"settled": max(pace.settled, SLOWER * self.usual)}
         as_user = None if user == "root" else user
         prefix = asking(client, user, method)
         return self._start(going, client, as_user, "clients", prefix, **what)
@@ -576,17 +598,23 @@ def run(
 ) -> int:
     """Play cells; print the table; return the exit status."""
     found: list[Found] = []
+    own = os.getpid()
     try:
         for place in dict.fromkeys(cell.place for cell in cells):
             waiting = [cell for cell in cells if cell.place == place]
             while waiting:
                 found += _played(console, waiting, tries, parallel)
     finally:
-        if file:
-            file.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
-        wide = console if console.is_terminal else Console(highlight=False, width=WIDTH)
-        wide.print(table(found))
+        if os.getpid() == own:  # pyroute2 forks, and what it forks comes by here
+            _tell(console, found, file)
     return 1 if any(one.ours and one.missed for one in found) else 0
+
+
+def _tell(console: Console, found: Sequence[Found], file: Path | None) -> None:
+    if file:
+        file.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
+    wide = console if console.is_terminal else Console(highlight=False, width=WIDTH)
+    wide.print(table(found))
 
 
 def _played(console: Console, waiting: list[Cell], tries: int, parallel: int) -> Iterator[Found]:
@@ -600,6 +628,8 @@ def _played(console: Console, waiting: list[Cell], tries: int, parallel: int) ->
             console.print(f"{cell.name}: {number} tries")
             one = Play(site, cell, number, parallel, PROBES).play()
             console.print(f"    {_verdict(one)}, {one.seconds:.0f} s")
+            for line in [line for stage in one.stages for line in stage.why]:
+                console.print(f"    {line}", markup=False)
             yield one
             if one.trouble:
                 return  # the next has a fresh one
@@ -620,6 +650,7 @@ COLUMNS = {
     "outside": "outside",
     "left": "left",
     "startups": "startups",
+    "dropped": "dropped",
     "stopped": "stopped",
 }
 
@@ -628,7 +659,7 @@ def table(found: Sequence[Found]) -> Table:
     """Return one row for each cell; what is in a column are the stages."""
     title = f"in each column: {', '.join(STAGES)}; root and the other user {PROBES} times in each"
     result = Table(title=title, title_justify="left")
-    result.add_column("cell", overflow="fold")
+    result.add_column("cell", no_wrap=True)
     for name in (*COLUMNS.values(), "seconds"):
         result.add_column(name, justify="right", no_wrap=True)
     result.add_column("result")

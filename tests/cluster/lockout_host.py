@@ -13,15 +13,16 @@ import json
 import os
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,21 +31,16 @@ PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
 TICKS = os.sysconf("SC_CLK_TCK")
 LISTENER = re.compile(r"sshd: .*\[listener\] (\d+) of 10-\d+ startups")  # by our MaxStartups
-STOPPED = ("__refrigerator", "mem_cgroup_oom_synchronize")  # v1: where a process in state D waits
+OUT_OF_MEMORY = "mem_cgroup_oom_synchronize"  # v1: where a process waits that is not to be killed
+AUTHENTICATED = b"Authenticated to "
+CHATTER = re.compile("Authenticated to |Transferred: |Bytes per second: ")  # of LogLevel=VERBOSE
+USUAL = 9  # logins that show how long one takes
+SLOWER = 5  # times as long as usual: it will not come any more
 EVERY = 0.05  # seconds between two looks
 KILLED = 10  # seconds for killed processes to go
 
 
 # Clients
-
-
-class Client(NamedTuple):
-    """One ssh that runs."""
-
-    process: subprocess.Popen[bytes]
-    started: float
-    said: IO[bytes]
-    complained: IO[bytes]
 
 
 def clients(
@@ -60,50 +56,68 @@ def clients(
 ) -> dict[str, Any]:
     """Run a command some times; return how often, and what each said: [status, out, err, times].
 
-    `parallel` at the same time; of these, `fresh` at the most were started less than `settled`
-    seconds ago: more connections that are honestly about to log in would fill MaxStartups
-    themselves. One that takes longer than `late` is killed. `spacing`: seconds between two starts;
-    `limit`: for all.
+    `parallel` at the same time; of these, `fresh` at the most are not authenticated and were
+    started less than `settled` seconds ago, or what this machine's load makes of it: more that are
+    honestly about to log in would fill MaxStartups themselves. One that takes longer than `late` is
+    killed. `spacing`: seconds between two starts; `limit`: for all. `usual`: seconds that a login
+    takes until it is authenticated, or refused.
     """
     running: list[Client] = []
     results: Counter[tuple[str, str, str]] = Counter()
+    usual: deque[float] = deque([settled / SLOWER], maxlen=USUAL)
     begun, started, following = 0, time.monotonic(), 0.0
     while running or begun < tries:
         now = time.monotonic()
         over = now - started > limit
         tries = begun if over else tries
+        patience = SLOWER * statistics.median(usual)
         for one in running[:]:
-            if one.process.poll() is None and now - one.started < late and not over:
-                continue
-            running.remove(one)
-            results[_result(one)] += 1
-        young = sum(now - one.started < settled for one in running)
-        may = len(running) < parallel and (young < fresh or not settled)
-        if begun < tries and may and now >= following:
-            running.append(_start(argv))
+            age = now - one.started
+            if not one.settled and (one.process.poll() is not None or one.authenticated()):
+                one.settled = True
+                usual.append(age)
+            if one.process.poll() is not None or age > max(late, patience) or over:
+                running.remove(one)
+                results[one.result()] += 1
+        young = sum(not one.settled and now - one.started < patience for one in running)
+        if begun < tries and len(running) < parallel and young < fresh and now >= following:
+            running.append(Client(argv))
             begun, following = begun + 1, now + spacing
         else:
             time.sleep(0.01)
-    return {"begun": begun, "seen": [[*key, times] for key, times in results.most_common()]}
+    seen = [[*key, times] for key, times in results.most_common()]
+    return {"begun": begun, "seen": seen, "usual": statistics.median(usual)}
 
 
-def _start(argv: list[str]) -> Client:
-    said, complained = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - _result
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=said, stderr=complained)
-    return Client(process, time.monotonic(), said, complained)
+class Client:
+    """One ssh that runs."""
 
+    def __init__(self, argv: list[str]) -> None:
+        """Start it."""
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - `result` closes both
+        self._complained = tempfile.TemporaryFile()  # noqa: SIM115
+        self.started = time.monotonic()
+        self.settled = False  # authenticated, or ended
+        self.process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=self._said, stderr=self._complained
+        )
 
-def _result(one: Client) -> tuple[str, str, str]:
-    """Return how a client ended, what it has printed, and the last line of its complaints."""
-    how = "late" if one.process.poll() is None else str(one.process.returncode)
-    one.process.kill()
-    one.process.wait()
-    with one.said as said, one.complained as complained:
-        said.seek(0)
-        complained.seek(0)
-        out, err = said.read().decode(errors="replace"), complained.read().decode(errors="replace")
-    (last,) = err.strip().splitlines()[-1:] or [""]
-    return how, out, re.sub(r"port \d+", "port N", last)
+    def authenticated(self) -> bool:
+        """Say whether ssh, with LogLevel=VERBOSE, has said so."""
+        return AUTHENTICATED in os.pread(self._complained.fileno(), 1 << 16, 0)
+
+    def result(self) -> tuple[str, str, str]:
+        """Return how it ended, what it has printed, and the last line of its complaints."""
+        how = "late" if self.process.poll() is None else str(self.process.returncode)
+        self.process.kill()
+        self.process.wait()
+        with self._said as said, self._complained as complained:
+            said.seek(0)
+            complained.seek(0)
+            lines = complained.read().decode(errors="replace").splitlines()
+            out = said.read().decode(errors="replace")
+        told = [re.sub(r"port \d+", "port N", line) for line in lines if not CHATTER.match(line)]
+        return how, out, "".join(told[-1:]).strip()
 
 
 # A look at the node
@@ -203,11 +217,18 @@ def _cgroup(one: Sshd) -> str:
 
 
 def _is_stopped(one: Sshd) -> bool:
+    """Say whether a process is frozen, or waits in a cgroup that has no memory left."""
     with contextlib.suppress(OSError):
-        directory = CGROUPS / _cgroup(one).strip().removeprefix("0::/")
-        if one.state == "D":
-            return (PROC / str(one.pid) / "wchan").read_text() in STOPPED
-        return "frozen 1" in (directory / "cgroup.events").read_text()
+        if (PROC / str(one.pid) / "wchan").read_text() == OUT_OF_MEMORY:
+            return True
+    for line in _cgroup(one).splitlines():
+        _, names, path = line.split(":", 2)
+        with contextlib.suppress(OSError):
+            if names == "freezer":
+                state = CGROUPS / "freezer" / path.lstrip("/") / "freezer.state"
+                return not state.read_text().startswith("THAWED")
+            if not names and "frozen 1" in (CGROUPS / path[1:] / "cgroup.events").read_text():
+                return True
     return False
 
 

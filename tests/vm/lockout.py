@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class InMachine:
     """A node that is booted; the clients run on it, too."""
 
-    pace = Pace(grace=60, late=45.0, patience=150.0, fresh=3, settled=6.0, ending=120.0)
+    pace = Pace(grace=60, late=45.0, patience=150.0, fresh=3, settled=10.0, ending=120.0)
 
     def __init__(self, node: Node) -> None:
         """Take a node."""
