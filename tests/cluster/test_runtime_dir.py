@@ -116,6 +116,49 @@ def test_it_goes_with_slurm_s_epilog(node: Cluster, program: str) -> None:
         node.reconfigure(Settings())
 
 
+# Whoever runs this keeps descriptors of directories, and makes files in them without end.
+ENDLESS = """\
+import itertools, os, sys
+kept = [os.open(path, os.O_RDONLY) for path in sys.argv[1:]]
+os.fork()
+for number in itertools.count():
+    for fd in kept:
+        os.close(os.open(f"{os.getpid()}-{number}", os.O_CREAT, dir_fd=fd))
+"""
+
+
+def test_a_user_who_goes_on_making_files(node: Cluster) -> None:
+    """From another job of his, in the directory of one that ends: its Epilog is done all the same.
+
+    Another user's is, too, though it finds what that has left.
+    """
+    for host in node.nodes:
+        host.write("etc/slurm/epilog", EPILOG, 0o755)
+    node.n1.write("tmp/endless.py", ENDLESS)
+    node.reconfigure(Settings(slurm_conf="Epilog=/etc/slurm/epilog\n"))
+    try:
+        job = node.submit("alice", mem="10M")
+        said(node, "alice", "mkdir -p $XDG_RUNTIME_DIR/a/b")
+        node.submit("alice", mem="100M")
+        bobs = node.submit("bob", mem="10M")
+        path = f"/{TOP}/n1_5001_{job}"
+        endless = f"python3 /tmp/endless.py {path} {path}/a/b"
+        said(node, "alice", f"{endless} >&- 2>/tmp/endless.err <&- &")
+        making = lambda: len(list((node.n1.root / path.lstrip("/")).iterdir())) > 1000  # noqa: E731
+        wait_for("files being made", making, 20)
+        mark = node.n1.mark()
+        node.cancel(job)
+        gone = lambda: not any(f"_5001_{job}" in name for name in there(node))  # noqa: E731
+        wait_for("the directory gone", gone, 40, lambda: f"{there(node)}")
+        node.wait_gone(job)
+        node.cancel(bobs)
+        node.wait_gone(bobs)
+        assert not [line for line in node.n1.log(mark) if "slurm_adopt.epilog" in line]
+        assert node.n1.read("tmp/endless.err").count("Error: [Errno ") == 2
+    finally:
+        node.reconfigure(Settings())
+
+
 @pytest.mark.parametrize("squat", ["mkdir -m 777", "touch", "ln -s /tmp"])
 def test_what_is_not_root_s_is_not_used(node: Cluster, squat: str) -> None:
     """The session is in its job, and has no XDG_RUNTIME_DIR; the log says why."""
