@@ -581,7 +581,29 @@ def test_what_is_left_to_the_session_line(
 ) -> None:
     monkeypatch.setattr(node, "is_sshd", lambda: sshd)
     monkeypatch.setattr("slurm_adopt.stack.why_uncertain", lambda _: why)
+    monkeypatch.setattr("slurm_adopt.stack.session_line", lambda _: [])
     here = node.Node(parse([])[0], cast("Log", Lines()), "n1", account_of)
+    assert here.defers is defers
+
+
+@pytest.mark.parametrize(
+    ("account", "session", "defers"),
+    [
+        ("action_adopt_failure=deny", "action_adopt_failure=deny", True),
+        ("action_adopt_failure=deny", "", False),  # the session line would let in by its default
+        ("", "action_adopt_failure=allow", True),  # the same, spelt out
+        ("", "action_generic_failure=deny", False),
+        ("log_level=debug job_env=all", "job_limits=1 disable_x11=1", True),
+        ("slurm_conf=/a", "slurm_conf=/b", False),
+    ],
+)
+def test_a_session_line_with_other_options_is_not_left_the_adoption(
+    monkeypatch: pytest.MonkeyPatch, account: str, session: str, defers: bool
+) -> None:
+    monkeypatch.setattr(node, "is_sshd", lambda: True)
+    monkeypatch.setattr("slurm_adopt.stack.why_uncertain", lambda _: "")
+    monkeypatch.setattr("slurm_adopt.stack.session_line", lambda _: session.split())
+    here = node.Node(parse(account.split())[0], cast("Log", Lines()), "n1", "sshd")
     assert here.defers is defers
 
 

@@ -11,6 +11,7 @@ from time import sleep
 
 from .adoption import Adoption
 from .handover import Handover
+from .options import parse
 from .process import is_child, is_sshd, session_process, start_time
 from .setting import Setting
 from .slurm import cgroup, conf, inquiry, spool, stepd
@@ -286,10 +287,21 @@ class Node:
         from . import stack
 
         why = "" if is_sshd() else "this program is none of OpenSSH's, and may open no session"
-        why = why or stack.why_uncertain(self._account_of)
+        why = why or stack.why_uncertain(self._account_of) or self._other_options()
         if why:
             self._log.debug(f"the account phase adopts: {why}")
         return not why
+
+    def _other_options(self) -> str:
+        """Say so where the session line would decide otherwise: an adoption that fails, above all.
+
+        A line that is less strict than the account line would let in whom that refuses.
+        """
+        from . import stack
+
+        theirs, _ = parse(stack.session_line(self._account_of) or [])
+        names = self._options.differing(theirs)
+        return f"the session line has other options: {', '.join(names)}" if names else ""
 
     def look(self, job: Job) -> None:
         """Raise PeerError if a job would not take a login now, SuspendedError if it is frozen."""

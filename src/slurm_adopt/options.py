@@ -140,6 +140,9 @@ OPTIONS = (
 
 BY_NAME = {option.name: option for option in OPTIONS}
 
+# What a login comes to does not depend on these: what is logged, shown, and given to a session.
+ASIDE = frozenset({"log_level", "message", "disable_x11", "job_env", "job_limits", "runtime_dir"})
+
 
 class Options:
     """The value of every option as text, and typed views of those that are not words."""
@@ -158,6 +161,11 @@ class Options:
     def on(self, name: str) -> bool:
         """Return whether a 1/0 or true/false option is 1 or true."""
         return self._values[name] in ("1", "true")
+
+    def differing(self, other: Options) -> list[str]:
+        """Return the options that decide about a login and have another value there."""
+        names = self._values.keys() - ASIDE
+        return sorted(name for name in names if self[name] != other[name])
 
     @property
     def log_level(self) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import cgroups, lockout
+from tests.cluster import lockout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,6 @@ def site(running_cluster: Cluster) -> Iterator[lockout.Namespaces]:
         yield found
 
 
-@pytest.mark.skipif(cgroups.unified(), reason="the cells are of v1")
 @pytest.mark.parametrize("name", NAMES)
 def test_nobody_is_locked_out(cluster: Cluster, site: lockout.Namespaces, name: str) -> None:
     """Root and another user get in each time, nothing is left, and nobody is outside of a job."""

@@ -53,6 +53,7 @@ NOT_HERE = {
     "test_input.py": LONG_HERE,
     "test_job_environment.py": f"{LONG_HERE}; test_v2.py sees variables and limits",
     "test_keyboard_interactive.py": LONG_HERE,
+    "test_lockout.py": f"{V1}; `./dev lockout --vm` plays it in a machine with v2",
     "test_matrix.py": LONG_HERE,
     "test_namespaces.py": LONG_HERE,
     "test_peer.py": f"{V1}, of the C module",
