@@ -21,6 +21,7 @@ from rich.table import Table
 
 from tests.cluster import pam
 from tests.cluster.cluster import Cluster, Settings
+from tests.cluster.config import USERS
 from tests.cluster.wait import wait_for
 
 if TYPE_CHECKING:
@@ -72,6 +73,24 @@ time.sleep(600)
 """
 
 
+# Has a user listen on 150,000 ports, over 15 addresses of the loopback.
+LISTENING = 150_000
+LISTENERS = """\
+import os, resource, socket, sys, time
+resource.setrlimit(resource.RLIMIT_NOFILE, (20000, 20000))
+os.setuid(int(sys.argv[1]))
+for worker in range(15):
+    if os.fork() == 0:
+        held = [socket.create_server((f"127.0.1.{worker + 1}", 10000 + n)) for n in range(10000)]
+        open(f"/tmp/listeners.{worker}", "w")
+        time.sleep(600)
+time.sleep(600)
+"""
+# pamtester by the name of OpenSSH's program: the account phase leaves the adoption to the session
+# line, as it does in a login.
+AS_SSHD = "/opt/bench/sshd"
+
+
 class Cost(NamedTuple):
     """One row of the report: medians in milliseconds by stack."""
 
@@ -100,12 +119,14 @@ def main() -> None:
             many_sockets(cluster, rounds, console),
         ]
         sizes = memory(cluster)
-    console.print(time_table(rows), memory_table(sizes))
+        logins = many_listeners(cluster, max(5, rounds // 4), console)
+    console.print(time_table(rows), memory_table(sizes), login_table(logins))
 
 
 def prepare(cluster: Cluster) -> None:
     """Write a PAM service for each stack and the empty script."""
     cluster.n1.write("opt/floor.py", FLOOR_SCRIPT)
+    cluster.n1.run(["install", "-D", "/usr/bin/pamtester", AS_SSHD])
     for number, name in enumerate(STACKS):
         cluster.n1.pam(f"bench{number}", [STACKS[name], SESSIONS[name]])
 
@@ -120,8 +141,9 @@ def measure(
     """Time these phases of each stack for alice."""
     argv = ["python3", "/checkout/tests/cluster/timing.py", str(rounds)]
     argv += ["--accept", str(accept)] if accept else []
+    program = AS_SSHD if phases == BOTH else "/usr/bin/pamtester"
     for number, _ in enumerate(STACKS):
-        argv += ["--", "/usr/bin/pamtester", f"bench{number}", "alice", *phases]
+        argv += ["--", program, f"bench{number}", "alice", *phases]
     said = json.loads(host.run(argv, timeout=590).stdout)
     medians = map(statistics.median, said["ms"])
     return Cost(title, dict(zip(STACKS, medians)))
@@ -212,6 +234,54 @@ def memory(cluster: Cluster) -> dict[str, tuple[float, float]]:
             found[name] = sizes(cluster.n1, session.pid)
     cluster.cancel_all()
     return found
+
+
+def many_listeners(
+    cluster: Cluster, rounds: int, console: Console
+) -> dict[tuple[str, str], tuple[float, float]]:
+    """Return the module's own ms in bob's logins, without and with alice's listening sockets."""
+    ways = [(lines, method) for lines in STACKS_OF_LOGINS for method in METHODS]
+    cluster.submit("bob")
+    console.print("logins by ssh")
+    idle = {way: _own_ms(cluster, *way, rounds) for way in ways}
+    console.print(f"the same with {LISTENING:,} sockets of another user that listen")
+    filler = cluster.n1.popen(["python3", "-c", LISTENERS, str(USERS["alice"])])
+    made = cluster.n1.root / "tmp"
+    try:
+        wait_for("sockets", lambda: len(list(made.glob("listeners.*"))) == 15, 120)
+        full = {way: _own_ms(cluster, *way, rounds) for way in ways}
+    finally:
+        cluster.n1.run(["pkill", "-f", "listeners"], check=False)
+        filler.wait(60)
+        cluster.cancel_all()
+    return {way: (idle[way], full[way]) for way in ways}
+
+
+STACKS_OF_LOGINS = {"account line alone": pam.with_module, "account and session line": pam.both}
+METHODS = ("publickey", "keyboard-interactive")
+
+
+def _own_ms(cluster: Cluster, lines: str, method: str, rounds: int) -> float:
+    """Return the median of what the module's lines in the log say for a login, all phases."""
+    cluster.pam(STACKS_OF_LOGINS[lines]())
+    found = []
+    for _ in range(rounds):
+        mark = cluster.n1.mark()
+        cluster.ssh("bob", method=method, timeout=60)
+        time.sleep(0.1)  # until the kernel's grace period after the adoption is over
+        said = [line for line in cluster.n1.log(mark) if "pam_slurm_adopt(" in line]
+        found.append(sum(float(line.split()[-2]) for line in said if line.endswith(" ms")))
+    return statistics.median(found)
+
+
+def login_table(found: dict[tuple[str, str], tuple[float, float]]) -> Table:
+    """Return the report on sockets that listen."""
+    table = Table(title="a login by ssh: the module's own ms, both phases, median")
+    for column in ("lines", "method", "idle", f"{LISTENING:,} sockets listen"):
+        table.add_column(column, justify="left" if column in ("lines", "method") else "right")
+    for (lines, method), ms in found.items():
+        table.add_row(lines, method, *(f"{one:.1f}" for one in ms))
+    return table
 
 
 def sizes(host: Host, shell: int) -> tuple[float, float]:
