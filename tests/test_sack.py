@@ -8,6 +8,7 @@ import hmac
 import json
 import os
 import socket
+import sys
 import time
 from base64 import urlsafe_b64encode
 from pathlib import Path
@@ -167,6 +168,10 @@ def without(name: str) -> dict[str, object]:
     return {key: value for key, value in CLAIMS.items() if key != name}
 
 
+# int() takes at most 4300 digits; since 3.11, and since updates of earlier ones.
+FEW_DIGITS = not hasattr(sys, "get_int_max_str_digits")
+HUGE_EXP = json.dumps({**CLAIMS, "exp": 7}).replace(": 7,", ": -" + "9" * 4301 + ",").encode()
+
 # (claims that the sack says are good, part of the error or None)
 GOOD_OR_NOT: list[tuple[object, str | None]] = [
     (CLAIMS, None),
@@ -202,6 +207,13 @@ GOOD_OR_NOT: list[tuple[object, str | None]] = [
     (b"\xff", "claims are no JSON object"),
     (b'{"uid":' + b"9" * 5000 + b"}", "no JSON object|claim host"),
     (b"[" * 9000, "claims are no JSON object"),
+    (b'{"a":' * 12000, "it is no token|no JSON object"),
+    ({**CLAIMS, "id": {"gids": [1, 2, 3]}}, None),
+    ({**CLAIMS, "exp": -int("9" * 4299)}, None),
+    (HUGE_EXP, None if FEW_DIGITS else "claims are no JSON object"),
+    ({**CLAIMS, "id": [[]] * 15}, "claims are no JSON object"),
+    ({**CLAIMS, "host": "{" * 15}, None),
+    ({**CLAIMS, "host": "[" * 16}, "claims are no JSON object"),
 ]
 
 
@@ -244,26 +256,49 @@ def test_no_token(text: str) -> None:
         Sack(("/nowhere",)).decode(text, Deadline(LONG))
 
 
-# (claims of a token that a sack refuses, what the log says of it)
-REFUSED: list[tuple[object, str]] = [
-    (
-        {**CLAIMS, "exp": int(time.time()) - 30},
-        r"expired \d+ s ago: the clocks of the hosts differ",
-    ),
-    (CLAIMS, "made with another key, or for another user: slurm.key differs"),
-    ({**CLAIMS, "exp": "x"}, "made with another key"),
-    (b"{", "it is no token"),
+# Claims of a token that a sack refuses: nobody has vouched for them.
+REFUSED: list[object] = [
+    CLAIMS,
+    {**CLAIMS, "exp": int(time.time()) - 30},
+    {**CLAIMS, "exp": "x"},
+    HUGE_EXP,
+    {**CLAIMS, "exp": -int("9" * 4300)},
+    b"{",
+    b"[" * 12000,
+    b"\xff",
 ]
 
 
 @pytest.mark.parametrize("reply", [b"", b"\xff\xff\xff\xff"])
-@pytest.mark.parametrize(("claims", "words"), REFUSED)
-def test_refused(tmp_path: Path, claims: object, words: str, reply: bytes) -> None:
+@pytest.mark.parametrize("claims", REFUSED)
+def test_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, claims: object, reply: bytes
+) -> None:
+    """The same is said of each: nothing that it claims is looked at."""
+    monkeypatch.setattr(slurm, "a2b_base64", never_called)
+    monkeypatch.setattr(json, "loads", never_called)
+    words = "expired, made with another key, or made for another user: check that the clocks "
     with (
         asked(reply, path=tmp_path / "s") as (_, sack),
         pytest.raises(CredentialError, match=f"^credential refused: {words}"),
     ):
         sack.decode(jwt(claims), Deadline(LONG))
+
+
+def never_called(*_: object) -> None:
+    raise AssertionError("what nobody has verified is parsed")
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RecursionError("x"), ValueError("x\ny"), OSError()]
+)
+def test_a_parser_that_fails(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(json, "loads", fail)
+    with pytest.raises(CredentialError, match=r"claims are no JSON object$"):
+        slurm._claims(jwt(CLAIMS))
 
 
 @given(st.binary(max_size=200))

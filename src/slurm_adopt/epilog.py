@@ -16,6 +16,7 @@ from .setting import Setting
 from .slurm import remains, spool
 from .slurm.cgroup import mounted
 from .slurm.deadline import Deadline
+from .slurm.digits import number
 from .slurm.errors import SetupError
 from .slurm.job_cgroup import MOUNTPOINT
 
@@ -37,13 +38,14 @@ class Job:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         """Take slurmd's variables: it makes this environment itself."""
-        job_id, uid = environment.get("SLURM_JOB_ID", ""), environment.get("SLURM_JOB_UID", "")
+        job_id = number(environment.get("SLURM_JOB_ID", ""))
+        uid = number(environment.get("SLURM_JOB_UID", ""))
         self.node = environment.get("SLURMD_NODENAME", "")
-        if not (self.node and uid.isdecimal() and job_id.isdecimal()):
+        if not self.node or uid is None or job_id is None:
             raise SetupError(
                 "SLURM_JOB_ID, SLURM_JOB_UID, SLURMD_NODENAME: not those of Slurm's Epilog"
             )
-        self.job_id, self.uid = int(job_id), int(uid)
+        self.job_id, self.uid = job_id, uid
         self.slurm_conf = environment.get("SLURM_CONF", "")
         sluid = environment.get("SLURM_JOB_SLUID", "")
         self.sluid = sluid if sluid.isalnum() and len(sluid) == SLUID else ""

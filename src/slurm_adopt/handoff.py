@@ -16,6 +16,7 @@ from contextlib import suppress
 from .adoption import Adoption, Choice
 from .process import start_time
 from .rundir import DIRECTORY, TOP, check, opened
+from .slurm.digits import number
 from .slurm.errors import SetupError
 
 NAME = "adoptions"
@@ -110,8 +111,8 @@ def _parse(data: bytes, pid: int, uid: int) -> Adoption | Choice | None:
         whole = len(words) == 3 and words[1] == str(uid) and words[2].isdecimal() and not lines
         return Choice(int(words[2]), uid, "as the account phase has chosen") if whole else None
     names = words[2].split(",") if len(words) == 3 else []
-    whole = len(words) in (2, 3) and words[0] == str(uid) and words[1].isdecimal()
-    if not whole or not all(map(str.isidentifier, names)):
+    job_id = number(words[1]) if len(words) in (2, 3) and words[0] == str(uid) else None
+    if job_id is None or not all(map(str.isidentifier, names)):
         return None
     paths = dict(line.partition(":")[::2] for line in lines)
-    return Adoption(pid, uid, int(words[1]), paths, dict.fromkeys(names, ""))
+    return Adoption(pid, uid, job_id, paths, dict.fromkeys(names, ""))

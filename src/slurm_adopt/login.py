@@ -13,6 +13,8 @@ import re
 import stat
 import sys
 
+from .slurm.digits import number
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -243,7 +245,8 @@ def _read(fd: int) -> bytes:
 def parse_row(line: bytes) -> tuple[int, Connection] | None:
     """Return inode and connection of a row; None if it is no row or has no other end."""
     columns = line.split()
-    if len(columns) < _COLUMNS or columns[_STATE] in _NO_PEER or not columns[_INODE].isdigit():
+    inode = number(columns[_INODE]) if len(columns) >= _COLUMNS else None
+    if inode is None or columns[_STATE] in _NO_PEER:
         return None
     try:
         here, here_port = _end(columns[_LOCAL])
@@ -251,7 +254,7 @@ def parse_row(line: bytes) -> tuple[int, Connection] | None:
         connection = Connection(there, there_port, here, here_port)
     except ValueError:
         return None
-    return (int(columns[_INODE]), connection) if there_port else None
+    return (inode, connection) if there_port else None
 
 
 def _end(text: bytes) -> tuple[str, int]:

@@ -229,12 +229,14 @@ def _level(given: str) -> str | None:
     return given if given in LOG_LEVELS else None
 
 
+_DIGITS = frozenset("0123456789.")
 _TIMES = {SECONDS: (0.1, 30.0), WAIT: (0.0, 60.0)}
 
 
 def _is_seconds(given: str, least: float, most: float) -> bool:
+    """Say whether this is a number in plain digits: float() takes 1_0, 1e0, nan and blanks, too."""
     try:
-        return least <= float(given) <= most
+        return _DIGITS.issuperset(given) and least <= float(given) <= most
     except ValueError:
         return False
 

@@ -13,6 +13,7 @@ import pwd
 import re
 
 from . import files, hostlist
+from .digits import number
 from .errors import SetupError
 
 TYPE_CHECKING = False
@@ -28,6 +29,7 @@ PLACES = (  # in this order; /run/slurm/conf is where a configless slurmd keeps 
 DEFAULT_SPOOL = "/var/spool/slurmd"  # DEFAULT_SPOOLDIR, src/common/read_config.h
 DEFAULT_PORT = "6818"  # SLURMD_PORT, src/common/read_config.h
 INCLUDES = 1000  # files in one configuration
+DEPTH = 32  # of files that include each other
 FILE_LIMIT = 64 << 20  # bytes in one file
 
 _COMMENT = re.compile(r"(?<!\\)(?:\\\\)*#")
@@ -65,11 +67,11 @@ class Conf:
         user = self.get(key, "root").partition("(")[0]
         if user == "root":
             return frozenset({0})
+        uid = number(user)
         try:
-            uid = int(user[:10]) if user.isdecimal() else pwd.getpwnam(user).pw_uid
-        except KeyError:
-            uid = 0
-        return frozenset({0, uid})
+            return frozenset({0, pwd.getpwnam(user).pw_uid if uid is None else uid})
+        except (KeyError, ValueError):  # ValueError: a name that this locale cannot spell
+            return frozenset({0})
 
 
 def usual() -> list[str]:
@@ -97,6 +99,8 @@ def _read(conf: Conf, path: str, chain: tuple[str, ...]) -> None:
     conf.files += 1
     if path in chain:
         raise SetupError(f"{path} is included by itself: " + " -> ".join((*chain, path)))
+    if len(chain) > DEPTH:
+        raise SetupError(f"{path}: more than {DEPTH} files include each other in a row")
     if conf.files > INCLUDES:
         raise SetupError(f"{path}: more than {INCLUDES} files are included; is it a loop?")
     for line in _lines(_text(path)):
@@ -173,9 +177,10 @@ def slurmd_port(conf: Conf) -> int:
 
 def port_number(text: str, what: str) -> int:
     """Return a port; SetupError that names `what` if it is none."""
-    if not (text.isascii() and text.isdecimal() and 0 < int(text[:6]) < 65536):
+    port = number(text)
+    if port is None or not 0 < port < 65536:
         raise SetupError(f"{what} is {text[:40]}, which is no port number")
-    return int(text)
+    return port
 
 
 # Node name and spool directory

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 LIMIT = 65536  # names in one expanded list (MAX_RANGE)
 _DIGITS = 40  # in a range
+_BRACKETS = 8  # in one name; Slurm itself has at most 5 (HIGHEST_DIMENSIONS)
 
 
 def contains(hostlist: str, name: str, fold: bool = False) -> bool:
@@ -40,11 +41,18 @@ def _parts(hostlist: str) -> Iterator[str]:
         if not 0 <= depth <= 1:
             break
         if char == "," and depth == 0:
-            yield hostlist[start:at]
+            yield _bounded(hostlist[start:at])
             start = at + 1
     if depth:
         raise SetupError(f"host list {hostlist[:80]}: brackets do not match")
-    yield hostlist[start:]
+    yield _bounded(hostlist[start:])
+
+
+def _bounded(part: str) -> str:
+    """Refuse too many brackets: each is a call inside another, and more ways to split a name."""
+    if part.count("[") > _BRACKETS:
+        raise SetupError(f"host list {part[:80]}: more than {_BRACKETS} brackets in a name")
+    return part
 
 
 def _split(part: str) -> tuple[str, list[tuple[str, str]], str]:

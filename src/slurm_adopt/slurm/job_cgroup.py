@@ -7,6 +7,7 @@ v1: `cpuset.effective_cpus` and `memory.limit_in_bytes` (Documentation/admin-gui
 from __future__ import annotations
 
 from .cgroup import PROC, UNIFIED, mounted, of_process
+from .digits import number
 from .errors import SetupError
 from .files import read
 
@@ -57,8 +58,8 @@ class JobCgroups:
     def memory(self) -> int | None:
         """Return the job's memory limit here, in MiB; None where it has none."""
         limit = self._text("memory", "memory.limit_in_bytes") or self._text(UNIFIED, "memory.max")
-        limited = limit.isdecimal() and int(limit) < UNLIMITED
-        return int(limit) >> 20 if limited else None
+        found = number(limit)
+        return None if found is None or found >= UNLIMITED else found >> 20
 
     def _text(self, controller: str, name: str) -> str:
         """Return what a file of the job's directory says, "" where that is not there."""
@@ -76,7 +77,8 @@ def _count(cpus: str) -> int | None:
     found = 0
     for part in cpus.split(","):
         first, dash, last = part.partition("-")
-        if not first.isdecimal() or not (last if dash else first).isdecimal():
+        low, high = number(first), number(last if dash else first)
+        if low is None or high is None:
             return None
-        found += int(last or first) - int(first) + 1
+        found += high - low + 1
     return found

@@ -15,6 +15,7 @@ import os
 from time import CLOCK_BOOTTIME, clock_gettime, sleep
 
 from .deadline import Deadline
+from .digits import number
 from .running import PROC, is_root, listing, programs, read
 
 TYPE_CHECKING = False
@@ -71,11 +72,10 @@ class Watch:
         lines = read(f"{self._proc}/{pid}/environ").split(b"\0")
         told = {name: value for name, _, value in (line.partition(b"=") for line in lines)}
         job, node = told.get(b"SLURM_JOB_ID", b""), told.get(b"SLURMD_NODENAME", b"")
-        for_user = told.get(b"SLURM_JOB_UID") == b"%d" % self._uid and job.isdigit()
+        for_user = told.get(b"SLURM_JOB_UID") == b"%d" % self._uid
         here = node in (b"", os.fsencode(self._node))
-        if for_user and here and told.get(b"SLURM_SCRIPT_CONTEXT", b"") in _PROLOG:
-            return int(job)
-        return None
+        prolog = told.get(b"SLURM_SCRIPT_CONTEXT", b"") in _PROLOG
+        return number(job) if for_user and here and prolog else None
 
     def _forked(self, pid: int) -> bool:
         """Say whether this is a young stepd, or one (or a prolog) that slurmd has just forked."""
@@ -89,8 +89,7 @@ class Watch:
     def _job(self, pid: int) -> int | None:
         """Return the job that a stepd has in its title, `slurmstepd: [JOB.STEP]`."""
         title = read(f"{self._proc}/{pid}/cmdline").partition(b"[")[2]
-        job = title.partition(b".")[0]
-        return int(job) if job.isdigit() else None
+        return number(title.partition(b".")[0])
 
 
 def wait(

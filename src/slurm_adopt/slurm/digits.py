@@ -1,0 +1,20 @@
+"""Whole numbers in text that comes from outside.
+
+str.isdecimal() and int() take the digits of all scripts. And int() refuses more than 4300 of them
+since Python 3.11, which is a ValueError where nobody expects one.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Union
+
+    Text = Union[str, bytes]
+
+MOST = 20  # digits: as many as a number of 64 bits has
+
+
+def number(text: Text) -> int | None:
+    """Return what ASCII digits say; None for anything else, and for more than MOST of them."""
+    return int(text) if len(text) <= MOST and text.isascii() and text.isdigit() else None
