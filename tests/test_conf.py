@@ -131,6 +131,13 @@ def test_include_loop_of_several_files(tmp_path: Path) -> None:
         conf.load(write(tmp_path, "Include a.conf\n"))
 
 
+def test_a_long_chain_of_files(tmp_path: Path) -> None:
+    for number in range(600):
+        write(tmp_path, f"Include {number + 1}.conf\n", f"{number}.conf")
+    with pytest.raises(SetupError, match=r"33\.conf: more than 32 files include each other"):
+        conf.load(str(tmp_path / "0.conf"))
+
+
 def test_one_long_line(tmp_path: Path) -> None:
     started = time.monotonic()
     assert conf.load(write(tmp_path, 'X="1" ' + "a" * 1_000_000 + " B=2")).get("B") == "2"
@@ -145,12 +152,20 @@ USERS = [
     ("SlurmdUser=64030", {0, 64030}),
     ("SlurmdUser=daemon(1)", {0, 1}),
     ("SlurmdUser=no-such-user", {0}),
+    ("SlurmdUser=\u0667", {0}),
+    ("SlurmdUser=" + "7" * 5000, {0}),
 ]
 
 
 @pytest.mark.parametrize(("text", "uids"), USERS)
 def test_uids(tmp_path: Path, text: str, uids: set[int]) -> None:
     assert conf.load(write(tmp_path, text)).uids("SlurmdUser") == uids
+
+
+def test_a_user_whose_name_cannot_be_spelt() -> None:
+    found = conf.Conf("x")
+    found.values["slurmduser"] = "\ud800"
+    assert found.uids("SlurmdUser") == {0}
 
 
 def test_a_hundred_thousand_lines(tmp_path: Path) -> None:
@@ -172,6 +187,8 @@ PORTS = [
     ("SlurmdPort=99999999999999", None),
     ("SlurmdPort=-1", None),
     ("SlurmdPort=ssh", None),
+    ("SlurmdPort=000022" + "0" * 5000, None),
+    ("SlurmdPort=\u0667", None),
 ]
 
 
@@ -287,6 +304,8 @@ BAD_LISTS = [
     "n[2-1]",
     "n[1-999999]",
     "n[1-" + "9" * 5000 + "]",
+    "n" + "[1]" * 1000,
+    "n" + "[0-9]" * 9,
 ]
 
 
@@ -294,6 +313,13 @@ BAD_LISTS = [
 def test_bad_hostlist(text: str) -> None:
     with pytest.raises(SetupError, match="host list"):
         hostlist.expand(text)
+
+
+@pytest.mark.parametrize("text", ["n" + "[1]" * 1000, "n" + "[0-9]" * 9, "a,n" + "[1-11]" * 60])
+def test_too_many_brackets(text: str) -> None:
+    """Neither a call too deep, nor a million ways to split a name."""
+    with pytest.raises(SetupError, match="more than 8 brackets in a name"):
+        hostlist.contains(text, "n" + "1" * 60)
 
 
 def test_contains_in_any_case() -> None:

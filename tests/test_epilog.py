@@ -419,7 +419,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return lines
 
 
-@pytest.mark.parametrize("job", ["", "x", "../../etc", "7"])
+@pytest.mark.parametrize("job", ["", "x", "../../etc", "7", "9" * 5000, "\u0667", "-7"])
 def test_no_epilog(monkeypatch: pytest.MonkeyPatch, said: list[str], job: str) -> None:
     """Whatever is told: no status but 0, which would drain the node."""
     monkeypatch.setattr(runtime_dir, "remove", lambda *_: ["it is mounted"])

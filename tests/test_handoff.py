@@ -131,7 +131,20 @@ def test_a_choice_that_is_not_whole_is_nothing(tmp_path: Path, process: int, dat
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"5001", b"5001 x", b"5001 -7", b"x 7", b"5001 7 8", b"\xff", b"5001  7", b"\n7"]
+    "data",
+    [
+        b"",
+        b"5001",
+        b"5001 x",
+        b"5001 -7",
+        b"x 7",
+        b"5001 7 8",
+        b"\xff",
+        b"5001  7",
+        b"\n7",
+        b"5001 " + b"7" * 5000,
+        "5001 \u0667".encode(),
+    ],
 )
 def test_what_is_not_whole_is_nothing(tmp_path: Path, process: int, data: bytes) -> None:
     handoff.leave(adopted(process), str(tmp_path))

@@ -168,6 +168,7 @@ def row(connection: Connection, inode: int, state: str = "01", mapped: str = "")
         (b"", None),
         (b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt", None),
         (row(SSH, 7).replace(b" 7 ", b" x "), None),
+        (row(SSH, 7).replace(b" 7 ", b" %s " % (b"7" * 5000)), None),
         (row(SSH, 7).replace(b":0016", b":00016"), None),
         (row(SSH, 7).replace(b":0016", b":00g6"), None),
         (row(SSH, 7).replace(b":0016", b""), None),

@@ -42,6 +42,7 @@ OURS = {
     "slurm_adopt.slurm.cgroup",
     "slurm_adopt.slurm.conf",
     "slurm_adopt.slurm.deadline",
+    "slurm_adopt.slurm.digits",
     "slurm_adopt.slurm.errors",
     "slurm_adopt.slurm.files",
     "slurm_adopt.slurm.hostlist",

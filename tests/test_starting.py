@@ -73,6 +73,7 @@ PROLOGS = [
     (TOLD.replace("UID=5001", "UID=50010"), ROOT, SLURMD, None),
     (TOLD.replace("n1", "n2"), ROOT, SLURMD, None),  # of another node on this host
     (TOLD.replace("ID=7", "ID=x"), ROOT, SLURMD, None),
+    (TOLD.replace("ID=7", "ID=" + "7" * 5000), ROOT, SLURMD, None),
     (TOLD, OWN, SLURMD, None),
     (TOLD, "5001\t0\t0\t0", SLURMD, None),  # a setuid program has the environment of its user
     (TOLD, ROOT, 1, None),
@@ -109,6 +110,7 @@ NAMELESS = [
     (STEPD, "/usr/sbin/slurmstepd", 1, 0, ROOT, True),
     (STEPD, "slurmstepd: [7.extern]", 1, 0, ROOT, True),
     (STEPD, "slurmstepd: [8.extern]", 1, 0, ROOT, False),  # it has a socket, and was asked
+    (STEPD, f"slurmstepd: [{'7' * 5000}.extern]", 1, 0, ROOT, True),
     (STEPD, "slurmstepd: [7.extern]", 1, 2, ROOT, False),
     (STEPD, "slurmstepd: [7.extern]", 1, 0, OWN, False),
     (FORK, "/usr/sbin/slurmd -D", SLURMD, 0, ROOT, True),
