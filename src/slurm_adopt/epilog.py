@@ -1,6 +1,6 @@
 """The program for Slurm's Epilog: what is to be gone with a job, and is still there.
 
-Sessions whose extern stepd has been killed, which nothing of Slurm's ends any more (remains.py),
+Sessions whose extern stepd has been killed, which nothing of Slurm's ends or thaws (remains.py),
 and the job's XDG_RUNTIME_DIR (runtime_dir.py). Which job it is slurmd says by the environment. It
 has to be run at the end of each job: docs/administrators.md has the lines.
 """
@@ -8,6 +8,8 @@ has to be run at the end of each job: docs/administrators.md has the lines.
 from __future__ import annotations
 
 import os
+import signal
+from contextlib import contextmanager
 
 from . import runtime_dir
 from .log import Log
@@ -22,12 +24,15 @@ from .slurm.job_cgroup import MOUNTPOINT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Callable
 
     from .slurm.cgroup import Mount
+    from .slurm.remains import Ended, Found
 
 ENDING = 10.0  # seconds: who starts processes all the time may go on as fast as they are ended
+SHOWN = 20  # pids in the line of the log
+ENDINGS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 SLUID = 14  # characters of the id that 26.05 calls jobs by: `s` and 13 more
 
 
@@ -59,11 +64,14 @@ def end_sessions(job: Job, log: Log, mounts: dict[str, Mount] | None = None) -> 
     mounts = mounted(MOUNTPOINT) if mounts is None else mounts
     step = remains.find(mounts, job.node, job.uid, job.job_id, job.sluid)
     deadline = Deadline(ENDING)
-    if step is None or step.holds(os.getpid()):  # an Epilog in the job: RunInJob
-        return []
-    if not step.pids(deadline):
+    if step is None:
         return []
     try:
+        if step.holds(os.getpid()):  # an Epilog in the job: RunInJob
+            return []
+        found = step.look(deadline)
+        if not found:
+            return []
         setting = Setting(job.slurm_conf, job.node, os.uname().nodename, log)
         directory = setting.spool
 
@@ -73,15 +81,52 @@ def end_sessions(job: Job, log: Log, mounts: dict[str, Mount] | None = None) -> 
 
         if taken():
             return []
-        ended, left = step.end(deadline, taken)
+        ended = step.end(deadline, taken)
     except SetupError as error:
-        return [f"job {job.job_id} has processes in {step.path}, which are left alone: {error}"]
-    rest = f"; {left} cannot be ended" if left else ""
+        return [f"what job {job.job_id} has left in {step.path} is left alone: {error}"]
     said = (
         f"job {job.job_id} of uid {job.uid} has ended, and its extern stepd before it, without "
-        f"ending what was in {step.path}: {ended} processes ended now{rest}"
+        f"ending what was in {step.path}: {_told(found, ended)}"
     )
     return [said]
+
+
+def _told(found: Found, ended: Ended) -> str:
+    """Say how it went: `2 processes ended, 1 could not be ended: PIDs 17`, and so on."""
+    left = ended.left
+    said = _many(ended.count, "process", "es") + " ended"
+    if left.pids:
+        pids = [str(pid) for pid in sorted(left.pids)]
+        more = f" and {len(pids) - SHOWN} more" if len(pids) > SHOWN else ""
+        said += f", {len(pids)} could not be ended: PIDs {' '.join(pids[:SHOWN])}{more}"
+    if left.foreign:
+        said += f", {left.foreign} of another PID namespace could not be ended"
+    if found.frozen > left.frozen:
+        said += f"; {_many(found.frozen - left.frozen, 'frozen cgroup')} thawed"
+    if left.frozen:
+        said += f"; {_many(left.frozen, 'cgroup')} could not be thawed"
+    if left.missed:
+        said += f"; more may be left: {left.missed}"
+    return said
+
+
+def _many(number: int, what: str, plural: str = "s") -> str:
+    return f"{number} {what}{'' if number == 1 else plural}"
+
+
+@contextmanager
+def _orderly() -> Iterator[None]:
+    """Have the signals that end a program unwind it first: nothing stays frozen."""
+
+    def stop(*_: object) -> None:
+        raise SystemExit(0)
+
+    before = {number: signal.signal(number, stop) for number in ENDINGS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def main() -> int:
@@ -92,12 +137,13 @@ def main() -> int:
     except SetupError as error:
         log.error(str(error))
         return 0
-    for work in (
-        lambda: end_sessions(job, log),
-        lambda: runtime_dir.remove(job.node, job.uid, job.job_id),
-    ):
-        for remark in _done(work):
-            log.error(remark)
+    with _orderly():
+        for work in (
+            lambda: end_sessions(job, log),
+            lambda: runtime_dir.remove(job.node, job.uid, job.job_id),
+        ):
+            for remark in _done(work):
+                log.error(remark)
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from tests.cluster.login import Session
 
 OURS = "slurm_adopt.epilog: "
+GUIDE = Path(__file__).parents[2] / "docs/administrators.md"
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +89,7 @@ def test_with_it_they_end(cluster: Cluster, with_epilog: Cluster, method: str) -
         step = cgroups.of_extern_step("n1", 5001, job)
         assert f"job {job} of uid 5001 has ended, and its extern stepd before it" in line
         assert f"what was in {step}: " in line
-        assert line.endswith(" processes ended now")
+        assert line.endswith(" processes ended")
         assert (cluster.n1.root / cgroups.folder("freezer", step)).is_dir()
         assert cluster.socket("n1", job).is_socket()
         assert of_other.run("echo here").strip() == "here"
@@ -126,3 +129,136 @@ def test_one_that_starts_processes_all_the_time(cluster: Cluster, with_epilog: C
         cluster.wait_gone(job)
     cluster.wait_idle()
     assert not procs.read_text()
+
+
+def frozen(cluster: Cluster, path: str) -> bool:
+    """Say whether a cgroup on n1 is frozen itself."""
+    name = "cgroup.freeze" if cgroups.unified() else "freezer.self_freezing"
+    return cluster.n1.read(f"{cgroups.folder('freezer', path)}/{name}").strip() == "1"
+
+
+def the_line(cluster: Cluster, mark: int) -> str:
+    """Return what the program has said."""
+    wait_for("its line", lambda: any(OURS in line for line in cluster.n1.log(mark)), 30)
+    (line,) = (line for line in cluster.n1.log(mark) if OURS in line)
+    return line
+
+
+def test_a_frozen_job(cluster: Cluster, with_epilog: Cluster) -> None:
+    """Its user has frozen it: what a dead stepd has left there ends all the same."""
+    assert with_epilog is cluster
+    job = cluster.submit("alice", mem="10M")
+    step = cgroups.of_extern_step("n1", 5001, job)
+    with cluster.session("alice") as session:
+        sleeping = left_running(session)
+        cluster.login.run(["scancel", "-s", "STOP", str(job)], "alice")
+        wait_for("a frozen step", lambda: frozen(cluster, step), 10)
+        kill_extern_stepd(cluster, job)
+        mark = cluster.n1.mark()
+        cluster.cancel(job)
+        session.wait_gone()
+        wait_for("a process gone", lambda: not cluster.n1.alive(sleeping), 20)
+        cluster.wait_gone(job)
+    assert the_line(cluster, mark).endswith(" processes ended; 1 frozen cgroup thawed")
+    assert not frozen(cluster, step)
+    cluster.wait_idle()
+
+
+def test_a_frozen_job_whose_stepd_ends_it(cluster: Cluster, with_epilog: Cluster) -> None:
+    """Slurm thaws it itself: nothing is left."""
+    assert with_epilog is cluster
+    job = cluster.submit("alice", mem="10M")
+    step = cgroups.of_extern_step("n1", 5001, job)
+    with cluster.session("alice") as session:
+        left_running(session)
+        cluster.login.run(["scancel", "-s", "STOP", str(job)], "alice")
+        wait_for("a frozen step", lambda: frozen(cluster, step), 10)
+        mark = cluster.n1.mark()
+        cluster.cancel(job)
+        session.wait_gone()
+        cluster.wait_gone(job)
+    cluster.wait_idle()
+    assert not [line for line in cluster.n1.log(mark) if OURS in line]
+
+
+# Cgroups one in another, with a path longer than PATH_MAX; a process in the last, which is frozen.
+HIDE = """\
+import os, subprocess, sys
+os.chdir(sys.argv[1])
+for _ in range(17):
+    os.mkdir("d" * 250)
+    os.chdir("d" * 250)
+process = subprocess.Popen(["sleep", "999"], stdin=-3, stdout=-3, stderr=-3, start_new_session=True)
+for file, text in ("cgroup.procs", str(process.pid)), ("freezer.state", "FROZEN"):
+    with open(file, "w") as opened:
+        opened.write(text)
+print(process.pid)
+"""
+REMOVE = """\
+import os, sys
+os.chdir(sys.argv[1])
+for _ in range(17):
+    os.chdir("d" * 250)
+for _ in range(17):
+    os.chdir("..")
+    os.rmdir("d" * 250)
+"""
+
+
+def test_a_hidden_process(cluster: Cluster, with_epilog: Cluster) -> None:
+    """On v1 of 22.05 the directory of the step is the user's."""
+    assert with_epilog is cluster
+    if cgroups.unified():
+        return
+    job = cluster.submit("alice", mem="10M")
+    step = cgroups.of_extern_step("n1", 5001, job)
+    place = f"/{cgroups.folder('freezer', step)}"
+    cluster.n1.write("tmp/hide", HIDE)
+    with cluster.session("alice") as session:
+        hidden = int(session.run(f"python3 /tmp/hide {place}"))
+        kill_extern_stepd(cluster, job)
+        mark = cluster.n1.mark()
+        cluster.cancel(job)
+        session.wait_gone()
+        try:
+            wait_for("the process gone", lambda: not cluster.n1.alive(hidden), 20)
+            cluster.wait_gone(job)
+        finally:
+            cluster.n1.run(["python3", "-c", REMOVE, place])
+    assert the_line(cluster, mark).endswith(" processes ended; 1 frozen cgroup thawed")
+    cluster.wait_idle()
+
+
+def recipe() -> tuple[str, str, str, str]:
+    """Return the guide's recipe: a file, what is in it, commands, the line of slurm.conf."""
+    section = GUIDE.read_text().partition("\n## The Epilog\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"(?:^    .*\n)+", section, re.MULTILINE)
+    script, commands, setting = ("".join(b.replace("    ", "", 1) for b in block.splitlines(True))
+                                 for block in blocks[:3])  # fmt: skip
+    (path,) = re.findall(r"write this to `(.*?)`", section)
+    return path, script, commands, setting
+
+
+def test_the_guide_s_recipe(cluster: Cluster) -> None:
+    """Done as it says: the program runs, and the node is not drained."""
+    path, script, commands, setting = recipe()
+    before = cluster.settings
+    for host in cluster.nodes:
+        (host.root / path.lstrip("/")).unlink(missing_ok=True)
+        host.write(path, script)
+        host.run(["sh", "-ec", commands])
+    cluster.reconfigure(Settings(slurm_conf=setting))
+    try:
+        job = cluster.submit("alice", mem="10M")
+        with cluster.session("alice") as session:
+            left_running(session)
+            kill_extern_stepd(cluster, job)
+            mark = cluster.n1.mark()
+            cluster.cancel(job)
+            session.wait_gone()
+            cluster.wait_gone(job)
+        assert the_line(cluster, mark).endswith(" processes ended")
+        cluster.wait_idle()  # and not drained
+    finally:
+        cluster.ctl.run(["scontrol", "update", "NodeName=n1", "State=RESUME"], check=False)
+        cluster.reconfigure(before)
