@@ -51,6 +51,7 @@ CONTROL_TRIES = 120
 LATER = 10  # of the tries, one in so many is made again in each of the later stages
 HEAD_START = 2.0  # seconds that the attack has before anybody else logs in
 DROPPED = "drop connection #"  # sshd's word for it
+MODULE = "pam_slurm_adopt("  # in each of its lines
 SHOWN = 5  # lines of a log
 CALM = 3  # logins before the attack: how long they take
 STAGES = ("during", "after", "stepd killed", "job ended")
@@ -480,8 +481,8 @@ class Play:
         self._judge(stage)
         lines = self.site.node.log(mark)
         stage.dropped = sum(DROPPED in line for line in lines)
-        refused = [line for line in lines if f": user {OTHER} " in line and "SUCCESS" not in line]
-        stage.why = refused[:SHOWN]
+        of_other = [line for line in lines if f"): user {OTHER} " in line and MODULE in line]
+        stage.why = [line for line in of_other if "PAM_SUCCESS" not in line][:SHOWN]
         return stage
 
     def _start(
@@ -629,7 +630,7 @@ def _played(console: Console, waiting: list[Cell], tries: int, parallel: int) ->
             one = Play(site, cell, number, parallel, PROBES).play()
             console.print(f"    {_verdict(one)}, {one.seconds:.0f} s")
             for line in [line for stage in one.stages for line in stage.why]:
-                console.print(f"    {line}", markup=False)
+                console.print(f"    {line}", markup=False, soft_wrap=True)
             yield one
             if one.trouble:
                 return  # the next has a fresh one
