@@ -48,7 +48,7 @@ ATTACKER, OTHER = "alice", "bob"
 UID = config.USERS[ATTACKER]
 TRIES, PARALLEL, PROBES = 500, 20, 20
 CONTROL_TRIES = 120
-LATER = 10  # of the tries, one in so many is made again in each of the later stages
+LATER, FEWEST = 10, 10  # one in so many tries is made again in each of the later stages
 HEAD_START = 2.0  # seconds that the attack has before anybody else logs in
 DROPPED = "drop connection #"  # sshd's word for it
 MODULE = "pam_slurm_adopt("  # in each of its lines
@@ -448,7 +448,7 @@ class Play:
         self.job, self.others = site.submit(ATTACKER), site.submit(OTHER)
         self.usual = _said(self._clients(going, OTHER, CALM, 60), 120)["usual"]
         ATTACKS[self.cell.attack].begin(site, self.job, going)
-        few = max(self.tries // LATER, self.parallel)
+        few = max(self.tries // LATER, FEWEST)
         for name, tries in zip(STAGES, (self.tries, 0, few, few)):
             if name == "stepd killed":
                 self._kill_stepd()
