@@ -10,6 +10,7 @@ from __future__ import annotations
 import _socket
 import os
 from contextlib import suppress
+from errno import EBADF
 
 from .login import socket_inodes
 from .slurm.deadline import Deadline
@@ -38,9 +39,29 @@ def listens(pid: int, proc: str = "/proc") -> bool:
 
 def _asked(pid: int, directory: str) -> bool:
     """Ask each socket of a process; OSError where this kernel does not lend them."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def accepts(descriptor: int) -> bool:
+        """Say whether a socket takes connections; no if it has been closed since."""
+        lent = libc.syscall(PIDFD_GETFD, process, descriptor, 0)
+        if lent < 0:
+            number = ctypes.get_errno()
+            if number == EBADF:
+                return False
+            raise OSError(number, os.strerror(number))
+        value, size = ctypes.c_int(), ctypes.c_uint(ctypes.sizeof(ctypes.c_int))
+        option = (_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN)
+        try:
+            libc.getsockopt(lent, *option, ctypes.byref(value), ctypes.byref(size))
+        finally:
+            os.close(lent)
+        return bool(value.value)
+
     process = os.pidfd_open(pid)
     try:
-        return any(_accepts(process, int(name)) for name in _sockets(directory))
+        return any(accepts(int(name)) for name in _sockets(directory))
     finally:
         os.close(process)
 
@@ -51,22 +72,6 @@ def _sockets(directory: str) -> Iterator[str]:
         with suppress(OSError):  # closed since
             if os.readlink(f"{directory}/{name}").startswith("socket:"):
                 yield name
-
-
-def _accepts(process: int, descriptor: int) -> bool:
-    """Say whether a socket of a process takes connections."""
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    lent = libc.syscall(PIDFD_GETFD, process, descriptor, 0)
-    if lent < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    socket = _socket.socket(fileno=lent)
-    try:
-        return bool(socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN))
-    finally:
-        socket.close()
 
 
 def _looked_up(pid: int, inodes: set[int], proc: str) -> bool:

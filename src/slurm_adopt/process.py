@@ -23,14 +23,17 @@ def session_process(proc: str = "/proc") -> int:
     own, parent = os.getpid(), os.getppid()
     if not _same_program(own, parent, proc):  # nearly all logins end here, or at the listening sshd
         return own
+    from .slot import slot_of
+
+    if slot_of(own, proc):  # its parent is the sshd that listens
+        return own
     from .listening import listens
     from .login import own_sockets, shares
-    from .slot import slot_of
 
     sockets = own_sockets(proc)
     if shares(parent, sockets, proc):
         return _highest(own, sockets, proc)
-    if slot_of(own, proc) or listens(parent, proc):  # the sshd that listens reads our slot's pipe
+    if listens(parent, proc):
         return own
     if is_sshd(proc) and _is_root(parent, proc):
         raise SetupError(
@@ -44,13 +47,32 @@ def session_process(proc: str = "/proc") -> int:
 def is_child(proc: str = "/proc") -> bool:
     """Say whether this may be a child of the process of sshd's that opens the session.
 
-    Where it is not, its parent is another program, or the sshd that listens.
+    Where it is not, its parent is another program, or the sshd that listens. That one has given
+    back all slots if it has been told to read its configuration again (SIGHUP).
     """
-    if not _same_program(os.getpid(), os.getppid(), proc):
+    own, parent = os.getpid(), os.getppid()
+    if not _same_program(own, parent, proc):
         return False
     from .slot import slot_of
 
-    return slot_of(os.getpid(), proc) is None
+    if slot_of(own, proc):
+        return False
+    if slot_of(parent, proc):
+        return True
+    from .listening import listens
+
+    try:
+        return not listens(parent, proc)
+    except SetupError:
+        return True
+
+
+def is_listener_of(parent: int, pid: int, proc: str = "/proc") -> bool:
+    """Say whether a parent may be the sshd that listens: OpenSSH's, or the same program.
+
+    What else starts `sshd -i` may give it pipes and sockets of its own making as the connection.
+    """
+    return _name(proc, parent).startswith("sshd") or _same_program(parent, pid, proc)
 
 
 def _highest(own: int, sockets: set[int], proc: str) -> int:
@@ -58,6 +80,7 @@ def _highest(own: int, sockets: set[int], proc: str) -> int:
     from .listening import listens
     from .login import shares
     from .sigint import Spared
+    from .slot import slot_of
 
     try:
         with Spared():
@@ -75,9 +98,12 @@ def _highest(own: int, sockets: set[int], proc: str) -> int:
                 break
             if set(parent.uids()) != {0} or not shares(parent.pid, sockets, proc):
                 break
-            if listens(parent.pid, proc):
+            slot = slot_of(parent.pid, proc)  # whose parent is the sshd that listens
+            if slot is None and listens(parent.pid, proc):
                 break
             found = parent
+            if slot:
+                break
     except psutil.Error as error:
         raise SetupError(f"cannot tell which process becomes the session: {error}") from None
     return int(found.pid)
@@ -96,9 +122,9 @@ def is_sshd(proc: str = "/proc") -> bool:
     return _name(proc).startswith("sshd")
 
 
-def _name(proc: str) -> str:
+def _name(proc: str, pid: int | str = "self") -> str:
     try:
-        return os.path.basename(os.readlink(f"{proc}/self/exe"))
+        return os.path.basename(os.readlink(f"{proc}/{pid}/exe"))
     except OSError:
         return ""
 

@@ -1,17 +1,25 @@
 """A login's slot: its place among those of a listening sshd that have not authenticated.
 
-It is a pipe whose other end the listening sshd reads, and MaxStartups counts these. sshd closes it
-once the user has authenticated (sshd.c, server_accept_loop; sshd-session.c, main).
+The listening sshd has made a pipe for it, since OpenSSH 10.0 a pair of sockets. MaxStartups counts
+those of which it has an end; the login closes the other end once the user has authenticated
+(sshd.c, server_accept_loop; sshd-session.c, main).
 """
 
 from __future__ import annotations
 
+import _socket
 import os
+import sys
 from contextlib import suppress
+
+from .process import is_listener_of
+
+_PID = 4  # bytes of a struct ucred: pid, uid, gid (socket(7))
+_CREDENTIALS = 12
 
 
 class Slot:
-    """A login's place among those that have not authenticated: one end of a pipe."""
+    """A login's place among those that have not authenticated: one end of a pipe, or of a pair."""
 
     __slots__ = ("descriptor", "link", "pid")
 
@@ -21,29 +29,34 @@ class Slot:
         self.descriptor = descriptor
         self.link = link
 
+    def seen(self, process: int) -> bool:
+        """Say whether it is held; `process`: a descriptor of /proc/PID. OSError if it has ended.
+
+        OSError also where that may not be seen: SELinux can forbid it to root.
+        """
+        return os.readlink(f"fd/{self.descriptor}", dir_fd=process) == self.link
+
     def held(self, process: int) -> bool:
-        """Say whether it is held; `process`: a descriptor of /proc/PID."""
+        """Say whether it is held, where that can be seen; `process`: a descriptor of /proc/PID."""
         try:
-            return os.readlink(f"fd/{self.descriptor}", dir_fd=process) == self.link
+            return self.seen(process)
         except OSError:
             return False
 
 
 def slot_of(pid: int, proc: str = "/proc") -> Slot | None:
-    """Return the slot that a process of sshd's holds: its end of a pipe that its parent reads."""
+    """Return the slot that a process of sshd's holds, this one or one that it is a child of."""
+    ours = _links(f"{proc}/{pid}")
+    if not ours:
+        return None
     parent = status(f"{proc}/{pid}/status").get("PPid", "")
-    ours, theirs = _pipes(f"{proc}/{pid}"), _pipes(f"{proc}/{parent}")
-    read = {link for link, mode in theirs.values() if mode == os.O_RDONLY}
-    read -= {link for link, mode in theirs.values() if mode != os.O_RDONLY}
-    read -= {link for link, mode in ours.values() if mode != os.O_WRONLY}
-    for descriptor, (link, _) in ours.items():
-        if link in read:
-            return Slot(pid, descriptor, link)
-    return None
+    if not parent or not is_listener_of(int(parent), pid, proc):
+        return None
+    return _pipe(pid, ours, proc, parent) or _socket_of_pair(pid, ours, proc, parent)
 
 
-def _pipes(process: str) -> dict[int, tuple[str, int]]:
-    """Return the pipes that a process has open, and how, by descriptor."""
+def _links(process: str) -> dict[int, str]:
+    """Return the pipes and sockets that a process has open, by descriptor, in that order."""
     found = {}
     try:
         names = os.listdir(f"{process}/fd")
@@ -52,15 +65,67 @@ def _pipes(process: str) -> dict[int, tuple[str, int]]:
     for name in names:
         with suppress(OSError, ValueError):  # closed since
             link = os.readlink(f"{process}/fd/{name}")
-            if link.startswith("pipe:"):
-                found[int(name)] = link, _mode(f"{process}/fdinfo/{name}")
+            if link.startswith(("pipe:", "socket:")):
+                found[int(name)] = link
     return found
 
 
-def _mode(path: str) -> int:
+def _pipe(pid: int, ours: dict[int, str], proc: str, parent: str) -> Slot | None:
+    """Return the end of a pipe that this process only writes to, and its parent only reads."""
+    theirs = _links(f"{proc}/{parent}")
+    for descriptor, link in ours.items():
+        if not link.startswith("pipe:") or link not in theirs.values():
+            continue
+        if _modes(proc, pid, ours, link) == {os.O_WRONLY} and (
+            _modes(proc, parent, theirs, link) == {os.O_RDONLY}
+        ):
+            return Slot(pid, descriptor, link)
+    return None
+
+
+def _modes(proc: str, pid: int | str, links: dict[int, str], link: str) -> set[int]:
+    """Return in which ways a process has a pipe open."""
+    return {_mode(proc, pid, descriptor) for descriptor, one in links.items() if one == link}
+
+
+def _mode(proc: str, pid: int | str, descriptor: int) -> int:
     """Return the access mode of a descriptor: fdinfo's flags are octal (proc(5))."""
-    flags = status(path).get("flags")
+    flags = status(f"{proc}/{pid}/fdinfo/{descriptor}").get("flags")
     return int(flags, 8) & os.O_ACCMODE if flags else -1
+
+
+def _socket_of_pair(pid: int, ours: dict[int, str], proc: str, parent: str) -> Slot | None:
+    """Return the end of a pair of sockets that the parent has made.
+
+    Only who has a socket can ask it. A child has those that its parent had.
+    """
+    here = {link: fd for fd, link in _links(f"{proc}/self").items()}
+    for descriptor, link in ours.items():
+        if link.startswith("socket:") and link in here and _maker(here[link]) == int(parent):
+            return Slot(pid, descriptor, link)
+    return None
+
+
+def _maker(descriptor: int) -> int:
+    """Return who has made the pair that a socket is of; 0 if it is of none."""
+    try:
+        copy = os.dup(descriptor)
+    except OSError:
+        return 0
+    try:
+        sock = _socket.socket(fileno=copy)
+    except OSError:  # of a family that has no addresses
+        os.close(copy)
+        return 0
+    try:
+        if sock.family != _socket.AF_UNIX or sock.getsockname() or sock.getpeername():
+            return 0
+        data = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _CREDENTIALS)
+        return int.from_bytes(data[:_PID], sys.byteorder)
+    except OSError:  # it is not connected
+        return 0
+    finally:
+        sock.close()
 
 
 def status(path: str, directory: int | None = None) -> dict[str, str]:

@@ -6,11 +6,12 @@ authenticated: it holds one of MaxStartups' slots. The user can stop what is in 
 alarm does not run in it. So a process that stays where sshd is looks at it until the slot is given
 back. A login that has been stopped by then is ended and taken out of the job.
 
+A second factor may be awaited for minutes, by a hundred logins at once. So the looks are frequent
+at first, when a login is mostly done, and become fewer.
 """
 
 from __future__ import annotations
 
-import gc
 import os
 from contextlib import suppress
 from time import monotonic, sleep
@@ -19,7 +20,7 @@ from . import forked
 from .sigint import Spared
 from .slot import status
 from .slurm.deadline import Deadline
-from .slurm.errors import SetupError
+from .slurm.errors import PeerError, SetupError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,11 +35,16 @@ else:
         import _signal as signal
 
 LONGEST = 600.0  # seconds: no login is watched, and none that is watched lasts, longer
-STARTING = 1.0  # seconds that it may take to fork
+STARTING = 5.0  # seconds that it may take to fork, on a node with much to do
 ENDING = 10.0  # seconds that a login has to be gone once it is killed
-POLL = 0.01  # seconds between two looks
+POLL = 0.01  # seconds between two looks at first
+SLOWEST = 1.0  # seconds between two looks at a login that takes long
+SHARE = 1 / 16  # of the time that it has taken until now, in between
+DENSE = 0.02  # seconds between two looks at one that waits in the kernel
 WAITING = 2.0  # seconds in which a login may wait in the kernel (state D), on a slow disk for one
-STOPPED = frozenset("Tt")  # states of /proc/PID/status (proc(5))
+STOPPED = "T"  # state of /proc/PID/status (proc(5)); `t` is a debugger's, of root's alone
+READY = b"="  # what the watching process says first; anything else is why it cannot watch
+LIMIT = 200  # bytes of that
 
 
 def start(slot: Slot, before: dict[str, str], layout: Layout | None, log: Log, job: str) -> None:
@@ -47,7 +53,8 @@ def start(slot: Slot, before: dict[str, str], layout: Layout | None, log: Log, j
     `before`: its cgroups, by controller, which the watching process is in as well, and stays in.
     """
     watch = _Watch(slot, before, layout, log, job)
-    forked.run(watch.leave, Deadline(STARTING), 0)
+    if why := forked.run(watch.leave, Deadline(STARTING), LIMIT):
+        raise PeerError(f"cannot watch process {slot.pid}: {why.decode('ascii', 'replace')}")
 
 
 class _Watch:
@@ -66,43 +73,69 @@ class _Watch:
         self._waiting = 0.0  # since when it waits in the kernel
 
     def leave(self) -> bytes:
-        """Fork again, in a child that ends then: init takes what stays."""
-        if not os.fork():
-            self._be_watcher()
-        return b""
+        """Fork again, in a child that ends then: init takes what stays. Return why it does not."""
+        try:
+            reading, writing = os.pipe()
+            if not os.fork():
+                self._be_watcher(writing)
+        except OSError as error:
+            return _reason(error)
+        os.close(writing)
+        said = os.read(reading, LIMIT)
+        return b"" if said == READY else said or b"the watching process has ended"
 
-    def _be_watcher(self) -> NoReturn:
+    def _be_watcher(self, writing: int) -> NoReturn:
         """Watch, and end: by an alarm at the latest."""
         try:
-            gc.disable()
             signal.setitimer(signal.ITIMER_REAL, LONGEST + 2 * ENDING)
-            os.setsid()
-            os.chdir("/")
-            self._log.close()
-            _close_all()
-            self._watch()
+            self._watch(self._settle(writing))
+        except Exception as error:  # noqa: BLE001 - there is nobody else to tell
+            self._log.error(
+                f"process {self._slot.pid} is not watched: unexpected {error!r} (please report "
+                "this)"
+            )
         finally:
             os._exit(0)
 
-    def _watch(self) -> None:
-        process = os.open(
-            f"/proc/{self._slot.pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-        )  # of this very process, whoever has its pid later
-        longest = Deadline(LONGEST)
-        while self._slot.held(process):
+    def _settle(self, writing: int) -> int:
+        """Leave all that is sshd's, and say so; return a descriptor of the login's /proc/PID.
+
+        That is of this very process, whoever has its pid later.
+        """
+        try:
+            os.setsid()
+            os.chdir("/")
+            self._log.close()
+            process = os.open(f"/proc/{self._slot.pid}", os.O_RDONLY | os.O_DIRECTORY)
+            _close_all_but(process, writing)
+            if not self._slot.seen(process):
+                raise ProcessLookupError(3, "it holds no slot any more")
+        except OSError as error:
+            os.write(writing, _reason(error))
+            os._exit(0)
+        os.write(writing, READY)
+        os.close(writing)
+        return process
+
+    def _watch(self, process: int) -> None:
+        longest, begun = Deadline(LONGEST), monotonic()
+        while True:
             why = self._stuck(process)
             if not why and not longest.left():
                 why = f"it was not done within {LONGEST:g} s"
+            if not self._slot.held(process):  # nor was it, perhaps, when it was looked at
+                return
             if why:
                 self._end(process, why)
-                break
-            sleep(POLL)
+                return
+            pause = min(SLOWEST, max(POLL, (monotonic() - begun) * SHARE))
+            sleep(min(pause, DENSE) if self._waiting else pause)
 
     def _stuck(self, process: int) -> str:
         """Say why the login cannot go on; "" if it can."""
         pid = self._slot.pid
         state = status("status", process).get("State", "")[:1]
-        if state in STOPPED:
+        if state == STOPPED:
             return "it was stopped"
         if state != "D":
             self._waiting = 0.0
@@ -119,31 +152,50 @@ class _Watch:
     def _end(self, process: int, why: str) -> None:
         """Kill the login, and take it to where it was: what is frozen by v1 dies when it is not."""
         pid = self._slot.pid
-        _kill(process, pid)
+        refused = self._kill(process)
         ending, remarks = Deadline(ENDING), ["it is still there"]
         while self._slot.held(process) and ending.left():
-            remarks = self._layout.restore(pid, self._before) if self._layout else []
+            remarks = (self._layout.restore(pid, self._before) if self._layout else []) or remarks
             sleep(POLL)
+        if refused:
+            remarks = [refused]
         left = f"; cannot be ended: {'; '.join(remarks)}" if self._slot.held(process) else ""
         self._log.error(
             f"login of process {pid} into {self._job} ended: it had not authenticated to the end, "
             f"and {why}; it would have kept its slot of sshd's MaxStartups{left}"
         )
 
+    def _kill(self, process: int) -> str:
+        """Send SIGKILL; by the descriptor of /proc/PID where the kernel can (Linux 5.1).
 
-def _kill(process: int, pid: int) -> None:
-    """Send SIGKILL; by the descriptor of /proc/PID where the kernel can (Linux 5.1)."""
-    with suppress(ProcessLookupError):
+        Return why that is refused, "" if it is not.
+        """
         try:
             signal.pidfd_send_signal(process, signal.SIGKILL)
-        except (AttributeError, OSError) as error:
-            if isinstance(error, ProcessLookupError):
-                raise
-            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return ""
+        except (AttributeError, OSError):
+            return self._kill_by_pid(process)
+        return ""
+
+    def _kill_by_pid(self, process: int) -> str:
+        try:
+            if self._slot.seen(process):
+                os.kill(self._slot.pid, signal.SIGKILL)
+        except (FileNotFoundError, ProcessLookupError):
+            return ""
+        except OSError as error:
+            return f"{error.strerror}"
+        return ""
 
 
-def _close_all() -> None:
-    """Close every descriptor: the slot's end of the pipe, above all."""
+def _reason(error: OSError) -> bytes:
+    return f"{error.strerror}".encode("ascii", "replace")[:LIMIT]
+
+
+def _close_all_but(*kept: int) -> None:
+    """Close all other descriptors: the slot's end of the pipe, above all."""
     for name in os.listdir("/proc/self/fd"):
-        with suppress(OSError):  # the one of the directory itself
-            os.close(int(name))
+        if int(name) not in kept:
+            with suppress(OSError):  # the one of the directory itself
+                os.close(int(name))
