@@ -35,6 +35,18 @@ def run(tmp_path: Path) -> str:
     return str(tmp_path / "run")
 
 
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a login time, for what is soon done on any machine but one that is busy."""
+    monkeypatch.setattr(runtime_dir, "IN_LOGIN", 30.0)
+
+
+@pytest.fixture
+def no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have done here what else a child does: so that it can be counted."""
+    monkeypatch.setattr(forked, "run", lambda function, *_: function())
+
+
 def made(run: str, job: int = 7, node: str = "n1") -> Path:
     return Path(runtime_dir.make(node, UID, job, run))
 
@@ -133,6 +145,7 @@ mount = ["mount", "-i", "-t", "fuse", "-o", options, "x", place]
 subprocess.run(mount, pass_fds=[fuse], check=True)
 from slurm_adopt import runtime_dir
 from slurm_adopt.slurm.errors import SetupError
+runtime_dir.IN_LOGIN = 30.0
 print(*runtime_dir.sweep("n1", sys.argv[2], sys.argv[3]), sep="\\n")
 try:
     print(runtime_dir.make("n1", int(sys.argv[4]), 7, sys.argv[3]))
@@ -163,6 +176,7 @@ def test_a_mount_that_hangs_in_its_place(run: str, tmp_path: Path) -> None:
     assert left(run) == [place.name]
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize(("where", "stays"), [("m", ["m"]), ("a/b", ["a", "b"])])
 def test_a_mount_that_hangs_below(run: str, tmp_path: Path, where: str, stays: list[str]) -> None:
     """All around it goes, and it goes once it is not mounted any more."""
@@ -182,6 +196,7 @@ def test_a_mount_that_hangs_below(run: str, tmp_path: Path, where: str, stays: l
 # Removing
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_sweep(run: str, tmp_path: Path) -> None:
     """Gone are the jobs of this node that no stepd listens for."""
     for job in (1, 2, 3, 4, 14):
@@ -200,6 +215,7 @@ def test_sweep(run: str, tmp_path: Path) -> None:
     assert left(run) == sorted([f"n1_{UID}_1", f"n1_{UID}_2", f"n2_{UID}_1", "n1_x"])
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_stepd_with_a_full_backlog_is_there(run: str, tmp_path: Path) -> None:
     path = made(run)
     with socket.socket(socket.AF_UNIX) as stepd:
@@ -375,12 +391,6 @@ def acl(*uids: int) -> bytes:
 WHO = [(UID, ()), (ANOTHER, ()), (UID, ("unshare", "--user", "--map-root-user"))]
 
 
-@pytest.fixture
-def no_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have done here what else a child does: so that it can be counted."""
-    monkeypatch.setattr(forked, "run", lambda function, *_: function())
-
-
 @pytest.mark.usefixtures("no_child")
 @pytest.mark.parametrize("job", [7, 8])
 @pytest.mark.parametrize(("uid", "prefix"), WHO)
@@ -424,6 +434,34 @@ def test_a_user_who_goes_on(
     assert min(before) > 5
     assert {top for top, *_ in could} == {0}
     assert could[-1] == [0, 0, 0]
+
+
+@pytest.mark.usefixtures("no_child")
+def test_a_login_that_gives_it_away_meanwhile(
+    run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had just opened the directory when that was put away: it is taken once more."""
+    path = made(run)
+    for name in ("1", "2", "3"):
+        (path / name).touch()
+    unlink, top = os.unlink, os.open(path, os.O_RDONLY)
+    given = False
+    with Trier(UID, (), path, tmp_path) as trier:
+
+        def give_away(name: str, dir_fd: int) -> None:
+            nonlocal given
+            unlink(name, dir_fd=dir_fd)
+            if not given:
+                os.fchown(top, UID, GID)
+                os.fchmod(top, 0o700)
+                given = True
+            trier.tries()
+
+        monkeypatch.setattr(os, "unlink", give_away)
+        monkeypatch.setattr(runtime_dir, "Deadline", lambda _: Ticks(2000))
+        assert runtime_dir.remove("n1", UID, 7, run) == []
+    os.close(top)
+    assert left(run) == []
 
 
 # The time of others
@@ -523,6 +561,7 @@ def test_a_call_that_waits(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
         os.waitpid(-1, os.WNOHANG)
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_the_log_is_not_flooded(run: str, tmp_path: Path) -> None:
     for number in range(300):
         path = leave(run, number, 0)
@@ -742,7 +781,7 @@ def test_logins_at_the_same_time(run: str, tmp_path: Path) -> None:
             (path / name).mkdir(parents=True)
             (path / name / "file").touch()
     script = (
-        "import sys; from slurm_adopt import runtime_dir as r; "
+        "import sys; from slurm_adopt import runtime_dir as r; r.IN_LOGIN = 30.0; "
         "sys.stdin.read(); print(r.sweep('n1', *sys.argv[1:]))"
     )
     argv = [sys.executable, "-c", script, str(tmp_path), run]
