@@ -137,6 +137,13 @@ def frozen(cluster: Cluster, path: str) -> bool:
     return cluster.n1.read(f"{cgroups.folder('freezer', path)}/{name}").strip() == "1"
 
 
+def thaw(cluster: Cluster, path: str) -> None:
+    """Thaw a cgroup on n1, if it is there."""
+    file, text = ("cgroup.freeze", "0") if cgroups.unified() else ("freezer.state", "THAWED")
+    place = f"/{cgroups.folder('freezer', path)}"
+    cluster.n1.run(["sh", "-c", f"[ ! -d {place} ] || echo {text} >{place}/{file}"])
+
+
 def the_line(cluster: Cluster, mark: int) -> str:
     """Return what the program has said."""
     wait_for("its line", lambda: any(OURS in line for line in cluster.n1.log(mark)), 30)
@@ -152,15 +159,18 @@ def test_a_frozen_job(cluster: Cluster, with_epilog: Cluster) -> None:
     with cluster.session("alice") as session:
         sleeping = left_running(session)
         cluster.login.run(["scancel", "-s", "STOP", str(job)], "alice")
-        wait_for("a frozen step", lambda: frozen(cluster, step), 10)
-        kill_extern_stepd(cluster, job)
-        mark = cluster.n1.mark()
-        cluster.cancel(job)
-        session.wait_gone()
-        wait_for("a process gone", lambda: not cluster.n1.alive(sleeping), 20)
-        cluster.wait_gone(job)
+        try:
+            wait_for("a frozen step", lambda: frozen(cluster, step), 10)
+            kill_extern_stepd(cluster, job)
+            mark = cluster.n1.mark()
+            cluster.cancel(job)
+            wait_for("a process gone", lambda: not cluster.n1.alive(sleeping), 20)
+            session.wait_gone()
+            cluster.wait_gone(job)
+            assert not frozen(cluster, step)
+        finally:
+            thaw(cluster, step)
     assert the_line(cluster, mark).endswith(" processes ended; 1 frozen cgroup thawed")
-    assert not frozen(cluster, step)
     cluster.wait_idle()
 
 
@@ -194,11 +204,21 @@ for file, text in ("cgroup.procs", str(process.pid)), ("freezer.state", "FROZEN"
         opened.write(text)
 print(process.pid)
 """
+# Whatever has been left of it is thawed, killed and removed: the cluster could not go otherwise.
 REMOVE = """\
-import os, sys
+import os, sys, time
+def clear():
+    with open("freezer.state", "w") as state:
+        state.write("THAWED")
+    with open("cgroup.procs") as procs:
+        for pid in procs:
+            os.kill(int(pid), 9)
 os.chdir(sys.argv[1])
+clear()
 for _ in range(17):
     os.chdir("d" * 250)
+    clear()
+time.sleep(0.5)
 for _ in range(17):
     os.chdir("..")
     os.rmdir("d" * 250)
@@ -219,9 +239,9 @@ def test_a_hidden_process(cluster: Cluster, with_epilog: Cluster) -> None:
         kill_extern_stepd(cluster, job)
         mark = cluster.n1.mark()
         cluster.cancel(job)
-        session.wait_gone()
         try:
             wait_for("the process gone", lambda: not cluster.n1.alive(hidden), 20)
+            session.wait_gone()
             cluster.wait_gone(job)
         finally:
             cluster.n1.run(["python3", "-c", REMOVE, place])
