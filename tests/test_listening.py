@@ -1,4 +1,4 @@
-"""Whether a process listens: real sockets, asked themselves, or looked up in the kernel's tables."""
+"""Whether a process listens: real sockets, asked themselves or looked up in tables."""
 
 from __future__ import annotations
 
