@@ -82,6 +82,10 @@ if not login:
         theirs, ours = make()
     for one, other in others:
         os.close(other)
+    if "standard error" in case:
+        os.dup2(ours, 2)
+        os.close(ours)
+        ours = 2
     print(os.readlink(f"/proc/self/fd/{{ours}}"), flush=True)
     for descriptor in (ours, theirs):
         try:
@@ -130,6 +134,10 @@ CASES = [
     ("pair", True),
     ("pair, others", True),
     ("pair, made by the login", False),
+    ("pair, both have both ends", False),
+    ("pair, the listener has both ends", False),
+    ("pipe, standard error", False),
+    ("pair, standard error", False),
     ("pair, parent gone", False),
     ("pair, in a child", True),
     ("pair, a child itself", False),
@@ -190,7 +198,12 @@ def test_one_that_has_ended() -> None:
 def test_modes_of_what_both_have_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a hundred logins the one that listens has a hundred pipes."""
     read: list[str] = []
-    monkeypatch.setattr(slot, "status", lambda path, *_: read.append(path) or status(path))
+
+    def note(path: str) -> dict[str, str]:
+        read.append(path)
+        return status(path)
+
+    monkeypatch.setattr(slot, "status", note)
     pipes = [os.pipe() for _ in range(100)]
     ours, theirs = pipes[50][1], pipes[50][0]
     argv = [PROGRAM, "-c", "input()"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import re
 import select
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 
-from slurm_adopt import forked, node, slot, watch
+from slurm_adopt import forked, node, watch
 from slurm_adopt.log import Log
 from slurm_adopt.slot import Slot, slot_of, status
 from slurm_adopt.slurm import cgroup
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from slurm_adopt.slurm.cgroup import Layout
 
+SIGNAL = importlib.import_module("_signal")
 BOUND = 60  # seconds: a machine may be slow
 MOUNTS = cgroup.mounted("/sys/fs/cgroup")
 JOB = "job 7 of uid 5001"
@@ -137,11 +139,13 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 @pytest.fixture(autouse=True)
 def as_it_was() -> Iterator[None]:
-    """No descriptor, no signal that is pending, and the same ones blocked and caught."""
+    """No child, no descriptor, no signal that is pending, and the same ones blocked and caught."""
     before = known_signals()
     with no_descriptor_left():
         yield
     assert known_signals() == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
 
 
 def known_signals() -> dict[str, int]:
@@ -462,9 +466,9 @@ def test_another_process_is_not_killed(
 ) -> None:
     watching, process, another = other
     if kernel == "old":
-        monkeypatch.setattr(watch.signal, "pidfd_send_signal", refuse, raising=False)
+        monkeypatch.setattr(SIGNAL, "pidfd_send_signal", refuse, raising=False)
     elif kernel == "no Python":
-        monkeypatch.delattr(watch.signal, "pidfd_send_signal", raising=False)
+        monkeypatch.delattr(SIGNAL, "pidfd_send_signal", raising=False)
     another.send_signal(signal.SIGSTOP)
     monkeypatch.setattr(watch._Watch, "_stuck", lambda *_: "it was stopped")
     assert watching._kill(process) == ""
@@ -476,9 +480,9 @@ def test_ended_by_pid_on_old_kernels(
     login: Login, journal: Journal, monkeypatch: pytest.MonkeyPatch, kernel: str
 ) -> None:
     if kernel == "old":
-        monkeypatch.setattr(watch.signal, "pidfd_send_signal", refuse, raising=False)
+        monkeypatch.setattr(SIGNAL, "pidfd_send_signal", refuse, raising=False)
     else:
-        monkeypatch.delattr(watch.signal, "pidfd_send_signal", raising=False)
+        monkeypatch.delattr(SIGNAL, "pidfd_send_signal", raising=False)
     start(login, journal)
     login.process.send_signal(signal.SIGSTOP)
     ended(login, journal, "it was stopped")
@@ -488,13 +492,16 @@ def test_one_that_may_not_be_killed(
     login: Login, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As by SELinux: it is said, once, and the watch is over."""
+    kill = os.kill
 
-    def deny(*_: object) -> None:
-        raise PermissionError(13, "Permission denied")
+    def deny(pid: int, number: int) -> None:
+        if pid == login.pid:
+            raise PermissionError(13, "Permission denied")
+        kill(pid, number)
 
     monkeypatch.setattr(watch, "ENDING", 0.2)
-    monkeypatch.setattr(watch.signal, "pidfd_send_signal", deny, raising=False)
-    monkeypatch.setattr(watch.os, "kill", deny)
+    monkeypatch.setattr(SIGNAL, "pidfd_send_signal", refuse, raising=False)
+    monkeypatch.setattr(os, "kill", deny)
     watcher = start(login, journal)
     login.does("os.kill(os.getpid(), 19)")
     assert "; cannot be ended: Permission denied" in journal.line()
@@ -506,7 +513,6 @@ def test_one_that_may_not_be_killed(
 
 
 def test_what_it_is(login: Login, journal: Journal) -> None:
-    os.environ["SLOT_TEST"] = "x"
     kept = os.pipe()
     with handling() as seen:
         watcher = start(login, journal)
@@ -636,7 +642,7 @@ def test_it_cannot_settle(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(watch.os, name, fail)
+    monkeypatch.setattr(os, name, fail)
     with pytest.raises(PeerError, match=f"^cannot watch process {login.pid}: {said}$"):
         watch.start(login.slot, {}, None, journal.log, JOB)
     monkeypatch.undo()
@@ -650,7 +656,7 @@ def test_one_that_may_not_be_seen(
     def deny(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(slot.os, "readlink", deny)
+    monkeypatch.setattr(os, "readlink", deny)
     with pytest.raises(PeerError, match=f"^cannot watch process {login.pid}: Permission denied$"):
         watch.start(login.slot, {}, None, journal.log, JOB)
     monkeypatch.undo()

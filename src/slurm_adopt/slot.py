@@ -14,6 +14,7 @@ from contextlib import suppress
 
 from .process import is_listener_of
 
+_STANDARD = 2  # the last descriptor of input, output and error
 _PID = 4  # bytes of a struct ucred: pid, uid, gid (socket(7))
 _CREDENTIALS = 12
 
@@ -52,27 +53,33 @@ def slot_of(pid: int, proc: str = "/proc") -> Slot | None:
     parent = status(f"{proc}/{pid}/status").get("PPid", "")
     if not parent or not is_listener_of(int(parent), pid, proc):
         return None
-    return _pipe(pid, ours, proc, parent) or _socket_of_pair(pid, ours, proc, parent)
+    theirs = _links(f"{proc}/{parent}")
+    return _pipe(pid, ours, parent, theirs, proc) or _socket_of_pair(pid, ours, parent, theirs)
 
 
 def _links(process: str) -> dict[int, str]:
-    """Return the pipes and sockets that a process has open, by descriptor, in that order."""
+    """Return the pipes and sockets that a process has open, by descriptor.
+
+    Those of its standard input, output and error are never a slot's: they may lead to an sshd
+    that has started it.
+    """
     found = {}
     try:
         names = os.listdir(f"{process}/fd")
     except OSError:
         return {}
     for name in names:
-        with suppress(OSError, ValueError):  # closed since
+        with suppress(OSError):  # closed since
             link = os.readlink(f"{process}/fd/{name}")
-            if link.startswith(("pipe:", "socket:")):
+            if link.startswith(("pipe:", "socket:")) and int(name) > _STANDARD:
                 found[int(name)] = link
     return found
 
 
-def _pipe(pid: int, ours: dict[int, str], proc: str, parent: str) -> Slot | None:
+def _pipe(
+    pid: int, ours: dict[int, str], parent: str, theirs: dict[int, str], proc: str
+) -> Slot | None:
     """Return the end of a pipe that this process only writes to, and its parent only reads."""
-    theirs = _links(f"{proc}/{parent}")
     for descriptor, link in ours.items():
         if not link.startswith("pipe:") or link not in theirs.values():
             continue
@@ -94,14 +101,18 @@ def _mode(proc: str, pid: int | str, descriptor: int) -> int:
     return int(flags, 8) & os.O_ACCMODE if flags else -1
 
 
-def _socket_of_pair(pid: int, ours: dict[int, str], proc: str, parent: str) -> Slot | None:
-    """Return the end of a pair of sockets that the parent has made.
+def _socket_of_pair(
+    pid: int, ours: dict[int, str], parent: str, theirs: dict[int, str]
+) -> Slot | None:
+    """Return the socket that the parent has made with another, and has closed.
 
     Only who has a socket can ask it. A child has those that its parent had.
     """
-    here = {link: fd for fd, link in _links(f"{proc}/self").items()}
+    here = {link: descriptor for descriptor, link in _links("/proc/self").items()}
     for descriptor, link in ours.items():
-        if link.startswith("socket:") and link in here and _maker(here[link]) == int(parent):
+        if not link.startswith("socket:") or link not in here or link in theirs.values():
+            continue
+        if _maker(here[link]) == int(parent):
             return Slot(pid, descriptor, link)
     return None
 
