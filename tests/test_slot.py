@@ -22,10 +22,9 @@ SOURCE = str(Path(__file__).parents[1] / "src")
 PROGRAM = os.path.realpath(sys.executable)
 
 # The process that listens forks the one that is the login; the case says what each has open.
-SCRIPT = """
+LISTENER = """
 import os, socket, sys
-sys.path.insert(0, {source!r})
-case, program = sys.argv[1:]
+case, program, login = sys.argv[1:]
 
 def pair():
     return [one.detach() for one in socket.socketpair()]
@@ -42,80 +41,65 @@ def tcp():
         ours = socket.create_connection(listener.getsockname())
         return listener.accept()[0].detach(), ours.detach()
 
-make = {{"pair": pair, "named": named, "TCP": tcp}}.get(case.split(",")[0], os.pipe)
-theirs, ours = make()
+theirs, ours = {"pair": pair, "named": named, "TCP": tcp}.get(case.split(",")[0], os.pipe)()
 if "the login reads" in case:
     theirs, ours = ours, theirs
-others = []
-if "others" in case:
-    others = [os.pipe(), os.pipe(), tcp(), named()]  # the login keeps the first of each
-    both = [os.pipe(), os.pipe()]
+others = [os.pipe()[::-1], tcp(), named()] if "others" in case else []
 ready, told = os.pipe()
-
-ASK = '''
-import os, sys
-sys.path.insert(0, {source!r})
-from slurm_adopt.slot import slot_of
-from slurm_adopt import process
-pid, here = int(sys.argv[1]) or os.getpid(), os.getpid()
-found = slot_of(pid)
-print(found and found.pid == pid and found.link, process.is_child(), flush=True)
-'''
-
-def ask(pid):
-    argv = [program, "-c", ASK, str(pid)]
-    if program == {own!r}:
-        sys.argv = argv[2:]
-        sys.argv[0] = "-c"
-        exec(ASK)
-    else:
-        os.execv(program, argv)
-
-login = os.fork()
-if not login:
+if not os.fork():
     os.close(told)
     os.read(ready, 1)
-    if "both have both" not in case and "the login has both" not in case:
-        os.close(theirs)
-    if "made by the login" in case:
-        os.close(ours)
-        theirs, ours = make()
     for one, other in others:
-        os.close(other)
-    if "standard error" in case:
-        os.dup2(ours, 2)
-        os.close(ours)
-        ours = 2
-    print(os.readlink(f"/proc/self/fd/{{ours}}"), flush=True)
-    for descriptor in (ours, theirs):
-        try:
+        os.close(one)
+    for descriptor in (ours, theirs, *(other for _, other in others)):
+        if descriptor != theirs or "both have both" in case or "the login has both" in case:
             os.set_inheritable(descriptor, True)
-        except OSError:
-            pass
-    if "parent gone" in case:
-        parent = os.getppid()
-        os.kill(parent, 9)
-        while os.getppid() == parent:
-            pass
-    if "in a child" in case and not os.fork():
-        ask(os.getppid())
-        os._exit(0)
-    if "a child itself" in case and not os.fork():
-        ask(0)
-        os._exit(0)
-    if "child" in case:
-        os.wait()
-    else:
-        ask(0)
-    os._exit(0)
+    os.execv(program, [program, "-c", login, case, str(ours)])
 if "both have both" not in case and "the listener has both" not in case:
     os.close(ours)
 if "the listener has none" in case:
     os.close(theirs)
 for one, other in others:
-    os.close(one)
+    os.close(other)
 os.write(told, b"x")
 os.wait()
+"""
+
+LOGIN = f"""
+import os, socket, sys
+sys.path.insert(0, {SOURCE!r})
+from slurm_adopt import process
+from slurm_adopt.slot import slot_of
+case, ours = sys.argv[1], int(sys.argv[2])
+
+def ask(pid):
+    found = slot_of(pid)
+    print(found and found.pid == pid and found.link, process.is_child(), flush=True)
+
+if "made by the login" in case:
+    os.close(ours)
+    end, other = os.pipe() if "pipe" in case else socket.socketpair()
+    ours = other if "pipe" in case else other.fileno()
+if "standard error" in case:
+    os.dup2(ours, 2)
+    os.close(ours)
+    ours = 2
+print(os.readlink(f"/proc/self/fd/{{ours}}"), flush=True)
+if "parent gone" in case:
+    parent = os.getppid()
+    os.kill(parent, 9)
+    while os.getppid() == parent:
+        pass
+if "child" in case:
+    end, other = socket.socketpair()  # by which they talk
+    if not os.fork():
+        end.close()
+        ask(os.getppid() if "in a child" in case else os.getpid())
+        os._exit(0)
+    other.close()
+    os.wait()
+else:
+    ask(os.getpid())
 """
 
 # (case, whether the login has a slot)
@@ -146,42 +130,55 @@ CASES = [
 ]
 
 
-def asked(case: str, listener: str = PROGRAM, login: str = "") -> list[str]:
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory of programs as OpenSSH has them since 9.8."""
+    directory = tmp_path_factory.mktemp("programs")
+    for name in ("sshd", "sshd-session", "inetd"):
+        shutil.copy(PROGRAM, directory / name)
+    return directory
+
+
+def asked(case: str, listener: Path, login: Path) -> list[str]:
     """Return the link of the descriptor in question; what is found; whether it is a child."""
-    script = SCRIPT.format(source=SOURCE, own=listener)
-    argv = [listener, "-c", script, case, login or listener]
+    argv = [str(listener), "-c", LISTENER, case, str(login), LOGIN]
     done = subprocess.run(argv, check=False, stdout=subprocess.PIPE, text=True, timeout=120)
     return done.stdout.split()
 
 
 @pytest.mark.parametrize(("case", "there"), CASES, ids=[case for case, _ in CASES])
-def test_the_slot(case: str, there: bool) -> None:
-    link, found, _ = asked(case)
+def test_the_slot(programs: Path, case: str, there: bool) -> None:
+    link, found, _ = asked(case, programs / "sshd", programs / "sshd-session")
     assert found == (link if there else "None")
 
 
-@pytest.mark.parametrize("kind", ["pipe", "pair"])
-@pytest.mark.parametrize(("what", "child"), [("", False), (", a child itself", True)])
-def test_whether_it_is_a_child(kind: str, what: str, child: bool) -> None:
-    """Of the process that opens the session; its parent has the slot, or it has that itself."""
-    assert asked(kind + what)[2] == str(child)
+@pytest.mark.parametrize("case", [case for case, _ in CASES if "pipe" in case])
+def test_the_slot_before_9_8(programs: Path, case: str) -> None:
+    """The login is the same program as the one that listens."""
+    link, found, _ = asked(case, programs / "sshd", programs / "sshd")
+    assert found == (link if dict(CASES)[case] else "None")
 
 
-# (name of the program that has made the connection, name of the login's, whether there is a slot)
+# (the program that listens, the login's, kind, whether there is a slot)
 PROGRAMS = [
-    ("sshd", "sshd-session", True),
-    ("sshd", "sshd", True),
-    ("inetd", "sshd", False),  # `sshd -i` with a pipe or a socket of another one's as connection
+    ("sshd", "sshd", "pair", False),  # none has had them
+    ("sshd-session", "sshd-session", "pair", False),
+    ("inetd", "sshd", "pipe", False),  # `sshd -i` with the pipes of another program
+    ("inetd", "sshd", "pair", False),
 ]
 
 
-@pytest.mark.parametrize("kind", ["pipe", "pair"])
-@pytest.mark.parametrize(("listener", "login", "there"), PROGRAMS)
-def test_programs(tmp_path: Path, kind: str, listener: str, login: str, there: bool) -> None:
-    for name in {listener, login}:
-        shutil.copy(PROGRAM, tmp_path / name)
-    link, found, _ = asked(kind, str(tmp_path / listener), str(tmp_path / login))
+@pytest.mark.parametrize(("listener", "login", "kind", "there"), PROGRAMS)
+def test_programs(programs: Path, listener: str, login: str, kind: str, there: bool) -> None:
+    link, found, _ = asked(kind, programs / listener, programs / login)
     assert found == (link if there else "None")
+
+
+@pytest.mark.parametrize(("what", "child"), [("", False), (", a child itself", True)])
+def test_whether_it_is_a_child(programs: Path, what: str, child: bool) -> None:
+    """Of the process that opens the session; its parent has the slot, or it has that itself."""
+    for kind, login in (("pipe", "sshd"), ("pipe", "sshd-session"), ("pair", "sshd-session")):
+        assert asked(kind + what, programs / "sshd", programs / login)[2] == str(child)
 
 
 def test_a_process_that_is_not_there(tmp_path: Path) -> None:
@@ -222,7 +219,7 @@ def test_modes_of_what_both_have_only(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_session_is_who_has_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     """No socket is looked at then."""
     monkeypatch.setattr(slot, "slot_of", lambda *_: Slot(os.getpid(), 3, "pipe:[1]"))
-    monkeypatch.setattr("slurm_adopt.process._same_program", lambda *_: True)
+    monkeypatch.setattr("slurm_adopt.process.same_program", lambda *_: True)
     monkeypatch.setattr("slurm_adopt.login.own_sockets", None)
     assert session_process() == os.getpid()
     assert not is_child()
@@ -243,7 +240,7 @@ def test_where_no_slot_is_found(
             raise SetupError("too many sockets")
         return listening
 
-    monkeypatch.setattr("slurm_adopt.process._same_program", lambda *_: True)
+    monkeypatch.setattr("slurm_adopt.process.same_program", lambda *_: True)
     monkeypatch.setattr(slot, "slot_of", lambda *_: None)
     monkeypatch.setattr("slurm_adopt.listening.listens", listens)
     assert is_child() == child

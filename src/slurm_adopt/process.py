@@ -21,7 +21,7 @@ def session_process(proc: str = "/proc") -> int:
     SetupError where that may be another one, and cannot be told for certain.
     """
     own, parent = os.getpid(), os.getppid()
-    if not _same_program(own, parent, proc):  # nearly all logins end here, or at the listening sshd
+    if not same_program(own, parent, proc):  # nearly all logins end here, or at the listening sshd
         return own
     from .slot import slot_of
 
@@ -51,7 +51,7 @@ def is_child(proc: str = "/proc") -> bool:
     back all slots if it has been told to read its configuration again (SIGHUP).
     """
     own, parent = os.getpid(), os.getppid()
-    if not _same_program(own, parent, proc):
+    if not same_program(own, parent, proc):
         return False
     from .slot import slot_of
 
@@ -67,12 +67,12 @@ def is_child(proc: str = "/proc") -> bool:
         return True
 
 
-def is_listener_of(parent: int, pid: int, proc: str = "/proc") -> bool:
-    """Say whether a parent may be the sshd that listens: OpenSSH's, or the same program.
+def may_listen_for(pid: int, parent: int, proc: str = "/proc") -> bool:
+    """Say whether a parent may be the sshd that listens: one of OpenSSH's, or the same program.
 
     What else starts `sshd -i` may give it pipes and sockets of its own making as the connection.
     """
-    return _name(proc, parent).startswith("sshd") or _same_program(parent, pid, proc)
+    return _name(proc, parent).startswith("sshd") or same_program(pid, parent, proc)
 
 
 def _highest(own: int, sockets: set[int], proc: str) -> int:
@@ -94,7 +94,7 @@ def _highest(own: int, sockets: set[int], proc: str) -> int:
         found = psutil.Process(own)
         for _ in range(GENERATIONS):
             parent = found.parent()  # checked against reuse of its pid
-            if parent is None or not _same_program(own, parent.pid, proc):
+            if parent is None or not same_program(own, parent.pid, proc):
                 break
             if set(parent.uids()) != {0} or not shares(parent.pid, sockets, proc):
                 break
@@ -109,7 +109,7 @@ def _highest(own: int, sockets: set[int], proc: str) -> int:
     return int(found.pid)
 
 
-def _same_program(one: int, other: int, proc: str) -> bool:
+def same_program(one: int, other: int, proc: str) -> bool:
     """Compare the files two processes run, which may have been replaced or removed since."""
     try:
         return os.path.samestat(os.stat(f"{proc}/{one}/exe"), os.stat(f"{proc}/{other}/exe"))

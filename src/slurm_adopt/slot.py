@@ -12,7 +12,7 @@ import os
 import sys
 from contextlib import suppress
 
-from .process import is_listener_of
+from .process import may_listen_for, same_program
 
 _STANDARD = 2  # the last descriptor of input, output and error
 _PID = 4  # bytes of a struct ucred: pid, uid, gid (socket(7))
@@ -51,10 +51,13 @@ def slot_of(pid: int, proc: str = "/proc") -> Slot | None:
     if not ours:
         return None
     parent = status(f"{proc}/{pid}/status").get("PPid", "")
-    if not parent or not is_listener_of(int(parent), pid, proc):
+    if not parent or not may_listen_for(pid, int(parent), proc):
         return None
     theirs = _links(f"{proc}/{parent}")
-    return _pipe(pid, ours, parent, theirs, proc) or _socket_of_pair(pid, ours, parent, theirs)
+    slot = _pipe(pid, ours, parent, theirs, proc)
+    if slot or same_program(pid, int(parent), proc):
+        return slot
+    return _socket_of_pair(pid, ours, parent, theirs)
 
 
 def _links(process: str) -> dict[int, str]:
@@ -106,7 +109,9 @@ def _socket_of_pair(
 ) -> Slot | None:
     """Return the socket that the parent has made with another, and has closed.
 
-    Only who has a socket can ask it. A child has those that its parent had.
+    Only who has a socket can ask it. A child has those that its parent had. For a parent that is
+    the same program this means nothing: sshd and its child in keyboard-interactive talk by a pair,
+    and where the slot is one, the program that listens is another.
     """
     here = {link: descriptor for descriptor, link in _links("/proc/self").items()}
     for descriptor, link in ours.items():
