@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 from pathlib import Path
+
+import pytest
 
 from slurm_adopt.slurm.message import payload
 from tests.peers import Peer
@@ -64,9 +67,9 @@ def test_imports_of_a_login() -> None:
     assert set(done.stdout.split()) >= OURS
 
 
-# The ordinary login: the account phase with one job, which is confined by cgroups
+# The ordinary login: one job, which is confined by cgroups; sshd's account phase, then its session's
 
-ACCOUNT = """
+LOGIN = """
 import os, sys, traceback
 sys.path.insert(0, {source!r})
 import slurm_adopt.bridge
@@ -75,38 +78,106 @@ cgroup.layout.__defaults__ = ({proc!r},)
 os.makedirs({proc!r} + f"/{{os.getpid()}}")
 with open({proc!r} + f"/{{os.getpid()}}/cgroup", "w") as file:
     file.write("6:freezer:/slurm_n1/uid_1/job_7/step_extern")
-before = set(sys.modules)
+from slurm_adopt import stack
+for function in (stack.why_uncertain, stack.session_line, stack.joins):
+    function.__defaults__ = (({places!r},),)
+before = set(sys.modules) - {{"slurm_adopt.stack"}}
 
 class Handle:
     PAM_SUCCESS, user, service, rhost, env = 0, "daemon", "sshd", "127.0.0.1", dict()
 
-code = slurm_adopt.bridge.account(Handle(), 0, {options!r}, {{}})
-print(code, Handle.env["SLURM_JOB_ID"], *sorted(set(sys.modules) - before))
+memory = dict()
+for phase in {phases!r}:
+    if phase == "session":  # the user has authenticated
+        os.close(int(sys.argv[1]))
+    code = getattr(slurm_adopt.bridge, phase)(Handle(), 0, {options!r}, memory)
+    print(code, Handle.env.get("SLURM_JOB_ID"), *sorted(set(sys.modules) - before))
+    before = set(sys.modules)
 """
 
+# What starts it holds the other end of its slot, if it gets one.
+LISTENER = """
+import os, socket, sys
+make, *argv = sys.argv[1:]
+listener = socket.create_server(("127.0.0.1", 0))
+if make == "pipe":
+    theirs, ours = os.pipe()
+else:
+    theirs, ours = [end.detach() for end in socket.socketpair()]
+if not os.fork():
+    os.set_inheritable(ours, make != "none")
+    os.execv(argv[0], [*argv, str(ours)])
+os.close(ours)
+os.wait()
+"""
 
-def test_imports_of_the_ordinary_login(tmp_path: Path) -> None:
-    """It imports nothing: all that it wants has come with the package.
+STACK = "account required pam_python.so pam_slurm_adopt.py\n"
+BOTH = STACK + "session required pam_python.so pam_slurm_adopt.py\n"
 
-    Its parent is another program, a shell: no reason to look for the process of the session.
-    """
+SLOT = {"slurm_adopt.slot", "slurm_adopt.stack"}
+WATCHED = {*SLOT, "gc", "slurm_adopt.forked", "slurm_adopt.sigint", "slurm_adopt.watch"}
+# Which process becomes the session, where the parent is the same program and no slot is held.
+ASKED = {"slurm_adopt.listening", "slurm_adopt.login"}
+CTYPES = {"_ctypes", "_struct", "ctypes", "ctypes._endian", "errno", "struct"}
+
+# (what is imported in each phase that is run; program that listens, program of the login, slot,
+# lines)
+ORDINARY = [
+    ("account line, sshd -i", [SLOT], "inetd", "sshd", "none", STACK),
+    ("account line, before 9.8", [WATCHED], "sshd", "sshd", "pipe", STACK),
+    ("account line, 9.8", [WATCHED], "sshd", "sshd-session", "pipe", STACK),
+    ("account line, 10.0", [WATCHED], "sshd", "sshd-session", "pair", STACK),
+    ("both lines, before 9.8", [SLOT, ASKED | CTYPES], "sshd", "sshd", "pipe", BOTH),
+    ("both lines, 10.0", [{"slurm_adopt.stack"}, set()], "sshd", "sshd-session", "pair", BOTH),
+]
+
+
+@pytest.mark.parametrize(
+    ("case", "phases", "listener", "login", "slot", "lines"), ORDINARY, ids=[c[0] for c in ORDINARY]
+)
+def test_imports_of_the_ordinary_login(
+    tmp_path: Path,
+    case: str,
+    phases: list[set[str]],
+    listener: str,
+    login: str,
+    slot: str,
+    lines: str,
+) -> None:
+    """Next to nothing: nearly all that it wants has come with the package."""
+    del case
     tree = Tree(tmp_path)
     tree.mount("freezer")
     tree.make("freezer/slurm_n1/uid_1/job_7/step_extern")
     conf = CONF.format(munge="", port=0, spool=tmp_path, user=os.geteuid())
     (tmp_path / "slurm.conf").write_text(conf.replace("linuxproc", "cgroup"))
     (tmp_path / "cgroup.conf").write_text(f"CgroupMountpoint={tree.mnt}\n")
-    options = [f"slurm_conf={tmp_path}/slurm.conf", "nodename=n1"]
-    script = ACCOUNT.format(source=str(SOURCE), proc=str(tree.proc), options=options)
-    argv = ["sh", "-c", '"$@"; exit', "sh", "/usr/bin/python3", "-I", "-c", script]
+    (tmp_path / "pam.d").mkdir()
+    (tmp_path / "pam.d/sshd").write_text(lines)
+    for name in {listener, login}:
+        shutil.copy("/usr/bin/python3", tmp_path / name)
+    script = LOGIN.format(
+        source=str(SOURCE),
+        proc=str(tree.proc),
+        places=str(tmp_path / "pam.d"),
+        phases=["account", "session"][: len(phases)],
+        options=[f"slurm_conf={tmp_path}/slurm.conf", "nodename=n1"],
+    )
+    argv = [str(tmp_path / listener), "-I", "-c", LISTENER, slot]
+    argv += [str(tmp_path / login), "-I", "-c", script]
     with Stepd(tmp_path / "n1_7.4294967292", uid=1) as stepd:
         done = subprocess.run(argv, check=False, capture_output=True, text=True)
     assert not done.stderr
-    code, job, *imported = done.stdout.split()
-    assert (code, job) == ("0", "7")
+    said = [line.split() for line in done.stdout.splitlines()]
+    assert [set(imported) for _, _, *imported in said] == phases
+    assert [code for code, *_ in said] == ["0"] * len(phases)
+    assert said[-1][1] == "7"
     assert [number for number, _ in stepd.received].count(22) == 1
-    assert imported == []
 
+
+# Other logins: the parent is another program, as since OpenSSH 9.8
+
+SHELL = ("sh", "-c", '"$@"; exit', "sh")
 
 # A login whose session gets what the job has
 
@@ -123,12 +194,10 @@ code = slurm_adopt.bridge.session(Handle(), 0, {options!r}, {{}})
 print(code, Handle.env["SLURMD_NODENAME"], *sorted(set(sys.modules) - before))
 """
 
-# A note of the account phase is looked for; the parent here is the same program, as in tests only.
+# A note of the account phase is looked for.
 OF_SESSION = {
     "slurm_adopt.handoff",
-    "slurm_adopt.login",
     "slurm_adopt.rundir",
-    "slurm_adopt.slurm.running",
 }
 OF_JOB = {
     "slurm_adopt.forked",
@@ -152,14 +221,13 @@ def test_imports_of_a_session_that_gets_what_the_job_has(tmp_path: Path) -> None
         (tmp_path / "slurm.conf").write_text(conf)
         options = [f"slurm_conf={tmp_path}/slurm.conf", "nodename=n1", "job_env=all"]
         script = JOB.format(source=str(SOURCE), options=[*options, "job_limits=1"])
-        argv = ["/usr/bin/python3", "-I", "-c", script]
+        argv = [*SHELL, "/usr/bin/python3", "-I", "-c", script]
         done = subprocess.run(argv, check=False, capture_output=True, text=True)
         process.kill()
     assert not done.stderr
     code, node, *imported = done.stdout.split()
     assert (code, node) == ("0", "n1")
-    assert set(imported) <= OF_SESSION | OF_JOB | OF_JOB_STANDARD
-    assert set(imported) >= OF_JOB
+    assert set(imported) == OF_SESSION | OF_JOB | OF_JOB_STANDARD
 
 
 # A login with several jobs: which connection it is, what the slurmd there says, and the adoption
@@ -191,6 +259,7 @@ SlurmdUser={user}
 """
 
 SEVERAL_JOBS = {
+    *SLOT,
     "slurm_adopt.login",
     "slurm_adopt.slurm.auth",
     "slurm_adopt.slurm.auth.munge",
@@ -224,10 +293,9 @@ def test_imports_of_a_login_with_several_jobs(tmp_path: Path) -> None:
         (tmp_path / "slurm.conf").write_text(conf)
         options = [f"slurm_conf={tmp_path}/slurm.conf", "nodename=n1"]
         script = SEVERAL.format(source=str(SOURCE), sshd=sshd.getsockname(), options=options)
-        argv = ["/usr/bin/python3", "-I", "-c", script]
+        argv = [*SHELL, "/usr/bin/python3", "-I", "-c", script]
         done = subprocess.run(argv, check=False, capture_output=True, text=True)
     assert not done.stderr
     code, job, *imported = done.stdout.split()
     assert (code, job) == ("0", "7")
-    assert set(imported) <= SEVERAL_JOBS | SEVERAL_JOBS_STANDARD
-    assert set(imported) >= SEVERAL_JOBS
+    assert set(imported) == SEVERAL_JOBS | SEVERAL_JOBS_STANDARD
