@@ -67,7 +67,7 @@ def test_imports_of_a_login() -> None:
     assert set(done.stdout.split()) >= OURS
 
 
-# The ordinary login: one job, which is confined by cgroups; sshd's account phase, then its session's
+# The ordinary login: one job, which is confined by cgroups; the account phase, then the session
 
 LOGIN = """
 import os, sys, traceback
