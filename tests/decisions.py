@@ -38,8 +38,8 @@ FAILED = (
 )
 GENERIC = "No Slurm jobs found on node."
 SUSPENDED = (
-    "Access denied by pam_slurm_adopt: your job on this node is suspended, or a cgroup of yours is "
-    "in the way"
+    "Access denied by pam_slurm_adopt: your job on this node is suspended (scancel -s CONT JOBID "
+    "resumes what you have stopped), or a cgroup of yours is in the way"
 )
 
 DENIED = "PAM_PERM_DENIED"

@@ -92,17 +92,17 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(listening, "_looked_up")
 
 
-def skip_without_pidfd_getfd() -> None:
+def need_pidfd_getfd() -> None:
     try:
         listening._asked(os.getpid(), "/proc/self/fd")
     except (OSError, AttributeError):
-        pytest.skip("neither this kernel nor this Python lends descriptors")
+        pytest.fail("neither this kernel nor this Python lends descriptors")
 
 
 @pytest.mark.usefixtures("asked")
 @pytest.mark.parametrize(("sockets", "there", "_"), SOCKETS)
 def test_asked(sockets: Callable[[], list[socket.socket]], there: bool, _: bool) -> None:
-    skip_without_pidfd_getfd()
+    need_pidfd_getfd()
     with holding(sockets()) as pid:
         assert listens(pid) == there
 
@@ -167,7 +167,7 @@ def test_one_that_may_not_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("asked")
 def test_one_that_is_closed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is passed over, and the others are asked."""
-    skip_without_pidfd_getfd()
+    need_pidfd_getfd()
     found = listening._sockets
     monkeypatch.setattr(listening, "_sockets", lambda path: ["9999", *found(path)])
     with holding(tcp()) as pid:
@@ -197,7 +197,7 @@ def others() -> Iterator[None]:
 
 @pytest.mark.usefixtures("others")
 def test_others_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    skip_without_pidfd_getfd()
+    need_pidfd_getfd()
     rows: list[int] = []
     lookup = listening._listening
 

@@ -112,7 +112,7 @@ os.wait()
 """
 
 STACK = "account required pam_python.so pam_slurm_adopt.py\n"
-BOTH = STACK + "session required pam_python.so pam_slurm_adopt.py\n"
+BOTH = STACK + "session required pam_python.so pam_slurm_adopt.py OPTIONS\n"
 
 SLOT = {"slurm_adopt.slot", "slurm_adopt.stack"}
 WATCHED = {*SLOT, "gc", "slurm_adopt.forked", "slurm_adopt.sigint", "slurm_adopt.watch"}
@@ -127,7 +127,7 @@ ORDINARY = [
     ("account line, before 9.8", [WATCHED], "sshd", "sshd", "pipe", STACK),
     ("account line, 9.8", [WATCHED], "sshd", "sshd-session", "pipe", STACK),
     ("account line, 10.0", [WATCHED], "sshd", "sshd-session", "pair", STACK),
-    ("both lines, before 9.8", [SLOT, ASKED | CTYPES], "sshd", "sshd", "pipe", BOTH),
+    ("both lines, before 9.8", [SLOT, set()], "sshd", "sshd", "pipe", BOTH),
     ("both lines, 10.0", [{"slurm_adopt.stack"}, set()], "sshd", "sshd-session", "pair", BOTH),
 ]
 
@@ -153,7 +153,8 @@ def test_imports_of_the_ordinary_login(
     (tmp_path / "slurm.conf").write_text(conf.replace("linuxproc", "cgroup"))
     (tmp_path / "cgroup.conf").write_text(f"CgroupMountpoint={tree.mnt}\n")
     (tmp_path / "pam.d").mkdir()
-    (tmp_path / "pam.d/sshd").write_text(lines)
+    options = [f"slurm_conf={tmp_path}/slurm.conf", "nodename=n1"]
+    (tmp_path / "pam.d/sshd").write_text(lines.replace("OPTIONS", " ".join(options)))
     for name in {listener, login}:
         shutil.copy("/usr/bin/python3", tmp_path / name)
     script = LOGIN.format(
@@ -161,7 +162,7 @@ def test_imports_of_the_ordinary_login(
         proc=str(tree.proc),
         places=str(tmp_path / "pam.d"),
         phases=["account", "session"][: len(phases)],
-        options=[f"slurm_conf={tmp_path}/slurm.conf", "nodename=n1"],
+        options=options,
     )
     argv = [str(tmp_path / listener), "-I", "-c", LISTENER, slot]
     argv += [str(tmp_path / login), "-I", "-c", script]

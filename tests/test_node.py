@@ -49,12 +49,12 @@ class Lines:
         """Nothing is to be opened."""
 
 
-def made(top: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> node.Node:
-    """Return a node n1 with its files below a directory."""
+def made(top: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, account_of: str = "") -> node.Node:
+    """Return a node n1 with its files below a directory; in the account phase of a service."""
     text = f"NodeName=n1\nSlurmdSpoolDir={top}\nAuthType=auth/test\n"
     (top / "slurm.conf").write_text(text)
     options, _ = parse([f"slurm_conf={top}/slurm.conf"])
-    here = node.Node(options, cast("Log", Lines()), "n1")
+    here = node.Node(options, cast("Log", Lines()), "n1", account_of)
     monkeypatch.setitem(cast("dict[str, Any]", auth.PLUGINS), "auth/test", lambda _: slurmd.Auth())
     monkeypatch.setattr(node, "session_process", lambda: PID)  # of the tree: it need not be there
     monkeypatch.setattr(node, "_check_alive", lambda one: one.pid == PID or check_alive(one))
@@ -305,7 +305,7 @@ def test_the_session_s_process_ends_meanwhile(
     tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its pid may be another's by then: the stepd is not asked to take that."""
-    here = made(tmp_path, tree, monkeypatch)
+    here = made(tmp_path, tree, monkeypatch, "sshd")
     Ends.session = subprocess.Popen(["sleep", "60"])
     monkeypatch.setattr(node, "session_process", lambda: Ends.session.pid)
     with Ends(tmp_path / "n1_6.4294967292", state=1) as stepd:
@@ -318,7 +318,7 @@ def test_the_session_s_process_ends_meanwhile(
 def test_the_session_s_process_has_ended(
     tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = made(tmp_path, tree, monkeypatch)
+    here = made(tmp_path, tree, monkeypatch, "sshd")
     monkeypatch.setattr(node, "session_process", lambda: 1 << 22)
     with Stepd(tmp_path / "n1_6.4294967292") as stepd:
         (job,) = here.jobs(UID)
@@ -419,7 +419,7 @@ def told(tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> list[Ad
     """Adopt process PID, called in another one; return of what word was left."""
     left: list[Adoption] = []
     monkeypatch.setattr("slurm_adopt.handoff.leave", left.append)
-    here = made(tmp_path, tree, monkeypatch)
+    here = made(tmp_path, tree, monkeypatch, "sshd")
     with Stepd(tmp_path / "n1_6.4294967292", replies={23: bytes(8)}):
         (job,) = here.jobs(UID)
         with contextlib.suppress(PeerError, SetupError):
@@ -481,7 +481,8 @@ def test_dead_sockets_do_not_hide_the_hint(
         assert here.jobs(UID) == []
     lines = cast("Lines", here._log).lines
     assert "0 extern steps here (2 sockets of dead ones), 0 of uid 5001" in lines
-    assert any(line.startswith("1 steps run here, but no job has an extern") for line in lines)
+    said = "1 steps run here, but no extern stepd answers (2 sockets of dead ones lie in "
+    assert any(line.startswith(said) for line in lines)
 
 
 # A job that takes nothing now

@@ -311,17 +311,6 @@ def test_who_has_made_a_pair() -> None:
         end.close()
 
 
-@pytest.mark.skipif(not hasattr(socket, "AF_ALG"), reason="Python knows no AF_ALG")
-def test_a_socket_without_an_address() -> None:
-    """One of the kernel's cryptography, which OpenSSL may use, has none: no copy stays open."""
-    try:
-        odd = socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET)
-    except OSError:
-        pytest.skip("this kernel has no AF_ALG")
-    with odd, no_descriptor_left():
-        assert slot._maker(odd.fileno()) == 0
-
-
 # /proc's files
 
 

@@ -375,18 +375,23 @@ def _unknown(
     """
     if options["action_unknown"] == "newest":
         try:
-            newest = _step(lambda: _newest(jobs, node))
+            newest, how = _step(lambda: _newest(jobs, node))
         except SlurmAdoptError as error:
             return governed("adopt failure", options, f"no job chosen: {error}; {remark}")
-        return _adopt(login, options, node, newest, f"the newest of {len(jobs)}; {remark}")
+        return _adopt(login, options, node, newest, f"{how}; {remark}")
     numbers = [str(job.job_id) for job in jobs]
     if len(numbers) > SHOWN:
         numbers[SHOWN:] = [f"and {len(numbers) - SHOWN} more"]
     return governed("unknown job", options, f"jobs {' '.join(numbers)}; {remark}")
 
 
-def _newest(jobs: list[Job], node: Node[Job]) -> Job:
-    return max(jobs, key=lambda job: (not node.suspended(job), job.started, job.job_id))
+def _newest(jobs: list[Job], node: Node[Job]) -> tuple[Job, str]:
+    """Return the newest that is not suspended, if there is one, and what to call it."""
+    suspended = [job for job in jobs if node.suspended(job)]
+    running = [job for job in jobs if job not in suspended]
+    newest = max(running or jobs, key=lambda job: (job.started, job.job_id))
+    but = f" but for {len(suspended)} suspended" if running and suspended else ""
+    return newest, f"the newest of {len(jobs)}{but}"
 
 
 def _adopt(login: Login, options: Options, node: Node[Job], job: Job, how: str) -> Outcome:

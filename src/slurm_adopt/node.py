@@ -104,7 +104,7 @@ class Node:
         dead = f" ({len(steps) - alive} sockets of dead ones)" if len(steps) > alive else ""
         self._log.debug(f"{alive} extern steps here{dead}, {len(jobs)} of uid {uid}")
         if not alive and only is None:
-            self._hint(self._setting.spool, self._setting.name)
+            self._hint(self._setting.spool, self._setting.name, len(steps))
         return jobs
 
     def awaited_jobs(self, uid: int) -> list[Job]:
@@ -154,9 +154,16 @@ class Node:
         jobs += self._silent(silent, uid)
         return sorted(jobs, key=lambda job: job.job_id), len(answers) + len(silent)
 
-    def _hint(self, directory: str, name: str) -> None:
-        """Say what may be wrong where this node has no extern step at all."""
-        if others := spool.other_steps(directory, name):
+    def _hint(self, directory: str, name: str, dead: int) -> None:
+        """Say what may be wrong where this node has no extern step at all, but `dead` ones."""
+        others = spool.other_steps(directory, name)
+        if others and dead:
+            self._log.error(
+                f"{others} steps run here, but no extern stepd answers ({dead} sockets of dead "
+                f"ones lie in {directory}): if the jobs' extern stepds have died, nobody can log "
+                "in to these jobs any more; else PrologFlags=contain is missing in slurm.conf"
+            )
+        elif others:
             self._log.error(
                 f"{others} steps run here, but no job has an extern step: set PrologFlags=contain "
                 "in slurm.conf (jobs that were started before count as no jobs until they end)"
@@ -240,14 +247,15 @@ class Node:
         """Bring a login into the job's extern step; PeerError or SetupError if it is not in.
 
         `pid` is the process that the service has called us in. The one that becomes the session is
-        adopted: nearly always the same. The stepd is asked once; what it then left outside is
-        written into the step's cgroups; the kernel's word in /proc/PID/cgroup is what counts. Where
-        that fails the process goes back to where it was.
+        adopted: in the session phase the same, in the account phase nearly always. The stepd is
+        asked once; what it then left outside is written into the step's cgroups; the kernel's word
+        in /proc/PID/cgroup is what counts. Where that fails the process goes back to where it was.
         """
         self._check_answering(job)
         if job.starting:
             self._await_start(job)
-        session = session_process()
+        # A session is opened in the process that becomes it.
+        session = session_process() if self._account_of else pid
         started = 0 if session == os.getpid() else start_time(session) or GONE
         adoption = Adoption(session, job.uid, job.job_id, started=started)
         layout = self._layout()
@@ -288,8 +296,10 @@ class Node:
 
         why = "" if is_sshd() else "this program is none of OpenSSH's, and may open no session"
         why = why or stack.why_uncertain(self._account_of) or self._other_options()
-        if why:
-            self._log.debug(f"the account phase adopts: {why}")
+        if why:  # no session line at all is a choice
+            there = stack.session_line(self._account_of) is not None
+            tell = self._log.info if there else self._log.debug
+            tell(f"the account phase adopts: {why}")
         return not why
 
     def _other_options(self) -> str:

@@ -68,7 +68,8 @@ SITUATIONS = {row.name: row for row in (
     Situation("job suspended",   "action_suspended",       "",                 "info",
               "the job is suspended, so that what is put into it stops; or a cgroup that the user "
               "has made is where Slurm's own was expected",
-              _DENIED + "your job on this node is suspended, or a cgroup of yours is in the way"),
+              _DENIED + "your job on this node is suspended (scancel -s CONT JOBID resumes what "
+              "you have stopped), or a cgroup of yours is in the way"),
     Situation("chosen",          "",                       "PAM_SUCCESS",      "info",
               "in the account phase: the job would take the login, and a session line of this "
               "module is certain to come: that one adopts"),

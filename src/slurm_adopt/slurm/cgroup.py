@@ -95,7 +95,10 @@ class Layout:
             for path in self._places(controller, top, pid):
                 directory = self.mounts[controller].directory(path)
                 if why := self._frozen(controller, path):
-                    return f"{directory} is {why}: the job is suspended"
+                    return (
+                        f"{directory} is {why}: the job is suspended; its user resumes it with "
+                        f"scancel -s CONT {step.job_id}, root with scontrol resume {step.job_id}"
+                    )
                 if owner := _uid_of(f"{directory}/cgroup.procs"):
                     return f"{directory} is a cgroup that uid {owner} has made"
         return ""
