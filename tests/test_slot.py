@@ -92,9 +92,14 @@ if "parent gone" in case:
         pass
 if "child" in case:
     end, other = socket.socketpair()  # by which they talk
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        connection, far = socket.create_connection(server.getsockname()), server.accept()
     if not os.fork():
         end.close()
         ask(os.getppid() if "in a child" in case else os.getpid())
+        from slurm_adopt import listening
+        listening.listens = None  # nobody is asked
+        print(process.session_process() == os.getppid())
         os._exit(0)
     other.close()
     os.wait()
@@ -140,22 +145,28 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def asked(case: str, listener: Path, login: Path) -> list[str]:
-    """Return the link of the descriptor in question; what is found; whether it is a child."""
+    """Return the link of the descriptor in question; what is found; whether it is a child.
+
+    Of a child also whether its parent is taken for the process that becomes the session.
+    """
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
     argv = [str(listener), "-c", LISTENER, case, str(login), LOGIN]
-    done = subprocess.run(argv, check=False, stdout=subprocess.PIPE, text=True, timeout=120)
+    done = subprocess.run(
+        argv, check=False, stdout=subprocess.PIPE, text=True, timeout=120, env=environment
+    )
     return done.stdout.split()
 
 
 @pytest.mark.parametrize(("case", "there"), CASES, ids=[case for case, _ in CASES])
 def test_the_slot(programs: Path, case: str, there: bool) -> None:
-    link, found, _ = asked(case, programs / "sshd", programs / "sshd-session")
+    link, found, *_ = asked(case, programs / "sshd", programs / "sshd-session")
     assert found == (link if there else "None")
 
 
 @pytest.mark.parametrize("case", [case for case, _ in CASES if "pipe" in case])
 def test_the_slot_before_9_8(programs: Path, case: str) -> None:
     """The login is the same program as the one that listens."""
-    link, found, _ = asked(case, programs / "sshd", programs / "sshd")
+    link, found, *_ = asked(case, programs / "sshd", programs / "sshd")
     assert found == (link if dict(CASES)[case] else "None")
 
 
@@ -170,7 +181,7 @@ PROGRAMS = [
 
 @pytest.mark.parametrize(("listener", "login", "kind", "there"), PROGRAMS)
 def test_programs(programs: Path, listener: str, login: str, kind: str, there: bool) -> None:
-    link, found, _ = asked(kind, programs / listener, programs / login)
+    link, found, *_ = asked(kind, programs / listener, programs / login)
     assert found == (link if there else "None")
 
 
@@ -178,7 +189,8 @@ def test_programs(programs: Path, listener: str, login: str, kind: str, there: b
 def test_whether_it_is_a_child(programs: Path, what: str, child: bool) -> None:
     """Of the process that opens the session; its parent has the slot, or it has that itself."""
     for kind, login in (("pipe", "sshd"), ("pipe", "sshd-session"), ("pair", "sshd-session")):
-        assert asked(kind + what, programs / "sshd", programs / login)[2] == str(child)
+        said = asked(kind + what, programs / "sshd", programs / login)[2:]
+        assert said == [str(child)] + ["True"] * child
 
 
 def test_a_process_that_is_not_there(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ WAITING = 2.0  # seconds in which a login may wait in the kernel (state D), on a
 STOPPED = "T"  # state of /proc/PID/status (proc(5)); `t` is a debugger's, of root's alone
 READY = b"="  # what the watching process says first; anything else is why it cannot watch
 LIMIT = 200  # bytes of that
+HINT = "under SELinux sshd_t has to have the capability sys_ptrace"
 
 
 def start(slot: Slot, before: dict[str, str], layout: Layout | None, log: Log, job: str) -> None:
@@ -190,7 +191,8 @@ class _Watch:
 
 
 def _reason(error: OSError) -> bytes:
-    return f"{error.strerror}".encode("ascii", "replace")[:LIMIT]
+    hint = f" ({HINT})" if isinstance(error, PermissionError) else ""
+    return f"{error.strerror}{hint}".encode("ascii", "replace")[:LIMIT]
 
 
 def _close_all_but(*kept: int) -> None:
