@@ -99,7 +99,7 @@ if "child" in case:
         ask(os.getppid() if "in a child" in case else os.getpid())
         from slurm_adopt import listening
         listening.listens = None  # nobody is asked
-        print(process.session_process() == os.getppid())
+        print(process.session_process() == os.getppid(), flush=True)
         os._exit(0)
     other.close()
     os.wait()
