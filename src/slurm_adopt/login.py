@@ -13,6 +13,7 @@ import re
 import stat
 import sys
 
+from .slot import copied
 from .slurm.digits import number
 
 TYPE_CHECKING = False
@@ -117,19 +118,15 @@ def _connection_of(fd: int) -> Connection | None:
     try:
         if not stat.S_ISSOCK(os.fstat(fd).st_mode):
             return None
-        here, there = _ends(os.dup(fd))
+        here, there = _ends(fd)
         return Connection(there[0], there[1], here[0], here[1])
     except (OSError, ValueError):  # closed since, no TCP socket, or without a peer
         return None
 
 
 def _ends(fd: int) -> tuple[tuple[str, int], tuple[str, int]]:
-    """Return both ends of a TCP socket and close it; OSError or ValueError if it has none."""
-    try:
-        sock = _socket.socket(fileno=fd)
-    except OSError:
-        os.close(fd)
-        raise
+    """Return both ends of a TCP socket; OSError or ValueError if it has none."""
+    sock = copied(fd)
     try:
         if sock.family not in _FAMILIES or sock.type != _socket.SOCK_STREAM:
             raise ValueError(f"descriptor {fd} is no TCP socket")
@@ -151,7 +148,7 @@ def _is_connected(fd: int) -> bool:
     try:
         if not stat.S_ISSOCK(os.fstat(fd).st_mode):
             return False
-        sock = _socket.socket(fileno=os.dup(fd))
+        sock = copied(fd)
     except OSError:
         return False
     try:

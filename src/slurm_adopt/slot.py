@@ -125,13 +125,8 @@ def _socket_of_pair(
 def _maker(descriptor: int) -> int:
     """Return who has made the pair that a socket is of; 0 if it is of none."""
     try:
-        copy = os.dup(descriptor)
+        sock = copied(descriptor)
     except OSError:
-        return 0
-    try:
-        sock = _socket.socket(fileno=copy)
-    except OSError:  # of a family that has no addresses
-        os.close(copy)
         return 0
     try:
         if sock.family != _socket.AF_UNIX or sock.getsockname() or sock.getpeername():
@@ -142,6 +137,19 @@ def _maker(descriptor: int) -> int:
         return 0
     finally:
         sock.close()
+
+
+def copied(descriptor: int) -> _socket.socket:
+    """Return a socket to be asked, by a descriptor of its own; OSError where there is none.
+
+    Python asks for its address first, which some families do not have.
+    """
+    copy = os.dup(descriptor)
+    try:
+        return _socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
+        raise
 
 
 def status(path: str, directory: int | None = None) -> dict[str, str]:
