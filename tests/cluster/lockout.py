@@ -56,7 +56,7 @@ SHOWN = 5  # lines of a log
 CALM = 3  # logins before the attack: how long they take
 STAGES = ("during", "after", "stepd killed", "job ended")
 ENDED = STAGES[-1]
-WIDTH = 170  # of the table in a file
+WIDTH = 180  # of the table in a file
 
 
 def sshd_config(grace: int, penalties: bool) -> str:
@@ -76,7 +76,7 @@ class Pace:
     grace: int = 20  # LoginGraceTime
     late: float = 6.0  # for one of the attacker's clients, at the least
     patience: float = 40.0  # for one of the others'
-    fresh: int = 4  # of the attacker's clients at the most are about to log in
+    fresh: int = 3  # of the attacker's clients at the most are about to log in
     settled: float = 1.5  # at the least: then it does not log in any more
     ending: float = 40.0  # for a job to end
 
@@ -541,17 +541,19 @@ class Play:
         over = stage.name == ENDED
         stage.outside = _let_in(stage.seen.get(ATTACKER, []), is_outside)
         found = self._settled(over)
-        stage.left, stage.stopped = found["left"], found["stopped"]
+        stage.left, stage.stopped = found["startups"], found["stopped"]
         if over:
-            stage.left = max(found["left"], found["of_user"])
+            stage.left = max(stage.left, found["of_user"])
         stage.outside += sum(n for text, n in found["cgroups"] if over or is_outside(text))
 
     def _settled(self, over: bool) -> Any:
-        """Return what the node's sshd shows when nothing of the logins is left, or it ought to."""
-        grace = self.site.pace.grace
-        deadline = time.monotonic() + grace + 5
+        """Return what the node's sshd shows when nothing of the logins is left, or it ought to.
+
+        Nobody logs in any more: startups that are still there then are older than LoginGraceTime.
+        """
+        deadline = time.monotonic() + self.site.pace.grace + 5
         while True:
-            found = _run(self.site.node, "look", user=ATTACKER, uid=UID, grace=grace)
+            found = _run(self.site.node, "look", user=ATTACKER, uid=UID)
             quiet = not found["startups"] and not (over and found["of_user"])
             if quiet or time.monotonic() > deadline:
                 return found

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
-TICKS = os.sysconf("SC_CLK_TCK")
 LISTENER = re.compile(r"sshd: .*\[listener\] (\d+) of 10-\d+ startups")  # by our MaxStartups
 OUT_OF_MEMORY = "mem_cgroup_oom_synchronize"  # v1: where a process waits that is not to be killed
 AUTHENTICATED = b"Authenticated to "
@@ -128,23 +127,18 @@ class Sshd(NamedTuple):
 
     pid: int
     title: str
-    age: float
-    state: str
     uid: int
 
 
 def _processes() -> dict[int, Sshd]:
     """Return every process of the host that has a command line."""
-    uptime = float((PROC / "uptime").read_text().split()[0])
     found = {}
     for path in PROC.glob("[0-9]*"):
         with contextlib.suppress(OSError):
             title = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            fields = (path / "stat").read_text().rpartition(")")[2].split()
-            age = uptime - int(fields[19]) / TICKS
             if title:
                 pid = int(path.name)
-                found[pid] = Sshd(pid, title, age, fields[0], path.stat().st_uid)
+                found[pid] = Sshd(pid, title, path.stat().st_uid)
     return found
 
 
@@ -152,15 +146,6 @@ def _parent(pid: int) -> int:
     with contextlib.suppress(OSError):
         return int((PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
     return 0
-
-
-def _pipes(pid: int) -> set[str]:
-    """Return the pipes that a process holds an end of."""
-    found = set()
-    for path in (PROC / str(pid) / "fd").glob("*"):
-        with contextlib.suppress(OSError):
-            found.add(os.readlink(path))
-    return {name for name in found if name.startswith("pipe:")}
 
 
 def _listener(processes: dict[int, Sshd]) -> tuple[int, int]:
@@ -171,28 +156,19 @@ def _listener(processes: dict[int, Sshd]) -> tuple[int, int]:
     raise RuntimeError("no sshd that listens")
 
 
-def look(user: str, uid: int, grace: float) -> dict[str, Any]:
+def look(user: str, uid: int) -> dict[str, Any]:
     """Return what the node's sshd shows.
 
-    `startups`: by its title; `left`: how many of them are older than `grace` seconds. A startup is
-    a pipe that sshd and what works on the login both hold, until the login is authenticated.
-    `stopped`: its processes that are frozen or wait for memory; `of_user`: those that work for
-    `user`, logged in or not; `cgroups`: /proc/PID/cgroup of the user's own below sshd, with how
-    many have it.
+    `startups`: by its title; `stopped`: its processes that are frozen or wait for memory;
+    `of_user`: those that work for `user`, logged in or not; `cgroups`: /proc/PID/cgroup of the
+    user's own below sshd, with how many have it.
     """
     processes = _processes()
     listener, startups = _listener(processes)
     sshds = [p for p in processes.values() if p.title.startswith("sshd") and p.pid != listener]
-    pipes = _pipes(listener)
-    oldest: dict[str, float] = {}
-    for one in sshds:
-        for pipe in _pipes(one.pid) & pipes:
-            oldest[pipe] = max(one.age, oldest.get(pipe, 0))
     own = [one for one in processes.values() if one.uid == uid and _below_sshd(one, processes)]
     return {
         "startups": startups,
-        "left": sum(age > grace for age in oldest.values()),
-        "young": sum(age <= grace for age in oldest.values()),
         "stopped": sum(map(_is_stopped, sshds)),
         "of_user": sum(f": {user}" in one.title for one in sshds),
         "cgroups": Counter(filter(None, map(_cgroup, own))).most_common(),
