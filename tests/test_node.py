@@ -581,7 +581,7 @@ def test_what_is_left_to_the_session_line(
     monkeypatch: pytest.MonkeyPatch, account_of: str, sshd: bool, why: str, defers: bool
 ) -> None:
     monkeypatch.setattr(node, "is_sshd", lambda: sshd)
-    monkeypatch.setattr("slurm_adopt.stack.why_uncertain", lambda _: why)
+    monkeypatch.setattr("slurm_adopt.stack.why_uncertain", lambda *_, **__: why)
     monkeypatch.setattr("slurm_adopt.stack.session_line", lambda _: [])
     here = node.Node(parse([])[0], cast("Log", Lines()), "n1", account_of)
     assert here.defers is defers
@@ -602,7 +602,7 @@ def test_a_session_line_with_other_options_is_not_left_the_adoption(
     monkeypatch: pytest.MonkeyPatch, account: str, session: str, defers: bool
 ) -> None:
     monkeypatch.setattr(node, "is_sshd", lambda: True)
-    monkeypatch.setattr("slurm_adopt.stack.why_uncertain", lambda _: "")
+    monkeypatch.setattr("slurm_adopt.stack.why_uncertain", lambda *_, **__: "")
     monkeypatch.setattr("slurm_adopt.stack.session_line", lambda _: session.split())
     here = node.Node(parse(account.split())[0], cast("Log", Lines()), "n1", "sshd")
     assert here.defers is defers

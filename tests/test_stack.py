@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -520,3 +522,68 @@ def test_any_text(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     (folder / "sshd").write_text(text)
     if not stack.why_uncertain("sshd", (str(folder),)):
         assert stack.session_line("sshd", (str(folder),)) is not None
+
+
+# What has changed since the login began
+
+
+@pytest.fixture
+def settled(tmp_path: Path) -> tuple[tuple[str, ...], float]:
+    """Return the folders of a stack that is certain, and a time after the last change."""
+    for place, name, text in (
+        ("etc", "sshd", "session include common\n"),
+        ("lib", "common", GUARDED),
+    ):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / name).write_text(f"{text}\n")
+    places = tuple(str(tmp_path / place) for place in ("etc", "lib"))
+    assert stack.why_uncertain("sshd", places) == ""
+    time.sleep(0.05)
+    return places, time.time()
+
+
+def rewritten(path: Path) -> None:
+    path.write_text(path.read_text())
+
+
+def replaced(path: Path) -> None:
+    new = path.with_name("new")
+    new.write_text(path.read_text())
+    os.utime(new, (0, 0))
+    new.rename(path)
+
+
+def shadowed(path: Path) -> None:
+    (path.parents[1] / "etc/common").write_text(path.read_text())
+
+
+def unshadowed(path: Path) -> None:
+    shadowed(path)
+    (path.parents[1] / "etc/common").unlink()
+
+
+CHANGES = [
+    ("etc/sshd", rewritten),
+    ("etc/sshd", replaced),
+    ("lib/common", rewritten),
+    ("lib/common", replaced),
+    ("lib/common", shadowed),
+    ("lib/common", unshadowed),
+]
+
+
+@pytest.mark.parametrize(("name", "change"), CHANGES)
+def test_files_that_changed_since_the_login_began(
+    tmp_path: Path,
+    settled: tuple[tuple[str, ...], float],
+    name: str,
+    change: Callable[[Path], None],
+) -> None:
+    """Libpam may have read them before, with other lines in them."""
+    places, began = settled
+    assert stack.why_uncertain("sshd", places, began) == ""
+    change(tmp_path / name)
+    assert stack.why_uncertain("sshd", places) == ""
+    assert "has changed since this login began" in stack.why_uncertain("sshd", places, began)
+    time.sleep(0.05)
+    assert stack.why_uncertain("sshd", places, time.time()) == ""

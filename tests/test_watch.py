@@ -360,6 +360,56 @@ def test_really_frozen(login: Login, journal: Journal, controller: str, above: b
         until(lambda: gone(watcher))
 
 
+FORKS = "import subprocess; subprocess.Popen(['sleep', '600'], pass_fds=[slot])"
+
+
+@pytest.mark.parametrize("controller", ["freezer", UNIFIED])
+def test_what_it_has_forked_in_the_job(login: Login, journal: Journal, controller: str) -> None:
+    """A child that holds the slot, too, and is frozen, ends as well: else the slot was held."""
+    with real(controller) as place:
+        start(login, journal, place.layout, place.before)
+        place.take(login.pid)
+        login.does(FORKS)
+        procs = place.job / "cgroup.procs"
+        until(lambda: len(procs.read_text().split()) == 2)
+        place.freeze(above=False, frozen=True)
+        assert login.process.wait(BOUND) == KILLED
+        until(login.given_back)
+        until(lambda: not procs.read_text())
+        assert journal.line()
+
+
+@pytest.mark.parametrize("controller", ["freezer", UNIFIED])
+def test_a_child_that_holds_a_slot_given_back(
+    login: Login, journal: Journal, controller: str
+) -> None:
+    with real(controller) as place:
+        start(login, journal, place.layout, place.before)
+        place.take(login.pid)
+        login.does(FORKS)
+        procs = place.job / "cgroup.procs"
+        until(lambda: len(procs.read_text().split()) == 2)
+        login.does("os.close(slot)")
+        until(login.given_back)
+        until(lambda: procs.read_text().split() == [str(login.pid)])
+        assert login.process.poll() is None
+        assert journal.lines() == []
+        login.process.kill()
+
+
+def test_one_that_was_put_back_is_left_to_sshd(
+    login: Login, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in no job: nobody but sshd's own may end it."""
+    monkeypatch.setattr(watch, "LONGEST", 0.2)
+    with real("freezer") as place:
+        watcher = start(login, journal, place.layout, place.before)
+        login.process.send_signal(signal.SIGSTOP)
+        until(lambda: gone(watcher))
+        assert login.process.poll() is None
+        assert journal.lines() == []
+
+
 def test_the_watching_process_is_outside(login: Login, journal: Journal) -> None:
     with real("freezer") as place:
         watcher = start(login, journal, place.layout, place.before)
@@ -624,9 +674,9 @@ def test_no_process(
 
 # (what fails in the watching process, the error)
 FAILING = [
-    ("setsid", BlockingIOError(11, "try again"), "try again"),
-    ("chdir", OSError(5, "input/output error"), "input/output error"),
-    ("listdir", RuntimeError("x"), "the watching process has ended"),
+    ("os.setsid", BlockingIOError(11, "try again"), "try again"),
+    ("os.chdir", OSError(5, "input/output error"), "input/output error"),
+    ("slurm_adopt.watch._close_all_but", RuntimeError("x"), "the watching process has ended"),
 ]
 
 
@@ -642,7 +692,7 @@ def test_it_cannot_settle(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(os, name, fail)
+    monkeypatch.setattr(name, fail)
     with pytest.raises(PeerError, match=f"^cannot watch process {login.pid}: {said}$"):
         watch.start(login.slot, {}, None, journal.log, JOB)
     monkeypatch.undo()

@@ -33,6 +33,7 @@ ENDING = 0.5  # seconds that a killed child has to be gone
 POLLED = 0.0005  # seconds between two looks whether it is
 PART = 1 << 16  # bytes
 ANSWER, ERROR = b"=", b"!"  # the first byte that a child writes
+STANDARD = 2  # the last of standard input, output and error
 HEAD = 9  # bytes: one of these, and the length of what follows
 
 # What the child takes back from sshd's handlers: it ends by these, also out of such a wait.
@@ -69,7 +70,7 @@ def _run(function: Callable[[], bytes], deadline: Deadline, limit: int) -> bytes
         try:
             child = os.fork()
             if not child:
-                _be_child(function, reading, writing, deadline.left() + 2 * ENDING)
+                _be_child(function, writing, deadline.left() + 2 * ENDING)
         finally:
             os.close(writing)
         try:
@@ -83,9 +84,7 @@ def _run(function: Callable[[], bytes], deadline: Deadline, limit: int) -> bytes
 # In the child
 
 
-def _be_child(
-    function: Callable[[], bytes], reading: int, writing: int, seconds: float
-) -> NoReturn:
+def _be_child(function: Callable[[], bytes], writing: int, seconds: float) -> NoReturn:
     """Write what a function returns, and end; within `seconds`, even if the parent ends first.
 
     Nothing of sshd's or of another module's runs here: no handler, no finalizer, nothing at exit.
@@ -96,12 +95,22 @@ def _be_child(
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDS)
         signal.setitimer(signal.ITIMER_REAL, seconds)
-        os.close(reading)
+        _close_inherited(writing)
         data = _answer(function)
         while data:
             data = data[os.write(writing, data) :]
     finally:
         os._exit(0)
+
+
+def _close_inherited(kept: int) -> None:
+    """Close the pipes and sockets of sshd's: a child that is held up shall hold none of them."""
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # that of the listing itself is closed by now
+            link = os.readlink(f"/proc/self/fd/{name}")
+            sshds = int(name) > STANDARD and link.startswith(("pipe:", "socket:"))
+            if sshds and int(name) != kept:
+                os.close(int(name))
 
 
 def _answer(function: Callable[[], bytes]) -> bytes:

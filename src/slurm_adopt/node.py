@@ -12,7 +12,7 @@ from time import sleep
 from .adoption import Adoption
 from .handover import Handover
 from .options import parse
-from .process import is_child, is_sshd, session_process, start_time
+from .process import is_child, is_sshd, login_began, session_process, start_time
 from .setting import Setting
 from .slurm import cgroup, conf, inquiry, spool, stepd
 from .slurm.deadline import Deadline
@@ -295,7 +295,8 @@ class Node:
         from . import stack
 
         why = "" if is_sshd() else "this program is none of OpenSSH's, and may open no session"
-        why = why or stack.why_uncertain(self._account_of) or self._other_options()
+        why = why or stack.why_uncertain(self._account_of, since=login_began())
+        why = why or self._other_options()
         if why:  # no session line at all is a choice
             there = stack.session_line(self._account_of) is not None
             tell = self._log.info if there else self._log.debug

@@ -9,9 +9,11 @@ connection. The sshd that listens is the same program and root's, too: it is nev
 from __future__ import annotations
 
 import os
+from time import CLOCK_BOOTTIME, clock_gettime, time
 
 from .slurm.errors import SetupError
 
+COARSE = 0.05  # seconds: a clock tick, and as much again for file systems' times
 GENERATIONS = 4  # ancestors looked at
 
 
@@ -73,6 +75,17 @@ def may_listen_for(pid: int, parent: int, proc: str = "/proc") -> bool:
     What else starts `sshd -i` may give it pipes and sockets of its own making as the connection.
     """
     return _name(proc, parent).startswith("sshd") or same_program(pid, parent, proc)
+
+
+def login_began(proc: str = "/proc") -> float:
+    """Return when the login began, or a bit before: seconds since the epoch.
+
+    Nothing of it, its PAM files included, has been looked at before. It is the start of the process
+    that opens the session (clock ticks since boot, which CLOCK_BOOTTIME counts as well).
+    """
+    pid = os.getppid() if is_child(proc) else os.getpid()
+    age = clock_gettime(CLOCK_BOOTTIME) - start_time(pid, proc) / os.sysconf("SC_CLK_TCK")
+    return time() - age - COARSE
 
 
 def _highest(own: int, sockets: set[int], proc: str) -> int:

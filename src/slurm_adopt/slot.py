@@ -13,6 +13,7 @@ import sys
 from contextlib import suppress
 
 from .process import may_listen_for, same_program
+from .slurm.errors import SetupError
 
 _STANDARD = 2  # the last descriptor of input, output and error
 _PID = 4  # bytes of a struct ucred: pid, uid, gid (socket(7))
@@ -46,7 +47,10 @@ class Slot:
 
 
 def slot_of(pid: int, proc: str = "/proc") -> Slot | None:
-    """Return the slot that a process of sshd's holds, this one or one that it is a child of."""
+    """Return the slot that a process of sshd's holds, this one or one that it is a child of.
+
+    SetupError where what it or its parent has open may not be seen.
+    """
     ours = _links(f"{proc}/{pid}")
     if not ours:
         return None
@@ -60,6 +64,17 @@ def slot_of(pid: int, proc: str = "/proc") -> Slot | None:
     return _socket_of_pair(pid, ours, parent, theirs)
 
 
+def holds(pid: int, link: str, proc: str = "/proc") -> bool:
+    """Say whether a process has a pipe or socket open, where that can be seen.
+
+    `link`: as /proc/PID/fd has it.
+    """
+    try:
+        return link in _links(f"{proc}/{pid}").values()
+    except SetupError:
+        return False
+
+
 def _links(process: str) -> dict[int, str]:
     """Return the pipes and sockets that a process has open, by descriptor.
 
@@ -69,6 +84,11 @@ def _links(process: str) -> dict[int, str]:
     found = {}
     try:
         names = os.listdir(f"{process}/fd")
+    except PermissionError as error:
+        raise SetupError(
+            f"cannot see what {process} has open: {error.strerror}; does SELinux forbid it (sshd "
+            "needs sys_ptrace)?"
+        ) from None
     except OSError:
         return {}
     for name in names:

@@ -75,19 +75,23 @@ _GROUPS = ("ingroup", "notingroup")
 _AHEAD, _MET, _REFUSED, _MISSED = "ahead", "met", "refused", "missed"
 
 
-def why_uncertain(service: str, places: tuple[str, ...] = PLACES) -> str:
+def why_uncertain(
+    service: str, places: tuple[str, ...] = PLACES, since: float = float("inf")
+) -> str:
     """Return "" if our session line comes in each session that is opened, and its refusal counts.
 
     Otherwise a short reason for the log. Logins of root that the documented guard lets jump over
     our line do not count, nor do logins that jump over our account line by the same condition.
+    `since`: when the login began, in seconds since the epoch. libpam has read the files once, some
+    time after that; what has changed by now may have been otherwise then.
     """
     if "/" in service or service.lower() == "other":  # libpam reads `other` twice
         return f"no stack is read for a service named {service}"
-    stack = _read("session", service, places)
+    stack = _read("session", service, places, since)
     if stack.flaw or len(stack.ours) != 1:
         return stack.flaw or f"{service} has {len(stack.ours) or 'no'} session lines of this module"
     line = stack.lines[stack.ours[0]]
-    return _unfit(line, service) or _unreached(stack, service, places)
+    return _unfit(line, service) or _unreached(stack, service, places, since)
 
 
 def session_line(service: str, places: tuple[str, ...] = PLACES) -> list[str] | None:
@@ -144,8 +148,10 @@ class _Line:
 # The files
 
 
-def _read(phase: str, service: str, places: tuple[str, ...]) -> _Stack:
-    stack = _Stack(phase, places)
+def _read(phase: str, service: str, places: tuple[str, ...], since: float = float("inf")) -> _Stack:
+    stack = _Stack(phase, places, since)
+    for place in places:  # a file that is gone by now may have been in front of another
+        stack.check_age(place)
     stack.read(service.lower(), 0, 0, included=False)
     if len(stack.lines) > LINES:
         stack.doubt(f"{service} has more than {LINES} {phase} lines")
@@ -155,11 +161,12 @@ def _read(phase: str, service: str, places: tuple[str, ...]) -> _Stack:
 class _Stack:
     """The lines of one phase, and the first thing that makes them doubtful ("" if nothing does)."""
 
-    __slots__ = ("_left", "_phase", "_places", "flaw", "lines")
+    __slots__ = ("_left", "_phase", "_places", "_since", "flaw", "lines")
 
-    def __init__(self, phase: str, places: tuple[str, ...]) -> None:
+    def __init__(self, phase: str, places: tuple[str, ...], since: float) -> None:
         self._phase = phase
         self._places = places
+        self._since = since
         self._left = FILES
         self.flaw = ""
         self.lines: list[_Line] = []
@@ -172,6 +179,15 @@ class _Stack:
     def doubt(self, flaw: str) -> None:
         """Note what makes the stack doubtful; the first counts."""
         self.flaw = self.flaw or flaw
+
+    def check_age(self, path: str) -> None:
+        """Doubt what has changed since the login began: by its ctime, which users cannot set."""
+        try:
+            changed = os.stat(path).st_ctime
+        except OSError:  # there is no such folder; or the file has gone since it was read
+            changed = 0.0 if path in self._places else self._since
+        if changed >= self._since:
+            self.doubt(f"{path} has changed since this login began")
 
     def read(self, name: str, depth: int, level: int, *, included: bool) -> None:
         """Add the lines of a file and those it includes; `included` as a file of this phase."""
@@ -222,7 +238,9 @@ class _Stack:
         for place in self._places:
             path = name if name[:1] == "/" else f"{place}/{name}"
             try:
-                return files.read(path, LIMIT).decode("latin-1")
+                data = files.read(path, LIMIT)
+                self.check_age(path)
+                return data.decode("latin-1")
             except SetupError as error:
                 if os.path.lexists(path):  # libpam does not look any further
                     self.doubt(str(error))
@@ -304,14 +322,14 @@ def _unfit(line: _Line, service: str) -> str:
     return ""
 
 
-def _unreached(stack: _Stack, service: str, places: tuple[str, ...]) -> str:
+def _unreached(stack: _Stack, service: str, places: tuple[str, ...], since: float) -> str:
     """Return how a session may be opened without our line, or against its refusal; else ""."""
     ours = stack.ours[0]
     excused = {index for index in range(ours) if _is_guard(stack.lines[index])}
     reason = _escape(stack.lines, ours, excused)
     if not reason or not any(_is_of_user(line) for line in stack.lines[:ours]):
         return reason
-    account = _read("account", service, places)
+    account = _read("account", service, places, since)
     excused.update(i for i in range(ours) if _is_twin(stack.lines, i, ours, account))
     return _escape(stack.lines, ours, excused)
 

@@ -18,7 +18,8 @@ from time import monotonic, sleep
 
 from . import forked
 from .sigint import Spared
-from .slot import status
+from .slot import holds, status
+from .slurm.cgroup import members, of_process
 from .slurm.deadline import Deadline
 from .slurm.errors import PeerError, SetupError
 
@@ -61,7 +62,7 @@ def start(slot: Slot, before: dict[str, str], layout: Layout | None, log: Log, j
 class _Watch:
     """What the watching process does: it is no child of sshd's, and has nothing of sshd's open."""
 
-    __slots__ = ("_before", "_job", "_layout", "_log", "_slot", "_waiting")
+    __slots__ = ("_before", "_job", "_layout", "_log", "_places", "_slot", "_waiting")
 
     def __init__(
         self, slot: Slot, before: dict[str, str], layout: Layout | None, log: Log, job: str
@@ -72,6 +73,7 @@ class _Watch:
         self._log = log
         self._job = job
         self._waiting = 0.0  # since when it waits in the kernel
+        self._places: dict[str, str] = {}  # the cgroups of the job's that it was seen in last
 
     def leave(self) -> bytes:
         """Fork again, in a child that ends then: init takes what stays. Return why it does not."""
@@ -121,13 +123,17 @@ class _Watch:
     def _watch(self, process: int) -> None:
         longest, begun = Deadline(LONGEST), monotonic()
         while True:
+            in_job = self._in_job()
             why = self._stuck(process)
             if not why and not longest.left():
                 why = f"it was not done within {LONGEST:g} s"
             if not self._slot.held(process):  # nor was it, perhaps, when it was looked at
+                self._end_others()
                 return
-            if why:
+            if why and in_job:
                 self._end(process, why)
+                return
+            if not longest.left():  # it was put back: it is sshd's own matter
                 return
             pause = min(SLOWEST, max(POLL, (monotonic() - begun) * SHARE))
             sleep(min(pause, DENSE) if self._waiting else pause)
@@ -150,6 +156,40 @@ class _Watch:
             return ""
         return frozen and f"{frozen}: the job is suspended"
 
+    def _in_job(self) -> bool:
+        """Say whether the login is in the job, where cgroups show that; note where."""
+        if self._layout is None:
+            return True
+        try:
+            present = of_process(self._slot.pid, self._layout.proc)
+        except SetupError:  # it has ended
+            return False
+        places = {name: path for name, path in present.items() if self._before.get(name) != path}
+        self._places = places or self._places
+        return bool(places)
+
+    def _end_others(self) -> None:
+        """End what the login has forked in the job, and what holds the slot, too: frozen as well.
+
+        Such a child gives up what it has inherited at once (forked.py), but for a moment.
+        """
+        ending = Deadline(ENDING)
+        while ending.left() and (pids := self._others()):
+            for pid in pids:
+                with suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+                if self._layout:
+                    self._layout.restore(pid, self._before)
+            sleep(POLL)
+
+    def _others(self) -> list[int]:
+        """Return the processes in the job's cgroups that hold the slot; they are all root's."""
+        found = set()
+        for controller, path in self._places.items() if self._layout else ():
+            if self._layout and controller in self._layout.mounts:
+                found.update(members(self._layout.mounts[controller].directory(path)))
+        return [pid for pid in sorted(found) if holds(pid, self._slot.link)]
+
     def _end(self, process: int, why: str) -> None:
         """Kill the login, and take it to where it was: what is frozen by v1 dies when it is not."""
         pid = self._slot.pid
@@ -161,6 +201,7 @@ class _Watch:
         if refused:
             remarks = [refused]
         left = f"; cannot be ended: {'; '.join(remarks)}" if self._slot.held(process) else ""
+        self._end_others()
         self._log.error(
             f"login of process {pid} into {self._job} ended: it had not authenticated to the end, "
             f"and {why}; it would have kept its slot of sshd's MaxStartups{left}"

@@ -375,6 +375,11 @@ def of_process(pid: int, proc: str = PROC) -> dict[str, str]:
     return found
 
 
+def members(directory: str) -> list[int]:
+    """Return the processes in a cgroup; none where it is gone. Those of other namespaces are 0."""
+    return [int(word) for word in _words(f"{directory}/cgroup.procs") if word.isdecimal()]
+
+
 def _below(path: str, top: str) -> bool:
     return path == top or path.startswith(top + "/")
 
