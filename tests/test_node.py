@@ -48,6 +48,9 @@ class Lines:
     def open(self) -> None:
         """Nothing is to be opened."""
 
+    def close(self) -> None:
+        """Nor closed."""
+
 
 def made(top: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, account_of: str = "") -> node.Node:
     """Return a node n1 with its files below a directory; in the account phase of a service."""

@@ -564,6 +564,7 @@ def test_one_that_may_not_be_killed(
 
 def test_what_it_is(login: Login, journal: Journal) -> None:
     kept = os.pipe()
+    journal.log.open()  # a socket that is there when the child closes all it has inherited
     with handling() as seen:
         watcher = start(login, journal)
         assert not seen

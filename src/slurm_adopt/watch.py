@@ -55,6 +55,7 @@ def start(slot: Slot, before: dict[str, str], layout: Layout | None, log: Log, j
     `before`: its cgroups, by controller, which the watching process is in as well, and stays in.
     """
     watch = _Watch(slot, before, layout, log, job)
+    log.close()  # it is opened again when it is wanted; the child closes all sockets under it
     if why := forked.run(watch.leave, Deadline(STARTING), LIMIT):
         raise PeerError(f"cannot watch process {slot.pid}: {why.decode('ascii', 'replace')}")
 
@@ -108,7 +109,6 @@ class _Watch:
         try:
             os.setsid()
             os.chdir("/")
-            self._log.close()
             process = os.open(f"/proc/{self._slot.pid}", os.O_RDONLY | os.O_DIRECTORY)
             _close_all_but(process, writing)
             if not self._slot.seen(process):

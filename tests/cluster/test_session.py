@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ import pytest
 
 from tests.cluster import of_job, pam, phases
 from tests.cluster.landing import job_of
+from tests.cluster.login import ssh_argv
 from tests.cluster.phases import ONE_PROMPT, PUBLIC_KEY, WAYS, Taken, Way, job_with, where
 from tests.cluster.scenarios import LOOK, NO_JOBS, landed
 from tests.cluster.test_first_light import traces
@@ -235,6 +238,35 @@ def test_what_the_account_phase_leaves_to_the_session_line(node: Cluster, way: W
     assert not [line for line in account if " took " in line]
     assert f"adopted into job {job} (" in after[-1]
     assert phases.notes(node.n1) == []
+
+
+LATE = """\
+#!/bin/sh
+while [ ! -e /tmp/now ]; do sleep 0.1; done
+echo "password of alice"
+"""
+
+
+@pytest.mark.parametrize("method", ["password", "keyboard-interactive"])
+def test_a_session_line_that_came_while_the_login_waited(node: Cluster, method: str) -> None:
+    """Libpam has read the files before: it has no such line, so the account phase adopts."""
+    node.login.write("tmp/late", LATE, 0o755)
+    node.login.run(["rm", "-f", "/tmp/now"])
+    node.pam(pam.with_module(*phases.STRICT))
+    job, mark = node.submit("alice"), node.n1.mark()
+    ask = ["env", "SSH_ASKPASS=/tmp/late", "SSH_ASKPASS_REQUIRE=force"]
+    argv = [*ask, *ssh_argv("n1", "alice", method=method), "cat /proc/self/cgroup"]
+    pipe = subprocess.PIPE
+    waiting = node.login.popen(argv, "alice", stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+    wait_for("the login waits", lambda: "sshd: alice" in node.n1.run(["ps", "axo", "args"]).stdout)
+    time.sleep(0.5)  # it is in PAM by then
+    node.pam(pam.both(*phases.STRICT))
+    node.login.run(["touch", "/tmp/now"])
+    out, said = waiting.communicate(timeout=60)
+    assert waiting.returncode == 0, said
+    assert landed(f"job {job}\n{out}", "n1") == job
+    log = "".join(node.n1.log(mark))
+    assert "the account phase adopts: /etc/pam.d/sshd has changed since this login began" in log
 
 
 def test_refused_in_the_session_phase(node: Cluster) -> None:
