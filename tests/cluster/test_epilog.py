@@ -249,25 +249,35 @@ def test_a_hidden_process(cluster: Cluster, with_epilog: Cluster) -> None:
     cluster.wait_idle()
 
 
-def recipe() -> tuple[str, str, str, str]:
-    """Return the guide's recipe: a file, what is in it, commands, the line of slurm.conf."""
+def recipe() -> tuple[str, str, str, str, str]:
+    """Return the guide's recipe: a file, what is in it, commands, the line of slurm.conf.
+
+    The last is the line for a script that is there already.
+    """
     section = GUIDE.read_text().partition("\n## The Epilog\n")[2].partition("\n## ")[0]
     blocks = re.findall(r"(?:^    .*\n)+", section, re.MULTILINE)
-    script, commands, setting = ("".join(b.replace("    ", "", 1) for b in block.splitlines(True))
-                                 for block in blocks[:3])  # fmt: skip
+    script, commands, setting, then, line = (
+        "".join(b.replace("    ", "", 1) for b in block.splitlines(True)) for block in blocks[:5]
+    )
     (path,) = re.findall(r"write this to `(.*?)`", section)
-    return path, script, commands, setting
+    assert then == "scontrol reconfigure\n"
+    return path, script, commands, setting, line
 
 
-def test_the_guide_s_recipe(cluster: Cluster) -> None:
+OF_SITE = "/etc/slurm/epilog.site"  # a script that is there already; it ends where anything fails
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["alone", "by the site's own"])
+def test_the_guide_s_recipe(cluster: Cluster, own: bool) -> None:
     """Done as it says: the program runs, and the node is not drained."""
-    path, script, commands, setting = recipe()
+    path, script, commands, setting, line = recipe()
     before = cluster.settings
     for host in cluster.nodes:
         (host.root / path.lstrip("/")).unlink(missing_ok=True)
         host.write(path, script)
         host.run(["sh", "-ec", commands])
-    cluster.reconfigure(Settings(slurm_conf=setting))
+        host.write(OF_SITE, f"#!/bin/sh -e\n{line}echo done >>/run/of-site\nexit 0\n", 0o755)
+    cluster.reconfigure(Settings(slurm_conf=f"Epilog={OF_SITE}\n" if own else setting))
     try:
         job = cluster.submit("alice", mem="10M")
         with cluster.session("alice") as session:
@@ -279,6 +289,13 @@ def test_the_guide_s_recipe(cluster: Cluster) -> None:
             cluster.wait_gone(job)
         assert the_line(cluster, mark).endswith(" processes ended")
         cluster.wait_idle()  # and not drained
+        if own:
+            cluster.n1.run(["rm", path])
+            job = cluster.submit("alice", mem="10M")
+            cluster.cancel(job)
+            cluster.wait_gone(job)
+            cluster.wait_idle()
+            assert cluster.n1.read("run/of-site") == "done\n" * 2
     finally:
         cluster.ctl.run(["scontrol", "update", "NodeName=n1", "State=RESUME"], check=False)
         cluster.reconfigure(before)
