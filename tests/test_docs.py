@@ -223,11 +223,26 @@ def test_the_guide_s_pam_lines_are_those_that_are_tested() -> None:
     shown = {line.strip() for line in guide if re.match("    -?(account|session) ", line)}
     options = ((), pam.PRODUCTION)
     tested = {line for stack in pam.GUIDE.values() for given in options for line in stack(*given)}
-    migrating = {f"{line} action_adopt_failure=deny" for line in (pam.C_MODULE, pam.OURS)}
+    migrating = {" ".join((pam.C_MODULE, *pam.PRODUCTION))}
     assert shown <= tested | migrating
     beside = {*pam.administrators()[0][:1], *pam.administrators()[1][:1], pam.DENIED}
-    installed = {line for lines in pam.where_installed(*pam.PRODUCTION) for line in lines[1:]}
-    assert beside | installed <= shown
+    assert beside | migrating <= shown
+
+
+@pytest.mark.parametrize(
+    ("heading", "lines"),
+    [
+        ("Migrating from the C module, and back", pam.both_lines),
+        ("Together with other modules", pam.where_installed),
+    ],
+)
+def test_the_guide_prints_both_pairs(heading: str, lines: pam.Printed) -> None:
+    """The guard for root is right in front of each line, and both lines have the same options."""
+    guide = (TOP / "docs" / "administrators.md").read_text()
+    section = guide.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    account, session = ("".join(f"    {line}\n" for line in pair)
+                        for pair in lines(*pam.PRODUCTION))  # fmt: skip
+    assert account in section.partition(session)[0]
 
 
 def test_nothing_is_skipped() -> None:
