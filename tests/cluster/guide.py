@@ -20,3 +20,10 @@ def commands(heading: str) -> list[str]:
 def command(heading: str, with_words: str) -> str:
     """Return the first command of a section that has these words in it."""
     return next(line for line in commands(heading) if with_words in line)
+
+
+def commands_between(heading: str, first: str, last: str) -> list[str]:
+    """Return the commands from the first with some words to the next one with others."""
+    found = commands(heading)
+    start = next(n for n, line in enumerate(found) if first in line)
+    return found[start : next(n for n in range(start, len(found)) if last in found[n]) + 1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,7 @@ from tests.conftest import show_logs_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.cluster.host import Host
 
@@ -95,19 +97,31 @@ def test_request_104(cluster: Cluster, tries: int, said: str) -> None:
     assert any("no jobs: " in line for line in lines)
 
 
-PREFIXES = {
-    pam.OURS: r"sshd\[\d+\]: pam_slurm_adopt\(sshd:account\): user alice .*: adopted into job",
-    pam.C_MODULE: r" pam_slurm_adopt\[\d+\]: Process \d+ adopted into job \d+$",
-}
+def samples(beginning: str) -> list[str]:
+    """Return the guide's samples of log lines that begin so, as patterns for any numbers."""
+    shown = guide.commands("Migrating from the C module, and back")
+    lines = [line for line in shown if line.startswith(beginning)]
+    return [rf" {re.sub('[0-9]+', '[0-9]+', re.escape(line))}$" for line in lines]
 
 
-@pytest.mark.parametrize(("line", "expected"), PREFIXES.items(), ids=["ours", "C module"])
-def test_prefix_of_the_log(cluster: Cluster, line: str, expected: str) -> None:
+# (stack, how its samples begin, how many there are)
+SAMPLES = [
+    (pam.both(*pam.PRODUCTION), "sshd[", 2),
+    (pam.with_module(line=pam.C_MODULE), "pam_slurm_adopt[", 1),
+]
+
+
+@pytest.mark.parametrize(("stack", "beginning", "count"), SAMPLES, ids=["ours", "C module"])
+def test_samples_of_the_log(cluster: Cluster, stack: list[str], beginning: str, count: int) -> None:
+    expected = samples(beginning)
+    assert len(expected) == count
     cluster.submit("alice")
-    cluster.n1.pam("sshd", pam.with_module(line=line))
+    cluster.n1.pam("sshd", stack)
     mark = cluster.n1.mark()
     assert cluster.ssh("alice").rc == 0
-    assert any(re.search(expected, said) for said in cluster.n1.log(mark)), cluster.n1.log(mark)
+    log = cluster.n1.log(mark)
+    found = [any(re.search(line, said) for said in log) for line in expected]
+    assert all(found), log
 
 
 # sshd without pam_systemd
@@ -179,18 +193,92 @@ def test_upgrade(cluster: Cluster) -> None:
     assert job_of(node, cluster.ssh("alice", command=COMMAND).out) == job
 
 
+GIT = ("git", "-c", "user.name=x", "-c", "user.email=x@localhost", "-c", "commit.gpgsign=false")
+
+
+def test_upgrade_rollback_upgrade(tmp_path: Path) -> None:
+    """The commands of git, one after the other, as often as one likes."""
+    source, checkout = tmp_path / "source", tmp_path / "checkout"
+
+    def git(*words: str) -> str:
+        done = subprocess.run([*GIT, *words], check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    def commit() -> str:
+        git("-C", str(source), "commit", "-q", "--allow-empty", "-m", "x")
+        return git("-C", str(source), "rev-parse", "HEAD")
+
+    def do(commands: list[str], to: str) -> str:
+        script = "\n".join(line for line in commands if line.startswith("git "))
+        script = script.replace("/opt/slurm_adopt", str(checkout)).replace("COMMIT", to)
+        done = subprocess.run(["sh", "-ec", script], check=True, capture_output=True, text=True)
+        assert git("-C", str(checkout), "rev-parse", "HEAD") == to
+        return done.stdout.strip()
+
+    upgrade = guide.commands_between(SECTION, "rev-parse HEAD", "compileall")
+    back = [line for line in guide.commands(SECTION) if "checkout" in line][-1:]
+    git("init", "-q", str(source))
+    commits = [commit()]
+    git("clone", "-q", str(source), str(checkout))
+    for _ in range(2):
+        commits.append(commit())
+        assert do(upgrade, commits[-1]) == commits[-2]  # noted
+        do(back, commits[-2])
+        assert do(upgrade, commits[-1]) == commits[-2]
+
+
+# Lines of a site's own that look like ours
+ITS_OWN = {
+    "auth": ["auth sufficient pam_succeed_if.so quiet uid eq 0"],
+    "account": [
+        "account required pam_succeed_if.so quiet user ingroup hpcusers",
+        "account [success=1 default=ignore] pam_succeed_if.so quiet uid eq 0",
+        "account required pam_access.so",
+        "account sufficient pam_succeed_if.so quiet user ingroup hpcusers debug",
+    ],
+    "session": [
+        "session [success=1 default=ignore] pam_succeed_if.so quiet uid eq 0",
+        "session optional pam_exec.so quiet /usr/local/sbin/hello",
+    ],
+}
+FILE = "/etc/pam.d/sshd"
+
+
+@pytest.mark.parametrize("lines", pam.PRINTED.values(), ids=pam.PRINTED)
+@pytest.mark.parametrize("example", [*stock.EXAMPLE_OF.values(), stock.RHEL])
+def test_only_our_lines_go(tmp_path: Path, example: str, lines: pam.Printed) -> None:
+    """From each file with lines of a site's own, on either side of each set of ours."""
+    usual = stock.without_ours((stock.EXAMPLES / example).read_text())
+    account, session = lines(*pam.PRODUCTION)
+    front, behind = ITS_OWN["account"], ITS_OWN["session"]
+    account, session = [*front, *account, *front], [*behind, *session, *behind]
+    listed = [line for line in account if line == pam.DENIED]  # another module's, and stays
+    before = [*ITS_OWN["auth"], *stock.with_lines(usual, (account, session))]
+    after = [
+        *ITS_OWN["auth"],
+        *stock.with_lines(usual, ([*front, *listed, *front], [*behind, *behind])),
+    ]
+    file = tmp_path / "sshd"
+    file.write_text("".join(f"{line}\n" for line in before))
+    script = "\n".join(removal()[0]).replace(FILE, str(file))
+    subprocess.run(["sh", "-ec", script], check=True)
+    assert file.read_text().splitlines() == after
+
+
 EPILOG = "#!/bin/sh\ncd /opt/slurm_adopt/src && /usr/bin/python3 -sBEm slurm_adopt.epilog\nexit 0\n"
+OF_SITE = "#!/bin/sh\nexit 0\n"
 
 
 @pytest.fixture
 def to_remove(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """Bring up a cluster that nobody else uses, with everything that the guide has."""
-    settings = Settings(slurm_conf="Epilog=/etc/slurm/epilog\n")
+    settings = Settings(slurm_conf="Epilog=/etc/slurm/epilog.slurm_adopt\n")
     with Cluster(f"remove-{os.getpid()}", settings) as cluster:
         show_logs_of(request.config, cluster)
         example = (stock.EXAMPLES / stock.EXAMPLE_OF["bookworm"]).read_text()
         for node in cluster.nodes:
-            node.write("etc/slurm/epilog", EPILOG, 0o755)
+            node.write("etc/slurm/epilog.slurm_adopt", EPILOG, 0o755)
+            node.write("etc/slurm/epilog", OF_SITE, 0o755)
             node.pam("sshd", example)
         yield cluster
 
@@ -199,7 +287,7 @@ def to_remove(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 def test_uninstall(to_remove: Cluster) -> None:
     """After each step users and root log in, no node drains, and a session goes on to its end."""
     cluster, node = to_remove, to_remove.n1
-    lines, epilog, reconfigure, files, package = removal()
+    lines, epilog, reconfigure, files, package = map("\n".join, removal())
     job = cluster.submit("alice")
     with cluster.session("alice") as session:
         assert cluster.ssh("bob").rc == 255
@@ -223,6 +311,7 @@ def test_uninstall(to_remove: Cluster) -> None:
             step()
             still_good()
         assert node.read("etc/pam.d/sshd") == stripped(stock.debian(stock.suite_of(cluster)))
+        assert node.read("etc/slurm/epilog") == OF_SITE
         mark = node.mark()
         session.send("exit\n")
         session.wait_gone()
@@ -230,12 +319,14 @@ def test_uninstall(to_remove: Cluster) -> None:
     assert log == []
 
 
-def removal() -> list[str]:
-    """Return the five commands of the guide that remove everything, in its order."""
-    words = ("sed -i -e", "sed -i '/^Epilog", "scontrol reconfigure", "rm -rf", "apt-get")
-    found = [line for line in guide.commands(SECTION) if any(w in line for w in words)]
-    assert [next(w for w in words if w in line) for line in found] == [*words]
-    return found
+def removal() -> list[list[str]]:
+    """Return the five steps of the guide that remove everything, in its order."""
+    words = ("front=", "sed -i '/^Epilog", "scontrol reconfigure", "rm -rf", "apt-get")
+    found = guide.commands(SECTION)
+    places = [next(n for n, line in enumerate(found) if word in line) for word in words]
+    assert places == sorted(places)
+    lines = guide.commands_between(SECTION, "front=", "sed -i -Ez")
+    return [lines, *([found[place]] for place in places[1:])]
 
 
 def stripped(text: str) -> str:
