@@ -17,6 +17,7 @@ import contextlib
 import fnmatch
 import json
 import os
+import re
 import subprocess
 import time
 from dataclasses import asdict, dataclass, field
@@ -52,6 +53,7 @@ LATER, FEWEST = 10, 10  # one in so many tries is made again in each of the late
 HEAD_START = 2.0  # seconds that the attack has before anybody else logs in
 DROPPED = "drop connection #"  # sshd's word for it
 MODULE = "pam_slurm_adopt("  # in each of its lines
+CGROUP = re.compile(r"^\d+:.*:/", re.MULTILINE)  # a line of /proc/PID/cgroup
 SHOWN = 5  # lines of a log
 CALM = 3  # logins before the attack: how long they take
 STAGES = ("during", "after", "stepd killed", "job ended")
@@ -411,6 +413,18 @@ class Found:
         """Say whether it shows the fault, or could not be played."""
         return bool(self.trouble) or any(stage.missed for stage in self.stages)
 
+    def told(self) -> str:
+        """Return all that was seen, a line for each kind."""
+        lines = [f"{self.cell}: {self.trouble or 'played'}"]
+        for stage in self.stages:
+            numbers = (f"{title} {getattr(stage, name)}" for name, title in COLUMNS.items())
+            lines += [f"{stage.name}: {', '.join(numbers)}", *stage.why]
+            for user, seen in stage.seen.items():
+                lines += [
+                    f"    {user}, {n} times: {how} {out!r} {err}" for how, out, err, n in seen
+                ]
+        return "\n".join(lines)
+
     def row(self, *names: str) -> list[str]:
         """Return numbers of all stages."""
         return [" ".join(str(getattr(stage, name)) for stage in self.stages) for name in names]
@@ -577,8 +591,11 @@ def _said(process: subprocess.Popen[str], limit: float) -> Any:
 
 
 def _let_in(seen: Sequence[Sequence[Any]], where: Callable[[str], bool]) -> int:
-    """Count logins that printed their cgroups, and those that `where` says."""
-    return sum(times for _, out, _, times in seen if out and where(out))
+    """Count logins that printed their cgroups, and those that `where` says.
+
+    Somebody whom the session phase refuses is told so in the place of a command's output.
+    """
+    return sum(times for _, out, _, times in seen if CGROUP.search(out) and where(out))
 
 
 # All of them

@@ -35,7 +35,7 @@ def test_nobody_is_locked_out(cluster: Cluster, site: lockout.Namespaces, name: 
     """Root and another user get in each time, nothing is left, and nobody is outside of a job."""
     assert site.cluster is cluster
     found = lockout.Play(site, lockout.CELLS[name], TRIES, PARALLEL, PROBES).play()
-    assert not found.missed, found
+    assert not found.missed, found.told()
 
 
 def test_cells_are_chosen_by_name() -> None:
