@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
-LISTENER = re.compile(r"sshd: .*\[listener\] (\d+) of 10-\d+ startups")  # by our MaxStartups
+LISTENER = re.compile(
+    r"sshd: .*\[listener\] (\d+) of 10-60 startups"
+)  # by our MaxStartups: a machine has another sshd
 OUT_OF_MEMORY = "mem_cgroup_oom_synchronize"  # v1: where a process waits that is not to be killed
 AUTHENTICATED = b"Authenticated to "
 CHATTER = re.compile("Authenticated to |Transferred: |Bytes per second: ")  # of LogLevel=VERBOSE
