@@ -258,6 +258,32 @@ def test_where_no_slot_is_found(
     assert is_child() == child
 
 
+def test_what_may_not_be_seen_makes_it_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the login's start is taken for an earlier one, and word is left that nobody reads."""
+
+    def denied(*_: object) -> None:
+        raise SetupError("Permission denied")
+
+    monkeypatch.setattr("slurm_adopt.process.same_program", lambda *_: True)
+    monkeypatch.setattr(slot, "slot_of", denied)
+    assert is_child()
+
+
+def test_what_the_listener_has_open_may_not_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No slot is found then; that is no reason to go on unwatched."""
+    listdir = os.listdir
+
+    def deny(path: str) -> list[str]:
+        if path == f"/proc/{os.getppid()}/fd":
+            raise PermissionError(13, "Permission denied")
+        return listdir(path)
+
+    monkeypatch.setattr(slot, "may_listen_for", lambda *_: True)
+    monkeypatch.setattr(os, "listdir", deny)
+    with pytest.raises(SetupError, match=rf"cannot see what /proc/{os.getppid()} has open"):
+        slot.slot_of(os.getpid())
+
+
 # Whether it is held
 
 

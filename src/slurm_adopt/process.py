@@ -57,16 +57,18 @@ def is_child(proc: str = "/proc") -> bool:
         return False
     from .slot import slot_of
 
-    if slot_of(own, proc):
-        return False
-    if slot_of(parent, proc):
-        return True
-    from .listening import listens
-
     try:
-        return not listens(parent, proc)
-    except SetupError:
+        if slot_of(own, proc):
+            return False
+        return slot_of(parent, proc) is not None or not _listens(parent, proc)
+    except SetupError:  # what the parent has open may not be seen
         return True
+
+
+def _listens(pid: int, proc: str) -> bool:
+    from .listening import listens  # with `login`, which nearly all logins do without
+
+    return listens(pid, proc)
 
 
 def may_listen_for(pid: int, parent: int, proc: str = "/proc") -> bool:
