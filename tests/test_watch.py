@@ -161,6 +161,7 @@ def start(
 ) -> int:
     """Have it watched; return by whom."""
     watch.start(login.slot, before or {}, layout, journal.log, JOB)
+    until(login.watchers)  # a process may open and close files while it is looked at
     (watcher,) = login.watchers()
     return watcher
 
