@@ -15,7 +15,7 @@ import pytest
 
 from tests.cluster import cgroups, own_job, pam, private
 from tests.cluster.host import end
-from tests.cluster.landing import COMMAND, job_of
+from tests.cluster.landing import job_of
 from tests.cluster.phases import KBDINT, STRICT
 from tests.cluster.wait import wait_for
 
@@ -81,11 +81,9 @@ def test_hardly_any_cpu_time(attacked: Cluster) -> None:
     assert job_of(attacked.n1, said) == job
 
 
-@WAYS
-def test_as_many_processes_as_pam_limits_allows(
-    attacked: Cluster, lines: str, method: str
-) -> None:
-    """nproc counts for processes of the user's own only: root's sshd goes on to its end."""
+@pytest.mark.parametrize(("lines", "method"), [("both", "publickey"), ("account", KBDINT)])
+def test_as_many_processes_as_pam_limits_allows(attacked: Cluster, lines: str, method: str) -> None:
+    """Nproc counts for processes of the user's own only: root's sshd goes on to its end."""
     attacked.pam(LINES[lines](*STRICT))
     job = attacked.submit("alice")
     attacked.n1.write("etc/security/limits.d/nproc.conf", "alice hard nproc 1\n")
@@ -119,26 +117,36 @@ ENDED, GOES_ON, WATCHED = "ended", "goes on", "ended by the watch"
 SIGNALS = {
     "USR1": ENDED,
     "ALRM": ENDED,
-    "TERM": ENDED,
+    "KILL": ENDED,
     "TSTP": GOES_ON,  # its process group is orphaned (setpgid(2)): the kernel drops what stops it
     "TTIN": GOES_ON,
     "STOP": WATCHED,
 }
+LEFT = pytest.mark.xfail(
+    strict=True, reason="sshd's child [net] keeps the slot once its parent has died in the job"
+)
 
 
-@pytest.mark.parametrize("name", SIGNALS)
+@pytest.mark.parametrize(
+    "name",
+    [name if SIGNALS[name] == GOES_ON else pytest.param(name, marks=LEFT) for name in SIGNALS],
+)
 def test_signal_to_an_unfinished_login(attacked: Cluster, name: str) -> None:
-    """scancel reaches root's sshd in the job: it dies and gives its slot back, or goes on."""
+    """Scancel reaches root's sshd in the job: it goes on, or dies and gives its slot back.
+
+    The client stays connected and says nothing.
+    """
     attacked.pam(pam.with_module(*STRICT))
     job, node = attacked.submit("alice"), attacked.n1
     mark = node.mark()
     with own_job.held(attacked, job) as pid:
-        attacked.login.run(["scancel", "-s", name, str(job)], "alice")
+        full = "--full" if name == "KILL" else "--quiet"
+        attacked.login.run(["scancel", full, "-s", name, str(job)], "alice")
         if SIGNALS[name] == GOES_ON:
             assert own_job.stays(node, pid)
         else:
+            wait_for("the login ended", lambda: not node.alive(pid))
             own_job.nothing_left(node)
-            assert not node.alive(pid)
         own_job.others_get_in(attacked)
     watched = [line for line in node.log(mark) if f"login of process {pid} into job" in line]
     assert bool(watched) == (SIGNALS[name] == WATCHED), watched
@@ -239,8 +247,8 @@ def silent(cluster: Cluster, enter: list[str]) -> Iterator[None]:
     try:
         assert server.stdout
         assert server.stdout.readline() == "mounted\n"
-        (pid,) = node.run(["pgrep", "-xf", "python3 /checkout/.*standin_fuse.py /tmp"]).stdout.split()
-        node.run(["kill", "-STOP", pid])
+        found = node.run(["pgrep", "-xf", "python3 /checkout/.*standin_fuse.py /tmp"])
+        node.run(["kill", "-STOP", *found.stdout.split()])
         waits = node.run([*enter, "timeout", "-s", "KILL", "0.5", "ls", "/tmp"], check=False)
         assert waits.returncode == -signal.SIGKILL, waits
         yield
@@ -252,13 +260,12 @@ def test_private_tmp(attacked: Cluster) -> None:
     """A job's own /tmp is full, or never answers: sshd and PAM want nothing in there."""
     with private.plugin_in_use(attacked, private.TMPFS):
         attacked.submit("bob")
-        for lines in LINES:
-            attacked.pam(LINES[lines](*STRICT))
+        for stack in LINES.values():
+            attacked.pam(stack(*STRICT))
             job = attacked.submit("alice")
             with own_job.in_job(attacked, job, ["sh", "-c", "echo $$; exec sleep 60"]) as process:
                 assert process.stdout
-                process.stdout.readline()
-                (pid,) = attacked.n1.run(["pgrep", "-xf", "-u", "alice", "sleep 60"]).stdout.split()
+                pid = process.stdout.readline().strip()
                 for attack in (full, silent):
                     with attack(attacked, ["nsenter", "-t", pid, "-m"]):
                         (said,) = own_job.all_try(attacked, "publickey", 1)
