@@ -75,6 +75,16 @@ def holds(pid: int, link: str, proc: str = "/proc") -> bool:
         return False
 
 
+def children(pid: int, proc: str = "/proc") -> list[int]:
+    """Return the children of a process: by `children` (proc(5)), or else by their PPid."""
+    try:
+        with open(f"{proc}/{pid}/task/{pid}/children", "rb") as file:
+            return [int(word) for word in file.read().split()]
+    except OSError:
+        every = [int(name) for name in os.listdir(proc) if name.isdecimal()]
+    return [one for one in every if status(f"{proc}/{one}/status").get("PPid") == str(pid)]
+
+
 def _links(process: str) -> dict[int, str]:
     """Return the pipes and sockets that a process has open, by descriptor.
 

@@ -18,7 +18,7 @@ from time import monotonic, sleep
 
 from . import forked
 from .sigint import Spared
-from .slot import holds, status
+from .slot import children, holds, status
 from .slurm.cgroup import members, of_process
 from .slurm.deadline import Deadline
 from .slurm.errors import PeerError, SetupError
@@ -63,7 +63,7 @@ def start(slot: Slot, before: dict[str, str], layout: Layout | None, log: Log, j
 class _Watch:
     """What the watching process does: it is no child of sshd's, and has nothing of sshd's open."""
 
-    __slots__ = ("_before", "_job", "_layout", "_log", "_places", "_slot", "_waiting")
+    __slots__ = ("_before", "_children", "_job", "_layout", "_log", "_places", "_slot", "_waiting")
 
     def __init__(
         self, slot: Slot, before: dict[str, str], layout: Layout | None, log: Log, job: str
@@ -74,6 +74,7 @@ class _Watch:
         self._log = log
         self._job = job
         self._waiting = 0.0  # since when it waits in the kernel
+        self._children: list[int] = []  # sshd's own of before the adoption: outside of the job
         self._places: dict[str, str] = {}  # the cgroups of the job's that it was seen in last
 
     def leave(self) -> bytes:
@@ -113,6 +114,7 @@ class _Watch:
             _close_all_but(process, writing)
             if not self._slot.seen(process):
                 raise ProcessLookupError(3, "it holds no slot any more")
+            self._children = children(self._slot.pid)
         except OSError as error:
             os.write(writing, _reason(error))
             os._exit(0)
@@ -169,22 +171,24 @@ class _Watch:
         return bool(places)
 
     def _end_others(self) -> None:
-        """End what the login has forked in the job, and what holds the slot, too: frozen as well.
+        """End the login's children that hold the slot, too, in the job or not: frozen as well.
 
-        Such a child gives up what it has inherited at once (forked.py), but for a moment.
+        One of ours gives up what it has inherited at once (forked.py), but for a moment. The one
+        that talks to the client (`sshd: USER [net]`) does not notice that its parent has died, and
+        LoginGraceTime's alarm has died with that: it would wait for as long as the client does.
         """
         ending = Deadline(ENDING)
         while ending.left() and (pids := self._others()):
             for pid in pids:
                 with suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
-                if self._layout:
+                if self._layout and pid not in self._children:
                     self._layout.restore(pid, self._before)
             sleep(POLL)
 
     def _others(self) -> list[int]:
-        """Return the processes in the job's cgroups that hold the slot; they are all root's."""
-        found = set()
+        """Return the login's children, and processes in the job's cgroups, that hold the slot."""
+        found = set(self._children)
         for controller, path in self._places.items() if self._layout else ():
             if self._layout and controller in self._layout.mounts:
                 found.update(members(self._layout.mounts[controller].directory(path)))

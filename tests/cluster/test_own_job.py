@@ -17,6 +17,7 @@ from tests.cluster import cgroups, own_job, pam, private
 from tests.cluster.host import end
 from tests.cluster.landing import job_of
 from tests.cluster.phases import KBDINT, STRICT
+from tests.cluster.wait import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,6 +124,25 @@ def test_signal_that_does_not_reach_an_unfinished_login(attacked: Cluster, name:
         attacked.login.run(["scancel", "-s", name, str(job)], "alice")
         assert own_job.stays(attacked.n1, pid)
         own_job.others_get_in(attacked)
+
+
+@pytest.mark.parametrize("name", ["USR1", "ALRM", "KILL", "STOP"])
+def test_unfinished_login_that_dies_in_the_job(attacked: Cluster, name: str) -> None:
+    """Its slot is given back, though its client stays connected and says nothing."""
+    attacked.pam(pam.with_module(*STRICT))
+    job, node = attacked.submit("alice"), attacked.n1
+    mark = node.mark()
+    with own_job.held(attacked, job) as pid:
+        full = "--full" if name == "KILL" else "--quiet"
+        attacked.login.run(["scancel", full, "-s", name, str(job)], "alice")
+        wait_for("the login ended", lambda: not node.alive(pid))
+        own_job.nothing_left(node)
+        own_job.others_get_in(attacked)
+    watched = [line for line in node.log(mark) if f"login of process {pid} into job" in line]
+    assert bool(watched) == (name == "STOP"), watched
+    if name != "STOP":  # it was the end of the stepd's own process in the step as well
+        wait_for("the extern stepd ended", lambda: not attacked.has_stepd(job))
+        assert "you have no active jobs" in attacked.ssh("alice").err
 
 
 # Cgroups of the user's own
