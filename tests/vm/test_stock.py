@@ -56,6 +56,7 @@ NOT_HERE = {
     "test_lockout.py": f"{V1}; `./dev lockout --vm` plays it in a machine with v2",
     "test_matrix.py": LONG_HERE,
     "test_namespaces.py": LONG_HERE,
+    "test_own_job.py": f"{V1}: what a user does there is done to v1's hierarchies",
     "test_peer.py": f"{V1}, of the C module",
     "test_python.py": LONG_HERE,
     "test_root.py": f"{LONG_HERE}; what it says of users expects v1's freezer",
