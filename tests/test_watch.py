@@ -19,7 +19,7 @@ import pytest
 
 from slurm_adopt import forked, node, watch
 from slurm_adopt.log import Log
-from slurm_adopt.slot import Slot, slot_of, status
+from slurm_adopt.slot import Slot, children, slot_of, status
 from slurm_adopt.slurm import cgroup
 from slurm_adopt.slurm.cgroup import UNIFIED
 from slurm_adopt.slurm.errors import PeerError
@@ -161,9 +161,10 @@ def start(
 ) -> int:
     """Have it watched; return by whom."""
     watch.start(login.slot, before or {}, layout, journal.log, JOB)
-    until(login.watchers)  # a process may open and close files while it is looked at
-    (watcher,) = login.watchers()
-    return watcher
+    end = time.monotonic() + BOUND
+    while not (found := login.watchers()):  # it may just have opened or closed a file
+        assert time.monotonic() < end
+    return found[0]
 
 
 def gone(pid: int) -> bool:
@@ -361,6 +362,28 @@ def test_really_frozen(login: Login, journal: Journal, controller: str, above: b
         until(lambda: gone(watcher))
 
 
+# The child that talks to the client holds the slot as well, and is outside of the job.
+FORKED = "import subprocess; child = subprocess.Popen(['sleep', '600'], pass_fds=[slot])"
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_a_child_of_before_the_adoption(login: Login, journal: Journal, dies: bool) -> None:
+    """It goes with a login that dies in the job; of one that goes on nothing is touched."""
+    login.does(FORKED)
+    until(lambda: children(login.pid))
+    (child,) = children(login.pid)
+    with real("freezer") as place:
+        watcher = start(login, journal, place.layout, place.before)
+        place.take(login.pid)
+        login.does("os.kill(os.getpid(), 9)" if dies else "os.close(slot)")
+        until(lambda: gone(watcher))
+        assert login.given_back() == dies
+        assert gone(child) == dies
+        login.process.kill()
+    if not dies:
+        os.kill(child, signal.SIGKILL)
+
+
 FORKS = "import subprocess; subprocess.Popen(['sleep', '600'], pass_fds=[slot])"
 
 
@@ -402,7 +425,7 @@ def test_one_that_was_put_back_is_left_to_sshd(
     login: Login, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is in no job: nobody but sshd's own may end it."""
-    monkeypatch.setattr(watch, "LONGEST", 0.2)
+    monkeypatch.setattr(watch, "LONGEST", 3.0)
     with real("freezer") as place:
         watcher = start(login, journal, place.layout, place.before)
         login.process.send_signal(signal.SIGSTOP)

@@ -44,6 +44,7 @@ SHARE = 1 / 16  # of the time that it has taken until now, in between
 DENSE = 0.02  # seconds between two looks at one that waits in the kernel
 WAITING = 2.0  # seconds in which a login may wait in the kernel (state D), on a slow disk for one
 STOPPED = "T"  # state of /proc/PID/status (proc(5)); `t` is a debugger's, of root's alone
+ENDED = "ZX"  # states of a process that has ended
 READY = b"="  # what the watching process says first; anything else is why it cannot watch
 LIMIT = 200  # bytes of that
 HINT = "under SELinux sshd_t has to have the capability sys_ptrace"
@@ -130,7 +131,7 @@ class _Watch:
             if not why and not longest.left():
                 why = f"it was not done within {LONGEST:g} s"
             if not self._slot.held(process):  # nor was it, perhaps, when it was looked at
-                self._end_others()
+                self._end_others(process)
                 return
             if why and in_job:
                 self._end(process, why)
@@ -170,15 +171,17 @@ class _Watch:
         self._places = places or self._places
         return bool(places)
 
-    def _end_others(self) -> None:
-        """End the login's children that hold the slot, too, in the job or not: frozen as well.
+    def _end_others(self, process: int) -> None:
+        """End what has the slot besides the login: in the job, frozen as well; and its children.
 
-        One of ours gives up what it has inherited at once (forked.py), but for a moment. The one
-        that talks to the client (`sshd: USER [net]`) does not notice that its parent has died, and
-        LoginGraceTime's alarm has died with that: it would wait for as long as the client does.
+        Those in the job are of ours, and give up what they have inherited at once (forked.py), but
+        for a moment. Where the login has died, the child that talks to the client (`sshd: USER
+        [net]`) does not notice, and LoginGraceTime's alarm has died, too: it would wait for as long
+        as the client does.
         """
         ending = Deadline(ENDING)
-        while ending.left() and (pids := self._others()):
+        died = status("status", process).get("State", "Z")[0] in ENDED
+        while ending.left() and (pids := self._others(self._children if died else [])):
             for pid in pids:
                 with suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
@@ -186,9 +189,9 @@ class _Watch:
                     self._layout.restore(pid, self._before)
             sleep(POLL)
 
-    def _others(self) -> list[int]:
-        """Return the login's children, and processes in the job's cgroups, that hold the slot."""
-        found = set(self._children)
+    def _others(self, children: list[int]) -> list[int]:
+        """Return which of the children, and processes in the job's cgroups, hold the slot."""
+        found = set(children)
         for controller, path in self._places.items() if self._layout else ():
             if self._layout and controller in self._layout.mounts:
                 found.update(members(self._layout.mounts[controller].directory(path)))
@@ -205,7 +208,7 @@ class _Watch:
         if refused:
             remarks = [refused]
         left = f"; cannot be ended: {'; '.join(remarks)}" if self._slot.held(process) else ""
-        self._end_others()
+        self._end_others(process)
         self._log.error(
             f"login of process {pid} into {self._job} ended: it had not authenticated to the end, "
             f"and {why}; it would have kept its slot of sshd's MaxStartups{left}"
