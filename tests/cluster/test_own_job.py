@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from tests.cluster.cluster import Cluster
 
-__test__ = not cgroups.unified()  # these are v1's cgroups
 
 LINES = {"both": pam.both, "account": pam.with_module}
 WAYS = pytest.mark.parametrize(
