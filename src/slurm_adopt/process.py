@@ -13,7 +13,7 @@ from time import CLOCK_BOOTTIME, clock_gettime, time
 
 from .slurm.errors import SetupError
 
-COARSE = 0.05  # seconds: a clock tick, and as much again for file systems' times
+COARSE = 0.02  # seconds: a clock tick, and as much again for file systems' times
 GENERATIONS = 4  # ancestors looked at
 
 

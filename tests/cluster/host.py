@@ -28,6 +28,8 @@ CONTROLLERS = ("cpuacct", "cpuset", "devices", "freezer", "memory")  # v1's, tha
 SYSLOG = "var/log/syslog"
 SYNC = "reader-of-the-log:"  # begins the lines that only wait for others
 SYNC_SECONDS = 5.0
+PAM = "pam.d"  # the folder of PAM stacks
+SETTLED = 0.05  # seconds until a file in there is plainly older than a login
 
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -134,9 +136,15 @@ class Host:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
         file.chmod(mode)
+        if file.parent.name == PAM:
+            time.sleep(SETTLED)
 
     def pam(self, service: str, lines: str | Sequence[str]) -> None:
-        """Write the PAM stack of a service; PAM reads it anew at each login."""
+        """Write the PAM stack of a service; PAM reads it anew at each login.
+
+        A login that begins in the same instant cannot tell which of the two it has: the module
+        takes the files for changed then. So the next login begins a moment later.
+        """
         text = lines if isinstance(lines, str) else "\n".join(lines)
         self.write(f"etc/pam.d/{service}", text.strip("\n") + "\n")
 
