@@ -108,8 +108,10 @@ def _parse(data: bytes, pid: int, uid: int) -> Adoption | Choice | None:
     first, *lines = data.decode("utf-8", "surrogateescape").split("\n")
     words = first.split(" ")
     if words[0] == CHOSEN:
-        whole = len(words) == 3 and words[1] == str(uid) and words[2].isdecimal() and not lines
-        return Choice(int(words[2]), uid, "as the account phase has chosen") if whole else None
+        chosen = number(words[2]) if len(words) == 3 and words[1] == str(uid) else None
+        if chosen is None or lines:
+            return None
+        return Choice(chosen, uid, "as the account phase has chosen")
     names = words[2].split(",") if len(words) == 3 else []
     job_id = number(words[1]) if len(words) in (2, 3) and words[0] == str(uid) else None
     if job_id is None or not all(map(str.isidentifier, names)):

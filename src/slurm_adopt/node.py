@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .login import Connection
     from .options import Options
     from .slurm import starting
+    from .slurm.conf import Conf
 
 ASKING = 2.0  # seconds in which all stepds together say whose they are
 ADOPTING = 5.0  # seconds for one adoption: a stepd may take 4.1 s to say that it failed
@@ -86,6 +87,7 @@ class Node:
         self._log = log
         self._account_of = account_of
         self._defers: bool | None = None
+        self._laid_out: tuple[Conf, cgroup.Layout | None] | None = None
         self._starting: Deadline | None = None
         self.silent: frozenset[int] = frozenset()  # jobs whose stepds gave no answer
         self._setting = Setting(
@@ -534,8 +536,13 @@ class Node:
         layout.enter(pid, controller, path)
 
     def _layout(self) -> cgroup.Layout | None:
-        cgroup_conf = conf.load_beside(self._setting.conf.path, "cgroup.conf")
-        return cgroup.layout(self._setting.conf, cgroup_conf, self._setting.name)
+        """Return where this node's extern steps are; looked up once for each slurm.conf."""
+        slurm_conf = self._setting.conf
+        if self._laid_out is None or self._laid_out[0] is not slurm_conf:
+            cgroup_conf = conf.load_beside(slurm_conf.path, "cgroup.conf")
+            found = cgroup.layout(slurm_conf, cgroup_conf, self._setting.name)
+            self._laid_out = slurm_conf, found
+        return self._laid_out[1]
 
 
 def _check_alive(adoption: Adoption) -> None:
