@@ -21,3 +21,11 @@ def test_every_kind_of_use(cluster: Cluster, method: str) -> None:
 
 def test_copies(cluster: Cluster) -> None:
     uses.copies(cluster)
+
+
+def test_through_a_node(cluster: Cluster) -> None:
+    uses.through_a_node(cluster)
+
+
+def test_already_connected(cluster: Cluster) -> None:
+    uses.already_connected(cluster)

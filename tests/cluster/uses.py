@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tests.cluster import pam, phases
 from tests.cluster.host import end
+from tests.cluster.landing import COMMAND, land
 from tests.cluster.login import asking
 from tests.cluster.phases import Taken
 from tests.cluster.wait import wait_for
@@ -155,4 +156,47 @@ def copies(cluster: Cluster) -> None:
     assert not done.stderr, done
 
 
-EVERYWHERE: tuple[Callable[[Cluster], None], ...] = (in_every_kind_of_use, copies)
+JUMPS = (("-J", "n1"), ("-o", "ProxyCommand=ssh -W %h:%p n1"))
+
+
+def through_a_node(cluster: Cluster) -> None:
+    """Log in to n2 through n1: the jump is in a job there, and n2 finds that one."""
+    cluster.pam(pam.both(*phases.STRICT))
+    older = cluster.submit("alice", "n1,n2")
+    newest = cluster.submit("alice", "n2")
+    for jump in JUMPS:
+        login = partial(cluster.ssh, "alice", "n2", COMMAND, options=jump, timeout=60)
+        assert land(cluster.n2, login).job == older, jump
+    assert land(cluster.n2, partial(cluster.ssh, "alice", "n2", COMMAND)).job == newest
+    with cluster.session("alice", "n2", options=JUMPS[0]) as through:
+        inside = {pid: phases.job_with(cluster.n1, pid) for pid in processes(cluster.n1)}
+        assert inside
+        assert {*inside.values()} == {older}
+        cluster.cancel(older)
+        cluster.wait_gone(older, 60)
+        wait_for("the jump and the session gone", lambda: not processes(cluster.n1), 30)
+        through.wait_gone(30)
+    assert "you have no active jobs" in cluster.ssh("alice", "n2", options=JUMPS[0]).err
+
+
+def already_connected(cluster: Cluster) -> None:
+    """Log in over a connection that is there: it is in the job that the connection is in."""
+    cluster.pam(pam.both(*phases.STRICT))
+    older = cluster.submit("alice")
+    with running(cluster.login, ("ssh", *MASTER, "-MN", "n1")):
+        check = ["ssh", *MASTER, "-O", "check", "n1"]
+        ready = lambda: not cluster.login.run(check, "alice", check=False).returncode  # noqa: E731
+        wait_for("the connection there", ready)
+        newest = cluster.submit("alice")
+        cases = ((MASTER, older), ((*MASTER, "-S", "none"), newest))
+        for options, job in cases:
+            done = cluster.login.run(["ssh", *options, "n1", COMMAND], "alice")
+            assert cluster.job_of(done.stdout) == job, options
+        cluster.cancel(older)
+        cluster.wait_gone(older, 60)
+        wait_for("the connection gone", lambda: not ready(), 30)
+
+
+EVERYWHERE: tuple[Callable[[Cluster], None], ...] = (
+    in_every_kind_of_use, copies, through_a_node, already_connected,
+)  # fmt: skip
