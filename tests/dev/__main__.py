@@ -140,6 +140,14 @@ def compare() -> None:
 
 
 @main.command()
+def clients() -> None:
+    """See which clients show why a login was refused; have them all in a job, and gone with it."""
+    from tests.cluster.clients import run
+
+    sys.exit(run(console))
+
+
+@main.command()
 def man() -> None:
     """Write the manual page from its source and the code's tables."""
     from tests.dev import manpage
