@@ -63,7 +63,7 @@ OF_OPENSSH = (
     Client("rsync",    (), "rsync /etc/hostname n1:/tmp/4",    (YES, YES, YES, NO)),
 )
 OTHERS = (
-    Client("sshfs", ("sshfs",), "timeout 3 sshfs -f n1:/tmp ~/mnt",       (NO, NO, NO, NO)),
+    Client("sshfs", ("sshfs",), "timeout 3 sshfs -f n1:/tmp ~/mnt",       (YES, YES, YES, NO)),
     Client("git", ("git",), "git ls-remote n1:/tmp/git",                  (YES, YES, YES, NO)),
     Client("lftp", ("lftp",),
            'lftp -e "set net:max-retries 1; ls; bye" sftp://alice:@n1',   (NO, NO, NO, NO)),
@@ -76,7 +76,7 @@ OTHERS = (
     Client("pdsh", ("pdsh",), 'PDSH_RCMD_TYPE=ssh pdsh -w n1 "$1"',       (YES, YES, YES, YES)),
     Client("parallel", ("parallel",), 'parallel --will-cite -S n1 ::: "$1"', (YES, YES, YES, YES)),
     Client("ansible", ("ansible-core",), 'ansible all -i n1, -m raw -a "$1"',
-           (YES, YES, YES, YES)),
+           (YES, CANNOT, CANNOT, YES)),
     Client("plink", ("putty-tools",), f'plink {PLINK} alice@n1 "$1"',     (NO, NO, YES, YES)),
     Client("psftp", ("putty-tools",), f"echo pwd | psftp {PLINK} alice@n1", (NO, NO, YES, NO)),
     Client("dbclient", ("dropbear-bin",),
@@ -93,15 +93,19 @@ OTHERS = (
 # fmt: on
 CLIENTS = (*OF_OPENSSH, *OTHERS)
 
-# What stays on n1 when it was started so, beside the clients that run a command.
-STAYS = ("sleep 2001", "sleep 2002", "sleep 2003")
+# What stays on n1, beside the clients that run a command: the script, and what is seen there.
 STAYING = (
-    f"ssh n1 tmux new -d {STAYS[0]}",
-    f"ssh n1 screen -dm {STAYS[1]}",
-    f'ssh n1 "setsid -f {STAYS[2]} >/dev/null 2>&1"',
+    ("ssh n1 tmux new -d sleep 2001", "sleep 2001"),
+    ("ssh n1 screen -dm sleep 2002", "sleep 2002"),
+    ('ssh n1 "setsid -f sleep 2003 >/dev/null 2>&1"', "sleep 2003"),
+    ("sshfs n1:/tmp ~/mnt", "sftp-server"),
 )
 TOOLS = ("fuse3", "screen", "tmux")
 
+FUSE = """\
+[ -e /dev/fuse ] || mknod -m 666 /dev/fuse c 10 229
+ln -sf /proc/self/mounts /etc/mtab
+"""
 SETUP = """\
 cd
 ssh-keygen -y -f .ssh/id_ed25519 >.ssh/id_ed25519.pub
@@ -124,10 +128,11 @@ def header() -> tuple[str, ...]:
 def prepared(cluster: Cluster) -> Iterator[None]:
     """Give alice what the clients want on the login host."""
     login = cluster.login
-    login.run(["sh", "-c", "[ -e /dev/fuse ] || mknod -m 666 /dev/fuse c 10 229"])
+    login.run(["sh", "-c", FUSE])
     login.run(["sh", "-ec", SETUP], "alice")
     login.write(CONFIG, OF_USER)
     asking(login, "alice", "password")
+    cluster.n1.run(["install", "-d", "-m", "1777", "/run/screen"])
     cluster.n1.run(["git", "init", "-q", "--bare", "/tmp/git"], "alice", check=False)
     try:
         yield
@@ -209,12 +214,11 @@ def landed(cluster: Cluster, clients: Sequence[Client]) -> list[str]:
         for number, client in enumerate(clients, 1001):
             before = processes(node)
             opened.enter_context(running(login, tuple(argv(client, f"sleep {number}"))))
-            runs = f"sleep {number}" if "$1" in client.script else ": alice"
-            wait_for(f"{client.name} on n1", partial(_new, node, before, runs), 20)
-        for script, stays in zip(STAYING, STAYS, strict=True):
+            wait_for(f"{client.name} on n1", partial(_new, node, before, f"sleep {number}"), 20)
+        for script, runs in STAYING:
             before = processes(node)
-            login.run(["sh", "-c", script], "alice")
-            wait_for(f"{script} on n1", partial(_new, node, before, stays))
+            login.run(["env", "HOME=/home/alice", "sh", "-c", script], "alice")
+            wait_for(f"{script} on n1", partial(_new, node, before, runs))
         for pid, args in processes(node).items():
             with contextlib.suppress(RuntimeError):  # it has ended
                 if phases.job_with(node, pid) != job:
@@ -226,6 +230,20 @@ def landed(cluster: Cluster, clients: Sequence[Client]) -> list[str]:
         wrong += [f"not gone with the job: {args}" for args in processes(node).values()]
     _end_masters(login)
     return wrong
+
+
+def tmux_keeps_its_job(cluster: Cluster) -> list[str]:
+    """Open a window of a tmux server from another job; return what went otherwise."""
+    node, login = cluster.n1, cluster.login
+    job = cluster.submit("alice")
+    login.run(["ssh", "n1", "tmux new -d sleep 2001"], "alice")
+    newest = cluster.submit("alice")
+    login.run(["ssh", "n1", "tmux new-window -d sleep 2004"], "alice")
+    wait_for("the new window", partial(_new, node, {}, "sleep 2004"))
+    windows = [pid for pid, args in processes(node).items() if "sleep 2004" in args]
+    jobs = {phases.job_with(node, pid) for pid in windows}
+    cluster.cancel(job, newest)
+    return [] if jobs == {job} else [f"tmux: a window in {jobs}, not in job {job}"]
 
 
 def _new(node: Host, before: dict[int, str], runs: str) -> bool:
@@ -250,6 +268,7 @@ def run(console: Console) -> int:
             if found[client.name] != client.shows
         ]
         wrong += landed(cluster, [client for client in CLIENTS if "$1" in client.script])
+        wrong += tmux_keeps_its_job(cluster)
     for line in wrong:
         console.print(line, style="red", markup=False)
     console.print("all that stayed was in the job, and gone with it" if not wrong else "")
