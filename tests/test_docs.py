@@ -12,7 +12,7 @@ from slurm_adopt.options import LOG_LEVELS, OPTIONS, Option
 from slurm_adopt.slurm import versions
 from slurm_adopt.slurm.auth import PLUGINS
 from slurm_adopt.slurm.versions import RELEASES, Release
-from tests.cluster import config, credentials, pam
+from tests.cluster import clients, config, credentials, guide, pam, penalties
 from tests.cluster.cells import CELLS
 from tests.cluster.private import PLUGINS as NAMESPACES
 from tests.cluster.private import private_namespaces
@@ -260,3 +260,19 @@ def test_every_cell_has_a_row() -> None:
     results = {name: rows[name][matrix.HEAD.index("result")] for name in matrix.CELLS}
     failed = [name for name, said in results.items() if not re.match(r"(\d+) of \1 passed$", said)]
     assert failed == []
+
+
+def test_what_clients_show() -> None:
+    """The guide's table of clients is the one that `./dev clients` compares with."""
+    lines = guide.GUIDE.read_text().splitlines()
+    start = lines.index(clients.table()[0])
+    assert lines[start : lines.index("", start)] == clients.table()
+
+
+def test_settings_against_penalties() -> None:
+    """What the guide has for sshd_config is what others get in with, where it is tried."""
+    tried = {option.replace("=", " ") for setup in penalties.SETUPS for option in setup.options}
+    found = guide.commands("Refused logins, and others from the same address")
+    settings = [line for line in found if line.startswith("PerSource")]
+    assert len(settings) == 2
+    assert {*settings} <= tried

@@ -34,7 +34,7 @@ HOSTS = ("ctl", "n1", "n2", "login")
 SAID = "you have no active jobs on this node"
 YES, NO, CANNOT = "yes", "no", "-"
 LIBRARIES = "/checkout/tests/cluster/client_libraries.py"
-PASSWORD = "password of alice"  # noqa: S105 - of the cluster's user
+PASSWORD = "password of alice"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ OTHERS = (
     Client("mosh", ("mosh",),
            'timeout 5 script -qc "mosh --server=\'LANG=C.UTF-8 mosh-server\' n1 -- $1" /dev/null',
            (YES, YES, YES, YES)),
-    Client("clush", ("clustershell",), 'clush -w n1 "$1"',                (YES, CANNOT, CANNOT, YES)),
+    Client("clush", ("clustershell",), 'clush -w n1 "$1"',
+           (YES, CANNOT, CANNOT, YES)),
     Client("pdsh", ("pdsh",), 'PDSH_RCMD_TYPE=ssh pdsh -w n1 "$1"',       (YES, YES, YES, YES)),
     Client("parallel", ("parallel",), 'parallel --will-cite -S n1 ::: "$1"', (YES, YES, YES, YES)),
     Client("ansible", ("ansible-core",), 'ansible all -i n1, -m raw -a "$1"',
@@ -122,6 +123,12 @@ NumberOfPasswordPrompts 1
 def header() -> tuple[str, ...]:
     """Return the heads of the table's columns."""
     return ("client", *METHODS, "session line alone")
+
+
+def table() -> list[str]:
+    """Return the guide's table."""
+    rows = [header(), ("---",) * len(header()), *((c.name, *c.shows) for c in CLIENTS)]
+    return [f"|{'|'.join(row)}|" if "---" in row else f"| {' | '.join(row)} |" for row in rows]
 
 
 @contextlib.contextmanager
@@ -258,10 +265,10 @@ def run(console: Console) -> int:
     roots = dict.fromkeys(HOSTS, Roots(suite))
     with Cluster("clients", report=console.print, roots=roots) as cluster, prepared(cluster):
         found = shown(cluster, CLIENTS)
-        table = Table(*header())
+        shown_here = Table(*header())
         for name, row in found.items():
-            table.add_row(name, *row)
-        console.print(table)
+            shown_here.add_row(name, *row)
+        console.print(shown_here)
         wrong = [
             f"{client.name}: expected {client.shows}, seen {found[client.name]}"
             for client in CLIENTS
@@ -275,7 +282,7 @@ def run(console: Console) -> int:
     return bool(wrong)
 
 
-__all__ = ["CLIENTS", "OF_OPENSSH", "header", "refusals", "run"]
+__all__ = ["CLIENTS", "OF_OPENSSH", "refusals", "run", "table"]
 
 if __name__ == "__main__":
     sys.exit("run ./dev clients")

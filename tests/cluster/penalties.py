@@ -1,4 +1,4 @@
-"""PerSourcePenalties of OpenSSH 9.8 and later: what a refusal costs, and who else comes from there."""
+"""PerSourcePenalties of OpenSSH 9.8 and later: what a refusal costs, and whom it keeps out."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import uses
+from tests.cluster import clients, uses
 
 METHODS = ("publickey", "keyboard-interactive")
 
@@ -29,3 +29,7 @@ def test_through_a_node(cluster: Cluster) -> None:
 
 def test_already_connected(cluster: Cluster) -> None:
     uses.already_connected(cluster)
+
+
+def test_what_a_refused_user_sees(cluster: Cluster) -> None:
+    clients.refusals(cluster, clients.OF_OPENSSH)

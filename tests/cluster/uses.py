@@ -184,9 +184,7 @@ def already_connected(cluster: Cluster) -> None:
     cluster.pam(pam.both(*phases.STRICT))
     older = cluster.submit("alice")
     with running(cluster.login, ("ssh", *MASTER, "-MN", "n1")):
-        check = ["ssh", *MASTER, "-O", "check", "n1"]
-        ready = lambda: not cluster.login.run(check, "alice", check=False).returncode  # noqa: E731
-        wait_for("the connection there", ready)
+        wait_for("the connection there", partial(_connected, cluster.login))
         newest = cluster.submit("alice")
         cases = ((MASTER, older), ((*MASTER, "-S", "none"), newest))
         for options, job in cases:
@@ -194,7 +192,13 @@ def already_connected(cluster: Cluster) -> None:
             assert cluster.job_of(done.stdout) == job, options
         cluster.cancel(older)
         cluster.wait_gone(older, 60)
-        wait_for("the connection gone", lambda: not ready(), 30)
+        wait_for("the connection gone", lambda: not _connected(cluster.login), 30)
+
+
+def _connected(login: Host) -> bool:
+    """Say whether alice's connection for others is there."""
+    check = ["ssh", *MASTER, "-O", "check", "n1"]
+    return not login.run(check, "alice", check=False).returncode
 
 
 EVERYWHERE: tuple[Callable[[Cluster], None], ...] = (
