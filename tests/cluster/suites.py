@@ -14,6 +14,7 @@ PACKAGES = (
     "libpam-python", "libpam-slurm-adopt", "pamtester", "python3", "python3-psutil",
     "iproute2", "libfaketime", "nftables", "procps", "rsync", "strace", "tini", "xauth",
 )
+USED = ("at", "cron", "podman", "crun", "uidmap", "busybox-static")  # by recipes of the guide
 NEWER = (*PACKAGES, "passwd", "sackd")  # apt does not depend on adduser, with passwd, any more
 OLDER = tuple(name for name in PACKAGES if name != "libpam-python")  # there it is Python 2.7
 # fmt: on
@@ -50,7 +51,7 @@ SUITES = {
     suite.name: suite
     for suite in (
         Suite("bullseye", OLDER, slurm="20.11", python="", unified=False),
-        Suite("bookworm"),
+        Suite("bookworm", (*PACKAGES, *USED)),
         Suite("trixie",   NEWER, slurm="24.11", python="3.13"),
         Suite("sid",      NEWER, slurm="26.05", python="3.14", script="sid"),
     )
