@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tests.cluster import cgroups, config, pam
 from tests.cluster.host import FRONT
+from tests.cluster.wait import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -144,6 +145,26 @@ def scancel(cluster: Cluster) -> None:
         assert not cluster.n1.alive(orphan)
 
 
+def scancel_after_logout(cluster: Cluster) -> None:
+    """End what a login that has ended has left behind; the job counts no more.
+
+    The extern stepd of 24.11.5 may end by SIGSEGV here, and leave its socket.
+    """
+    leave = "setsid sleep 889 >&- 2>&- <&- & echo $!"
+    for stack in (pam.with_module(), pam.both()):
+        cluster.pam(stack)
+        job = cluster.submit("alice")
+        left = int(cluster.ssh("alice", command=leave, timeout=60).out)
+        assert cluster.n1.alive(left)
+        cluster.cancel(job)
+        cluster.wait_gone(job, 60)
+        wait_for("what the login has left gone", lambda: not cluster.n1.alive(left))  # noqa: B023
+        assert NO_JOBS in cluster.ssh("alice", timeout=60).err
+        later = cluster.submit("alice")
+        assert landed(cluster.ssh("alice", "n1", LOOK, timeout=60).out, "n1") == later
+        cluster.cancel_all()
+
+
 def releases(cluster: Cluster) -> None:
     """Make sure that the cell is what it says: Slurm's release, and the Python inside sshd."""
     for node in cluster.nodes:
@@ -166,4 +187,5 @@ PRIVILEGED = (
 
 EVERYWHERE: tuple[Callable[[Cluster], None], ...] = (
     releases, one_job, several_jobs, second_hop, newest, none, scancel,
+    scancel_after_logout,
 )  # fmt: skip

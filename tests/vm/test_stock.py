@@ -42,6 +42,7 @@ BUT = ("--deselect", f"{FOLDER}/test_first_light.py::test_twenty_at_once")
 V1 = "expects the paths of cgroup v1"
 LONG_HERE = "not tried here: emulated, it would take longer than the cell has"
 NOT_HERE = {
+    "test_at_and_cron.py": LONG_HERE,
     "test_decisions.py": f"{V1}: /slurm_NODE/uid_N/job_N/step_extern in five hierarchies",
     "test_demo.py": "the demo itself is played",
     "test_differential.py": f"{V1}, by which it tells the two modules apart",
@@ -59,6 +60,7 @@ NOT_HERE = {
     "test_own_job.py": f"{V1}: what a user does there is done to v1's hierarchies",
     "test_peer.py": f"{V1}, of the C module",
     "test_python.py": LONG_HERE,
+    "test_recipes.py": LONG_HERE,
     "test_root.py": f"{LONG_HERE}; what it says of users expects v1's freezer",
     "test_runtime_dir.py": LONG_HERE,
     "test_session.py": f"{LONG_HERE}; the test_session.py in this folder sees the session phase",
