@@ -149,6 +149,17 @@ def where_installed(*options: str) -> Lines:
     return [ROOT_GUARD, account], [SESSION_GUARD, session]
 
 
+# Those for at and cron.
+SYSTEM_GUARD = ROOT_GUARD.replace("uid eq 0", "uid < 1000")
+
+
+def at_or_cron(service: str) -> Lines:
+    """Return the lines that bring what a service runs for users into their jobs."""
+    options = " ".join((f"service={service}", *PRODUCTION))
+    session = SYSTEM_GUARD.replace("account", "session")
+    return [SYSTEM_GUARD, f"{OURS} {options}"], [session, f"{SESSION} {options}"]
+
+
 # What README and guide print for a stack that has other account lines.
 PRINTED: dict[str, Printed] = {
     "both": both_lines,

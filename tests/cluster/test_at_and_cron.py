@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import guide
+from tests.cluster import pam, phases
 from tests.cluster.host import end
 from tests.cluster.landing import job_of
 from tests.cluster.wait import wait_for
@@ -30,17 +30,12 @@ mv {DIRECTORY}/new-$$ {DIRECTORY}/$(id -un)
 ! grep -q step_extern /proc/self/cgroup || exec sleep 777
 """
 INCLUDE = "@include common-account"
-PHASES = ("account", "session")
+MOVE = phases.MOVE.replace("quiet", "quiet seteuid")  # atd's own uid is daemon's
 
 
 def with_our_lines(text: str, service: str) -> str:
     """Return a stock PAM file with the lines of the guide where it says that they belong."""
-    lines = [line.replace("service=cron", f"service={service}")
-             for line in guide.commands("at and cron") if line[:8].strip() in PHASES]  # fmt: skip
-    account, session = (
-        [line for line in lines if line.startswith(f"{phase} ")] for phase in PHASES
-    )
-    assert len(account) == len(session) == 2
+    account, session = pam.at_or_cron(service)
     stock = text.splitlines()
     place = stock.index(INCLUDE)
     return "\n".join([*stock[:place], *account, *stock[place:], *session])
@@ -161,6 +156,26 @@ def test_in_the_job_or_not_at_all(cluster: Cluster, service: str) -> None:
 def pids(node: Host, user: str) -> list[int]:
     """Return a user's processes."""
     return [int(pid) for pid in node.run(["pgrep", "-u", user], check=False).stdout.split()]
+
+
+@pytest.mark.parametrize("mover", [False, True], ids=["account line alone", "moved"])
+def test_other_stacks(cluster: Cluster, service: str, mover: bool) -> None:
+    """The account line alone is enough where nothing moves a session; both where something does."""
+    node = cluster.n1
+    lines = node.read(f"etc/pam.d/{service}").splitlines()
+    *rest, guard, ours = lines
+    assert ours.startswith("session ")
+    node.pam(service, [*rest, *([MOVE, guard, ours] if mover else [])])
+    job = cluster.submit("alice")
+    with phases.prepared(node):
+        mark = node.mark()
+        with due(node, service, ["alice"]):
+            wait_for("alice's", lambda: "alice" in ran(node), 20)
+            assert job_of(node, ran(node)["alice"]) == job
+            assert any(f"put back into job {job}" in line for line in node.log(mark)) == mover
+            cluster.cancel(job)
+            cluster.wait_gone(job)
+            wait_for("alice's gone", lambda: not pids(node, "alice"))
 
 
 def test_a_suspended_job_holds_up_nobody_else(cluster: Cluster, service: str) -> None:
