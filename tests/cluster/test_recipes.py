@@ -16,6 +16,7 @@ from tests.cluster.wait import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.cluster.cluster import Cluster
     from tests.cluster.login import Result
@@ -109,6 +110,33 @@ STEP = "(setsid sleep 1011 &); exec sleep 1012"
 FAR_OFF = "/user.slice/step_extern"  # a cgroup of the user's own, as below a delegated one
 
 
+# (/proc/PID/cgroup, whether that is a step of a job)
+CGROUPS = [
+    ("6:freezer:/slurm/uid_5001/job_8/step_extern\n0::/\n", True),
+    ("6:freezer:/slurm_n1/uid_5001/job_8/step_batch/task_0\n", True),
+    ("4:memory:/slurm_n1/uid_5001/job_8/step_extern/task_0\n6:freezer:/\n0::/\n", False),
+    ("0::/system.slice/slurmstepd.scope/job_8/step_0/user/task_0\n", True),
+    ("0::/system.slice/n1_slurmstepd.scope/s0A1B2C3D4E5F6/step_extern/user/task_special\n", True),
+    ("0::/user.slice/user-5001.slice/user@5001.service/slurm/job_8/step_extern\n", False),
+    ("0::/user.slice/user-5001.slice/session-3.scope\n", False),
+    ("0::/system.slice/slurmd.service\n", False),
+]
+
+
+@pytest.mark.parametrize(("cgroups", "is_step"), CGROUPS)
+def test_which_cgroups_are_steps(tmp_path: Path, cgroups: str, is_step: bool) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/cgroup").write_text(cgroups)
+    script = function().replace("/proc/", f"{tmp_path}/") + "\nnhc_ps_pid_lineage 7"
+    assert (subprocess.run(["bash", "-c", script], check=False).returncode == 0) == is_step
+
+
+def function() -> str:
+    """Return what the guide has for NHC."""
+    lines = guide.commands_between("Node health checks", "# Say whether", "}")
+    return "\n".join(lines)
+
+
 def test_what_is_in_a_job_by_its_cgroup(cluster: Cluster) -> None:
     """The function that the guide gives to NHC, asked as NHC does.
 
@@ -117,8 +145,7 @@ def test_what_is_in_a_job_by_its_cgroup(cluster: Cluster) -> None:
     node = cluster.n1
     job = cluster.submit("alice", cpus=2)
     cluster.pam(pam.both(*pam.PRODUCTION))
-    lines = guide.commands_between("Node health checks", "# Say whether", "}")
-    node.write("tmp/slurm_adopt.nhc", "\n".join(lines))
+    node.write("tmp/slurm_adopt.nhc", function())
     with contextlib.ExitStack() as opened:
         session = opened.enter_context(cluster.session("alice"))
         detached = session.run("(setsid sleep 1010 >&- 2>&- <&- & echo $!)").strip()
