@@ -148,10 +148,12 @@ def scancel(cluster: Cluster) -> None:
 def scancel_after_logout(cluster: Cluster) -> None:
     """End what a login that has ended has left behind; the job counts no more.
 
-    The extern stepd of 24.11.5 may end by SIGSEGV here, and leave its socket.
+    The extern stepd of 24.11.5 may end by SIGSEGV here, and leave its socket; with the C module,
+    too, which is played where Slurm and sshd are of one suite.
     """
     leave = "setsid sleep 889 >&- 2>&- <&- & echo $!"
-    for stack in (pam.with_module(), pam.both()):
+    of_c = [] if cluster.roots["n1"].sshd else [pam.stack(pam.C_MODULE)]
+    for stack in (pam.with_module(), pam.both(), *of_c):
         cluster.pam(stack)
         job = cluster.submit("alice")
         left = int(cluster.ssh("alice", command=leave, timeout=60).out)
