@@ -89,19 +89,39 @@ def _service(pamh: Any) -> str:
 
 def _complain(what: str, error: BaseException) -> None:
     """Log one line at authpriv.err, as log.py would: without syslog(3), without waiting."""
+    text = f"pam_slurm_adopt({what}): cannot run: {error!r}; is the package whole?"
+    line = text.encode("ascii", "backslashreplace")[:900]
     try:
-        import _socket
+        _to_syslog(line)
+    except Exception:  # noqa: BLE001
+        try:  # noqa: SIM105 - nothing is imported that may be missing
+            _to_container_log(line)
+        except Exception:  # noqa: BLE001, S110 - nobody is left to tell
+            pass
 
-        text = f"pam_slurm_adopt({what}): cannot run: {error!r}; is the package whole?"
-        flags = _socket.SOCK_DGRAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
-        syslog = _socket.socket(_socket.AF_UNIX, flags)
+
+def _to_syslog(line: bytes) -> None:
+    import _socket
+
+    flags = _socket.SOCK_DGRAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
+    syslog = _socket.socket(_socket.AF_UNIX, flags)
+    try:
+        syslog.connect("/dev/log")
+        syslog.send(b"<83>pam_slurm_adopt: " + line)
+    finally:
+        syslog.close()
+
+
+def _to_container_log(line: bytes) -> None:
+    """Write to PID 1's standard error, if that is a pipe of root's, as container_log.py does."""
+    import os
+
+    if os.stat("/proc/1").st_uid == 0 and os.stat("/proc/1/fd/2").st_mode & 0o170000 == 0o010000:
+        stderr = os.open("/proc/1/fd/2", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            syslog.connect("/dev/log")
-            syslog.send(b"<83>pam_slurm_adopt: " + text.encode("ascii", "backslashreplace")[:900])
+            os.write(stderr, line + b"\n")
         finally:
-            syslog.close()
-    except Exception:  # noqa: BLE001, S110 - nobody is left to tell
-        pass
+            os.close(stderr)
 
 
 def _ignore(pamh: Any, flags: int, argv: list[str]) -> int:  # noqa: ARG001

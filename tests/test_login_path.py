@@ -74,7 +74,12 @@ LOGIN = """
 import os, sys, traceback
 sys.path.insert(0, {source!r})
 import slurm_adopt.bridge
+import _socket
+from slurm_adopt import log
 from slurm_adopt.slurm import cgroup
+syslog = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
+syslog.bind({proc!r} + "/log")
+log.SOCKETS = ({proc!r} + "/log",)
 cgroup.layout.__defaults__ = ({proc!r},)
 os.makedirs({proc!r} + f"/{{os.getpid()}}")
 with open({proc!r} + f"/{{os.getpid()}}/cgroup", "w") as file:

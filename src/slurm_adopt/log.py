@@ -3,6 +3,9 @@
 Datagrams go to /dev/log directly rather than through syslog(3): the ident, facility and options of
 sshd's own logging stay as they are, and a syslog daemon that hangs cannot hold up a login.
 A line reads as Linux-PAM modules write theirs: `sshd[PID]: pam_slurm_adopt(sshd:account): text`.
+
+Where no syslog daemon listens, as in most containers, lines go to the container's log
+(container_log.py).
 """
 
 from __future__ import annotations
@@ -23,22 +26,29 @@ SEVERITY = {  # SlurmdDebug level -> syslog severity
 # fmt: on
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 LINE_LIMIT = 1000  # characters of a line; rsyslog and journald take more, old ones cut at 1024
-SOCKET = "/dev/log"
+SOCKETS = ("/dev/log", "/run/systemd/journal/dev-log")  # the second: /dev/log is a link to it
+SOCK_FLAGS = _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
+PROC = "/proc"
 PATIENCE_MS = 200  # a full socket buffer is waited for this long, then lines are lost
 
 
 class Log:
     """Writes lines up to one level; `prefix` stands in front of each."""
 
-    __slots__ = ("_ident", "_lost", "_path", "_prefix", "_socket", "level")
+    __slots__ = ("_ident", "_lost", "_paths", "_prefix", "_proc", "_socket", "_stderr", "level")
 
-    def __init__(self, prefix: str, level: int, path: str = SOCKET) -> None:
-        """Nothing is opened before the first line, but by open()."""
+    def __init__(self, prefix: str, level: int, path: str = "", proc: str = PROC) -> None:
+        """Nothing is opened before the first line, but by open().
+
+        `path`: the only socket to write to; without it the usual ones, then PID 1's standard error.
+        """
         self._prefix = prefix
         self.level = level
-        self._path = path
+        self._paths = (path,) if path else SOCKETS
+        self._proc = "" if path else proc
         self._ident = ""
         self._socket: _socket.socket | None = None
+        self._stderr: int | None = None  # of PID 1
         self._lost = False
 
     def open(self) -> None:
@@ -47,7 +57,7 @@ class Log:
         time.localtime()  # which time zone
         if not self._lost:
             try:
-                self._connected()
+                self._connect()
             except OSError:
                 self._lose()
 
@@ -78,32 +88,54 @@ class Log:
             self._lose()
 
     def _send(self, line: bytes) -> None:
-        sock = self._connected()
+        self._connect()
         try:
-            sock.send(line)
+            self._put(line)
         except BlockingIOError:
             poll = select.poll()
-            poll.register(sock.fileno(), select.POLLOUT)
+            poll.register(self._socket or self._stderr or 0, select.POLLOUT)
             poll.poll(PATIENCE_MS)
-            sock.send(line)
+            self._put(line)
 
-    def _connected(self) -> _socket.socket:
-        if self._socket is None:
-            self._socket = _socket.socket(
-                _socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
-            )
-            self._socket.connect(self._path)
-        return self._socket
+    def _put(self, line: bytes) -> None:
+        if self._socket is not None:
+            self._socket.send(line)
+        elif self._stderr is not None:
+            from .container_log import write
+
+            write(self._stderr, line[line.index(b">") + 1 :] + b"\n")
+
+    def _connect(self) -> None:
+        """Have a socket, or PID 1's standard error; OSError where there is neither."""
+        if self._socket is not None or self._stderr is not None:
+            return
+        for path in self._paths:
+            sock = _socket.socket(_socket.AF_UNIX, SOCK_FLAGS)
+            try:
+                sock.connect(path)
+            except OSError:
+                sock.close()
+            else:
+                self._socket = sock
+                return
+        if not self._proc:
+            raise FileNotFoundError(2, "nobody listens")
+        from . import container_log
+
+        self._stderr = container_log.opened(self._proc)
 
     def _lose(self) -> None:
         self._lost = True
         self.close()
 
     def close(self) -> None:
-        """Close the socket; a later line opens it again."""
+        """Close what is open; a later line opens it again."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+        if self._stderr is not None:
+            os.close(self._stderr)
+            self._stderr = None
 
 
 def printable(text: str) -> str:
