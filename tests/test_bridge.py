@@ -51,6 +51,34 @@ def test_refusal_is_said_to_the_user(monkeypatch: pytest.MonkeyPatch, lines: lis
     assert "no job here -> PAM_PERM_DENIED in" in lines[0]
 
 
+# (whether the program is sshd, level, user) -> syslog priorities of the lines
+OTHERS = [
+    (True, "info", "alice", ["<86>"]),
+    (True, "error", "alice", []),
+    (True, "info", "root", []),
+    (False, "info", "alice", []),
+    (False, "debug", "alice", ["<87>"]),
+]
+
+
+@pytest.mark.parametrize(("sshd", "level", "user", "expected"), OTHERS)
+def test_an_sshd_under_another_name(
+    monkeypatch: pytest.MonkeyPatch,
+    lines: list[str],
+    sshd: bool,
+    level: str,
+    user: str,
+    expected: list[str],
+) -> None:
+    """Is let by, and not in silence; other programs are."""
+    monkeypatch.setattr(bridge, "is_sshd", lambda: sshd)
+    handle = Handle(user=user, service="sshd-compute")
+    assert CODES[bridge.account(handle, 0, [f"log_level={level}"], {})] == "PAM_IGNORE"
+    assert [line[:4] for line in lines] == expected
+    named = ["service=sshd-compute has its logins decided" in line for line in lines]
+    assert named == [sshd] * len(lines)
+
+
 @pytest.mark.parametrize("code", ["PAM_IGNORE", "PAM_SUCCESS"])
 def test_nothing_is_said_unless_refused(
     monkeypatch: pytest.MonkeyPatch, lines: list[str], code: str

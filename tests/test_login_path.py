@@ -76,10 +76,10 @@ sys.path.insert(0, {source!r})
 import slurm_adopt.bridge
 import _socket
 from slurm_adopt import log
-from slurm_adopt.slurm import cgroup
 syslog = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
-syslog.bind({proc!r} + "/log")
-log.SOCKETS = ({proc!r} + "/log",)
+syslog.bind("")
+log.SOCKETS = (syslog.getsockname(),)
+from slurm_adopt.slurm import cgroup
 cgroup.layout.__defaults__ = ({proc!r},)
 os.makedirs({proc!r} + f"/{{os.getpid()}}")
 with open({proc!r} + f"/{{os.getpid()}}/cgroup", "w") as file:
@@ -194,6 +194,11 @@ JOB = """
 import sys, traceback
 sys.path.insert(0, {source!r})
 import slurm_adopt.bridge
+import _socket
+from slurm_adopt import log
+syslog = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
+syslog.bind("")
+log.SOCKETS = (syslog.getsockname(),)
 before = set(sys.modules)
 
 class Handle:
@@ -245,6 +250,11 @@ SEVERAL = """
 import sys, traceback
 sys.path.insert(0, {source!r})
 import slurm_adopt.bridge
+import _socket
+from slurm_adopt import log
+syslog = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
+syslog.bind("")
+log.SOCKETS = (syslog.getsockname(),)
 before = set(sys.modules)
 
 class Handle:

@@ -11,6 +11,7 @@ from .engine import Login, decide, decide_session, governed, our_mistake, spare_
 from .log import Log
 from .node import Node
 from .options import parse
+from .process import is_sshd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,10 +125,15 @@ def uid_of(user: str) -> int | None:
 
 def _report(log: Log, login: Login, outcome: Outcome, seconds: float) -> None:
     source = login.rhost or "an unknown host"
+    level, text = outcome.level, outcome.text
+    if outcome.situation == "other service" and is_sshd():
+        # An sshd under another name (PAMServiceName) that is let by keeps nobody out.
+        level = "info"
+        text += f", though this program is sshd; service={login.service} has its logins decided"
     log.write(
-        outcome.level,
+        level,
         f"user {login.user[:64]} (uid {login.uid}) from {source[:64]}, pid {login.pid}: "
-        f"{outcome.text} -> {outcome.code} in {seconds * 1000:.1f} ms",
+        f"{text} -> {outcome.code} in {seconds * 1000:.1f} ms",
     )
 
 

@@ -45,7 +45,8 @@ SITUATIONS = {row.name: row for row in (
     Situation("root",            "",                       "PAM_IGNORE",       "debug",
               "uid 0 logs in, and ignore_root is 1"),
     Situation("other service",   "",                       "PAM_IGNORE",       "debug",
-              "the PAM service is not the one that the option service names"),
+              "the PAM service is not the one that the option service names (level info where the "
+              "program is OpenSSH's sshd)"),
     Situation("no user",         "",                       "PAM_SESSION_ERR",  "error",
               "the service did not say who logs in"),
     Situation("unknown user",    "",                       "PAM_USER_UNKNOWN", "error",

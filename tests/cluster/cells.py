@@ -22,6 +22,7 @@ from tests.cluster import (
     prologs,
     pythons,
     scenarios,
+    services,
     stock,
     uses,
     x11,
@@ -119,7 +120,7 @@ NATIVE = (
     private.private_namespaces,
     x11.x11_of_the_job,
 )
-NEWER = (*NATIVE, penalties.a_shared_source)
+NEWER = (*NATIVE, penalties.a_shared_source, services.another_service)
 MIXED = (*BASIC, credentials.blocked_hashes, axes.upgrade)
 
 # fmt: off
@@ -154,6 +155,7 @@ IN_SHORT = (
     *expired.EVERYWHERE,
     stock.stock_file,
     penalties.a_shared_source,
+    services.another_service,
     axes.configless,
     prologs.during_the_prolog,
     pythons.own_python,

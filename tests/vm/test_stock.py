@@ -51,6 +51,7 @@ NOT_HERE = {
     "test_expired.py": LONG_HERE,
     "test_failures.py": f"{LONG_HERE}; its rows of proctrack/linuxproc expect v1's hierarchies",
     "test_guide.py": LONG_HERE,
+    "test_how_sshd_runs.py": LONG_HERE,
     "test_input.py": LONG_HERE,
     "test_job_environment.py": f"{LONG_HERE}; test_v2.py sees variables and limits",
     "test_keyboard_interactive.py": LONG_HERE,
