@@ -266,15 +266,16 @@ class Node:
             self._check_suspended(job, layout)
             _check_alive(adoption)
             before = cgroup.of_process(session, layout.proc) if layout else {}
+            cpus = _cpus(session)
             if self._account_of:
                 self._watch(session, job, before, layout)
             try:
                 step.add_extern_pid(session)
                 self._log.debug(f"stepd of job {job.job_id} ({step.protocol}) took {session}")
-                adoption = self._complete(adoption, job, step)
+                adoption = self._complete(adoption, job, step, cpus)
             except BaseException as error:
                 if layout:
-                    self._put_back(session, before, layout)
+                    self._put_back(session, before, layout, cpus)
                 if isinstance(error, SuspendedError):
                     error.taken = True
                 raise
@@ -365,10 +366,20 @@ class Node:
 
         watch.start(slot, before, layout, self._log, f"job {job.job_id} of uid {job.uid}")
 
-    def _put_back(self, pid: int, before: dict[str, str], layout: cgroup.Layout) -> None:
-        """Write a process back into the cgroups that it was in, as far as that can be done."""
+    def _put_back(
+        self, pid: int, before: dict[str, str], layout: cgroup.Layout, cpus: set[int]
+    ) -> None:
+        """Write a process back into the cgroups that it was in, as far as that can be done.
+
+        `cpus`: those that it was bound to, which coming into a cpuset may have changed.
+        """
         for remark in layout.restore(pid, before):
             self._log.error(f"process {pid} stays in its job's cgroup: {remark}")
+        if cpus and cpus != _cpus(pid):
+            from . import affinity
+
+            if remark := affinity.restore(pid, cpus):
+                self._log.error(f"process {pid} cannot be bound to its CPUs again: {remark}")
 
     def noted(self, pid: int, uid: int) -> Adoption | Choice | None:
         """Return what another process has left word of, if one has."""
@@ -436,12 +447,19 @@ class Node:
         if step.uid() != job.uid:
             raise PeerError(f"job {job.job_id} is not of uid {job.uid} any more")
 
-    def _complete(self, adoption: Adoption, job: Job, step: stepd.Stepd) -> Adoption:
-        """Return the adoption as proven, with what the job gives to the session."""
+    def _complete(
+        self, adoption: Adoption, job: Job, step: stepd.Stepd, cpus: set[int] | None = None
+    ) -> Adoption:
+        """Return the adoption as proven, with what the job gives to the session.
+
+        `cpus`: those that a process which is new in the job was bound to.
+        """
         pid = adoption.pid
         written, paths = self._confine(adoption, job, step)
         if step.state() not in stepd.ALIVE:
             raise PeerError(f"job {job.job_id} is ending")
+        if cpus and len(cpus) < os.sysconf("SC_NPROCESSORS_ONLN"):
+            self._widen(pid, job)
         namespaces = step.namespaces() if self._options.on("join_container") else []
         name = self._setting.name
         handover = Handover(
@@ -460,6 +478,19 @@ class Node:
         handover.finish()
         started = adoption.started
         return Adoption(pid, job.uid, job.job_id, paths, environment, written, started=started)
+
+    def _widen(self, pid: int, job: Job) -> None:
+        """Let a process use all CPUs of its job, where the job has some of the node's."""
+        layout = self._layout()
+        if layout is None or "cpuset" not in layout.controllers:
+            return
+        from . import affinity
+
+        try:
+            if changed := affinity.widen(pid, layout):
+                self._log.debug(f"process {pid} may use {changed}")
+        except SetupError as error:
+            self._log.error(f"process {pid} in job {job.job_id} {error}")
 
     def _join(self, adoption: Adoption, namespaces: list[tuple[int, int]]) -> None:
         """Enter the job's namespaces; SetupError if that fails. It is the last thing done.
@@ -543,6 +574,14 @@ class Node:
             found = cgroup.layout(slurm_conf, cgroup_conf, self._setting.name)
             self._laid_out = slurm_conf, found
         return self._laid_out[1]
+
+
+def _cpus(pid: int) -> set[int]:
+    """Return the CPUs that a process may use; none where it is gone."""
+    try:
+        return os.sched_getaffinity(pid)
+    except OSError:
+        return set()
 
 
 def _check_alive(adoption: Adoption) -> None:

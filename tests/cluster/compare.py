@@ -62,6 +62,7 @@ class Seen(NamedTuple):
     place: tuple[str, ...]  # the process's confined cgroups, job numbers as roles
     namespace: str  # whose mounts it has: the node's, those of a job by role, others; "" if unseen
     ended: str  # how the process ended, if not as it should
+    cpus: str = ""  # that it may use; "" if unseen
 
     def __str__(self) -> str:
         """Put it in a few words."""
@@ -72,6 +73,7 @@ class Seen(NamedTuple):
         parts = [self.code.removeprefix("PAM_"), f"job {job}" if job else "",
                  f"in {' and '.join(into)}" if into and into != [job] else "",
                  f"mounts of {self.namespace}" if self.namespace not in ("", NODE) else "",
+                 f"CPUs {self.cpus}" if self.cpus else "",
                  "display" if "DISPLAY" in self.environment else "",
                  *(f'"{text}"' for text in self.said)]  # fmt: skip
         return ", ".join(filter(None, parts))
@@ -121,8 +123,8 @@ def _as_expected(did: Did, seen: Seen, by: str) -> bool:
     if seen.namespace and did.namespace not in ("", seen.namespace):
         return False
     if by == "call":
-        said = (did.said,) if did.said else ()
-        return (seen.ended or seen.code, seen.said) == (did.code, said)
+        said, cpus = (did.said,) if did.said else (), did.cpus or seen.cpus
+        return (seen.ended or seen.code, seen.said, seen.cpus) == (did.code, said, cpus)
     if by == "ssh":
         return seen.code == ("let in" if did.code in ("PAM_SUCCESS", "PAM_IGNORE") else "refused")
     if did.code not in WORDS:  # PAM_SUCCESS, or the process has ended
@@ -176,6 +178,7 @@ MORE = {
     "the only job fails, with namespaces": ["", "action_adopt_failure=allow",
                                             "action_adopt_failure=deny", "join_container=false",
                                             "action_adopt_failure=deny join_container=false"],
+    "one job, sshd is bound to a CPU": [""],
     # The C module takes what begins with a value for that value.
     "idle node": ["action_no_jobs=ignorex"],
     "several jobs, slurmd refuses": ["action_unknown=allowed", "action_unknown=denyx",
@@ -252,7 +255,7 @@ def _call(stage: Stage, row: Row, line: str) -> Seen:
     environment = _by_role(stage, answer.environment)
     place = _place(stage, answer.cgroups)
     return Seen(answer.code, answer.said, environment, place, _mounts(stage, answer.namespace),
-                answer.ended.partition(":")[0])  # fmt: skip
+                answer.ended.partition(":")[0], answer.cpus)  # fmt: skip
 
 
 def _pamtester(stage: Stage, row: Row, line: str) -> Seen:

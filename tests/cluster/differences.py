@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from tests.cluster.affinity import BOUND_STAYS_BOUND
 from tests.decisions import DENIED, FAILED, GENERIC, NO_JOBS, STRICT
 from tests.decisions import UNKNOWN as NO_SOURCE
 
@@ -28,6 +29,7 @@ class Did(NamedTuple):
     job: str = ""  # role of the job that it adopts into, as it says itself
     said: str = ""  # to the user
     namespace: str = ""  # whose mounts the process then has: a job's, by role, or NODE's
+    cpus: str = ""  # that it may then use, with commas between
 
     def __str__(self) -> str:
         """Put it in a few words."""
@@ -84,6 +86,17 @@ def _all(*lists: Rows[T]) -> Rows[T]:
             rows.setdefault(situation, {}).update(options)
     return rows
 
+
+CPUS = [
+    Difference(
+        "CPUs of the job",
+        "leaves the session with the CPUs that sshd is bound to, from Linux 6.2 on",
+        "binds it to all CPUs of the job, where ConstrainCores confines that",
+        "it is what srun gives",
+        NONE,
+        _each(Did("PAM_SUCCESS", "only", cpus="0"), ["one job, sshd is bound to a CPU"]),
+    )
+] if BOUND_STAYS_BOUND else []  # fmt: skip
 
 DIFFERENCES = [
     Difference(
@@ -275,6 +288,7 @@ DIFFERENCES = [
         _each(Did("PAM_SUCCESS", namespace="only"), ["the only job fails, with namespaces"],
               "action_adopt_failure", "", "allow", "deny"),
     ),
+    *CPUS,
     Difference(
         "unknown user",
         "returns PAM_SESSION_ERR",
@@ -289,6 +303,7 @@ DIFFERENCES = [
 # What ours does in the situations that the decision table does not have.
 OURS = _all(
     _each(Did("PAM_SUCCESS", "source"), ["several jobs, from one with X11"]),
+    _each(Did("PAM_SUCCESS", "only", cpus="0,1"), ["one job, sshd is bound to a CPU"]),
     _each(Did("PAM_SUCCESS", "only", namespace=NODE), ["the stepd says yes and does nothing"]),
     _each(Did(DENIED, "", FAILED), ["several jobs, all fail"], "action_adopt_failure", "deny"),
     _each(Did("PAM_SUCCESS", "only", namespace="only"), ["one job, with namespaces"],

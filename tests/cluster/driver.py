@@ -79,6 +79,7 @@ class Answer:
     cgroups: dict[str, str]  # of the process, by controller
     namespace: str  # that it has its mounts in, as its /proc/PID/ns/mnt shows it
     ended: str  # how the process ended, if not as it should
+    cpus: str = ""  # that it may use then, with commas between
     log: list[str] = field(default_factory=list)  # the process's lines in the syslog
 
 
@@ -134,6 +135,7 @@ class Driver:
             cgroups=cgroups(answer.get("cgroups", "")),
             namespace=answer.get("namespace", ""),
             ended=answer["ended"],
+            cpus=",".join(map(str, answer.get("cpus", ()))),
             log=[line for line in self.log(mark) if f"[{answer['pid']}]" in line],
         )
 

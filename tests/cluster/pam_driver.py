@@ -5,14 +5,14 @@
     {"accept": true}     take one connection to PORT; every call that follows gets it
     {"hang_up": true}    close it
     {"call": "acct_mgmt", "service": "sshd", "user": "alice", "items": {"rhost": "10.78.0.4"},
-     "environment": {"A": "b"}, "flags": 0, "umount": ["/proc"], "seconds": 20}
+     "environment": {"A": "b"}, "flags": 0, "umount": ["/proc"], "seconds": 20, "cpus": [0]}
                          call pam_acct_mgmt() in a process of its own; null for no user
     {"pamtester": …}     the same by pamtester
     {"log": "text"}      write a line to the syslog: what is in front of it was sent before it
 
 A call's answer has the process's pid, how it ended if not as it should, what PAM returned, what was
-said to the user, PAM's environment, the process's cgroups and its mount namespace. Nothing but the
-standard library.
+said to the user, PAM's environment, the process's cgroups, its CPUs and its mount namespace.
+Nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -132,6 +132,8 @@ def work(request: Request, output: int) -> None:
     os.dup2(null, 0)
     os.dup2(output, 1)
     os.dup2(null, 2)
+    if request.get("cpus"):
+        os.sched_setaffinity(0, request["cpus"])
     own = os.open("/proc/self/ns", os.O_RDONLY | os.O_CLOEXEC)
     with open("/proc/self/cgroup") as cgroup:  # open before /proc may go
         if request.get("umount"):
@@ -139,6 +141,7 @@ def work(request: Request, output: int) -> None:
         if "pamtester" in request:
             pamtester(request)
         answer = {**call(request), "cgroups": cgroup.read()}
+        answer["cpus"] = sorted(os.sched_getaffinity(0))
         answer["namespace"] = os.readlink("mnt", dir_fd=own)
     os.write(1, json.dumps(answer).encode())
 

@@ -426,6 +426,13 @@ def _sshd_without(host: Host, path: str) -> Iterator[None]:
         host.run(["kill", pid])
 
 
+@contextlib.contextmanager
+def bound(stage: Stage) -> Iterator[Stage]:
+    """Have the process bound to one CPU, as by CPUAffinity= of sshd's unit, and a job of two."""
+    job = stage.cluster.submit(str(stage.user), cpus=2)
+    yield replace(stage, jobs={"only": job}, request={"cpus": [0]})
+
+
 def both(*arrangements: Arrangement) -> Arrangement:
     """Return the arrangement of several things, one after the other."""
 
@@ -514,5 +521,6 @@ COMPARED: dict[str, tuple[Settings, Arrangement]] = {
     "the stepd says yes and does nothing":     (PLAIN, both(one, refusing("only", "0"))),
     "one job, with namespaces":                (PLAIN, ONE_PRIVATE),
     "the only job fails, with namespaces":     (PLAIN, both(ONE_PRIVATE, refusing("only"))),
+    "one job, sshd is bound to a CPU":         (PLAIN, bound),
 }
 # fmt: on

@@ -1,17 +1,22 @@
-"""What sshd is started with, and in: another PAM service's name, a container without syslog."""
+"""What sshd is started with, and in: another PAM service's name, some CPUs, a container."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
+import re
 import subprocess
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import pam, services
+from tests.cluster import affinity, pam, services
 from tests.cluster.host import end
+from tests.cluster.test_namespaces import Liar
+from tests.cluster.test_write import CONF
 from tests.cluster.wait import wait_for
 
 if TYPE_CHECKING:
@@ -26,6 +31,77 @@ OPTIONS = ("-o", f"Port={PORT}", "-o", "PidFile=none")
 
 def test_another_service(cluster: Cluster) -> None:
     services.another_service(cluster)
+
+
+# Some of the node's CPUs
+
+STACKS = {
+    "both": pam.both(*pam.PRODUCTION),
+    "account": pam.with_module(*pam.PRODUCTION),
+    "session": [*pam.stack(), *pam.session_lines(*pam.PRODUCTION)],
+}
+
+
+@pytest.mark.parametrize("method", ["publickey", "keyboard-interactive"])
+@pytest.mark.parametrize("stack", STACKS.values(), ids=STACKS)
+def test_a_session_has_its_job_s_cpus(cluster: Cluster, stack: list[str], method: str) -> None:
+    """All of them, as srun has; no other, whichever sshd is bound to."""
+    whole = f"0-{(os.cpu_count() or 0) - 1}"
+    cluster.pam(stack)
+    job = cluster.submit("alice", cpus=os.cpu_count() or 0)
+    with affinity.bound_sshd(cluster.n1) as there:
+        assert affinity.of_step(cluster, job) == whole
+        assert affinity.of_login(cluster, there, method=method) == whole
+        assert affinity.of_login(cluster, there, user="root") == "0"
+    cluster.cancel_all()
+    jobs = {user: cluster.submit(user) for user in ("alice", "bob")}
+    with affinity.bound_sshd(cluster.n1) as there:
+        found = {user: affinity.of_login(cluster, there, user, method=method) for user in jobs}
+        assert found == {user: affinity.of_step(cluster, job, user) for user, job in jobs.items()}
+        assert found["alice"] != found["bob"]
+
+
+def test_the_c_module_beside_it(cluster: Cluster) -> None:
+    cluster.pam(pam.with_module(line=pam.C_MODULE))
+    cluster.submit("alice", cpus=os.cpu_count() or 0)
+    with affinity.bound_sshd(cluster.n1) as there:
+        assert (affinity.of_login(cluster, there) == "0") == affinity.BOUND_STAYS_BOUND
+
+
+# (what confines cores, in slurm.conf and cgroup.conf)
+UNCONFINED = [("TaskPlugin=task/affinity\n", ""), ("", "ConstrainCores=no\n")]
+
+
+@pytest.mark.parametrize(("slurm_conf", "cgroup_conf"), UNCONFINED, ids=["affinity", "no cores"])
+def test_where_cores_are_not_confined(cluster: Cluster, slurm_conf: str, cgroup_conf: str) -> None:
+    """The job has no CPUs that a session could be held to: it keeps sshd's."""
+    usual = cluster.settings
+    more = usual.slurm_conf + slurm_conf
+    cluster.reconfigure(replace(usual, slurm_conf=more, cgroup_conf=cgroup_conf))
+    try:
+        cluster.pam(pam.both(*pam.PRODUCTION))
+        cluster.submit("alice", cpus=os.cpu_count() or 0)
+        with affinity.bound_sshd(cluster.n1) as there:
+            assert affinity.of_login(cluster, there) == "0"
+    finally:
+        cluster.reconfigure(usual)
+
+
+def test_an_adoption_that_fails_leaves_sshd_as_it_was(cluster: Cluster) -> None:
+    """The job's namespace cannot be entered after all else: the process has its one CPU again."""
+    liar = Liar(cluster, cpus=os.cpu_count() or 0)
+    try:
+        liar.send(38 << 8, "9", "/dev/null")
+        for stack in (pam.with_module, pam.both):
+            cluster.pam(stack(f"slurm_conf={CONF}", "log_level=debug"))
+            mark = cluster.n1.mark()
+            with affinity.bound_sshd(cluster.n1) as there:
+                assert affinity.of_login(cluster, there) == "0"
+            lines = cluster.n1.log(mark)
+            assert any(re.search(r"may use CPUs 0,1.*, not 0 alone", line) for line in lines)
+            assert any("adopt failure" in line for line in lines)
+    finally:
+        liar.stop()
 
 
 # A container without syslog

@@ -23,9 +23,9 @@ DENIED = "Access denied by pam_slurm_adopt: failed to adopt process into cgroup"
 class Standin:
     """A real job whose stepd is, for the module, the stand-in."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, cpus: int = 1) -> None:
         self.node = cluster.n1
-        self.job = cluster.submit("alice")
+        self.job = cluster.submit("alice", cpus=cpus)
         self.step = f"/slurm_n1/uid_5001/job_{self.job}/step_extern"
         conf = self.node.read("etc/slurm/slurm.conf") + f"SlurmdSpoolDir={SPOOL}\n"
         self.node.write(CONF, conf)
