@@ -101,9 +101,11 @@ def _highest(own: int, sockets: set[int], proc: str) -> int:
         with Spared():
             import psutil
     except ImportError as error:
+        from .missing import why
+
         raise SetupError(
-            f"another process becomes the session, and psutil is wanted to tell which: {error}; "
-            "install python3-psutil"
+            "another process becomes the session, and psutil is wanted to tell which: "
+            f"{why('psutil', error)}; install python3-psutil"
         ) from None
     try:
         found = psutil.Process(own)

@@ -76,6 +76,26 @@ def test_without_psutil(without_psutil: Cluster, way: Way) -> None:
     assert phases.listens_outside(cluster.n1)
 
 
+# Of this Python, by pip: in sshd its prefix is /, so it looks in /local/lib. And of another.
+ELSEWHERE = [f"/usr/local/lib/python{minor}/dist-packages" for minor in ("3.11", "3.99")]
+
+
+@pytest.mark.parametrize("place", ELSEWHERE)
+def test_psutil_that_is_elsewhere(without_psutil: Cluster, place: str) -> None:
+    """The line names where it is, and where sshd's Python looks."""
+    cluster, node = without_psutil, without_psutil.n1
+    cluster.pam(phases.stack("account"))
+    cluster.submit("alice")
+    node.run(["sh", "-ec", f"mkdir -p {place}; cp -r {PSUTIL}.away {place}/psutil"])
+    try:
+        mark = node.mark()
+        assert cluster.ssh("alice", method=ONE_PROMPT.method).rc == 255
+        (line,) = [line for line in node.log(mark) if "install python3-psutil" in line]
+        assert f"/lib/python3/dist-packages, and not in {place};" in line
+    finally:
+        node.run(["rm", "-r", f"{place}/psutil"])
+
+
 def test_without_psutil_others_are_adopted(without_psutil: Cluster) -> None:
     """A public key needs none, and the session phase runs in the right process itself."""
     cluster = without_psutil
