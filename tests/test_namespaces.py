@@ -150,7 +150,7 @@ sys.path.insert(0, {source!r})
 from slurm_adopt.slurm import namespaces
 case = json.loads(sys.argv[1])
 if case["libc"] and hasattr(os, "setns"):
-    del os.setns
+    del os.setns, os.unshare
 if case["thread"]:
     threading.Thread(target=threading.Event().wait, daemon=True).start()
 os.chdir("/usr/lib")
@@ -227,6 +227,19 @@ def test_entered(names: tuple[str, ...], how: str) -> None:
     assert before[0] != after[0]
 
 
+@pytest.mark.parametrize("how", [("thread",), ("thread", "libc")])
+@pytest.mark.parametrize("names", [("mnt",), ("mnt", "cgroup", "uts", "ipc", "net")], ids="+".join)
+def test_entered_beside_a_thread(names: tuple[str, ...], how: tuple[str, ...]) -> None:
+    """This thread is in each, and what it starts; the other stays."""
+    with unshared(*(KINDS[name][1] for name in names)) as pid:
+        found = [(KINDS[name][0], f"/proc/{pid}/ns/{name}") for name in names]
+        said, before, after, _ = tried(found, *how)
+        inside = {name: os.readlink(f"/proc/{pid}/ns/{name}") for name in names}
+    assert said == [list(names), []]
+    assert after[0] == {**before[0], **inside}
+    assert after[2] == before[2]
+
+
 # (what is sent, flag and name of a namespace or path; how; part of the message)
 REFUSED: list[tuple[list[tuple[int, str]], str, str]] = [
     ([(NEWNS, "/dev/null")], "", "mnt namespace: [Errno 22]"),
@@ -239,7 +252,12 @@ REFUSED: list[tuple[list[tuple[int, str]], str, str]] = [
     ([(NEWNS, "mnt"), (0x80, "uts")], "", "unknown kind 0x80"),
     ([(NEWNS, "mnt"), (0, "mnt")], "", "unknown kind 0x0"),
     # a process with threads may enter no user namespace
-    ([(NEWPID, "pid_for_children"), (NEWUSER, "user"), (NEWNS, "mnt")], "thread", "namespace: "),
+    (
+        [(NEWPID, "pid_for_children"), (NEWUSER, "user"), (NEWNS, "mnt")],
+        "thread",
+        "user namespace: this process has 2 threads, and only one that has a single one can",
+    ),
+    ([(NEWNS, "mnt"), (0x04000000, "/dev/null")], "thread", "uts namespace: [Errno 22]"),
 ]
 
 

@@ -115,6 +115,7 @@ def private_namespaces(cluster: Cluster) -> None:
                 play(cluster, plugin, stack, way, inside)
             outside(cluster)
             behind_an_end(cluster, plugin)
+            beside_a_thread(cluster, plugin)
 
 
 def play(cluster: Cluster, plugin: Plugin, stack: list[str], way: Way, inside: bool) -> None:
@@ -168,6 +169,37 @@ def behind_an_end(cluster: Cluster, plugin: Plugin) -> None:
     cluster.n1.pam("sshd", stack)
     started(cluster)
     refused(cluster, PUBLIC_KEY, "cannot be looked at in its /proc: is there a session line")
+    cluster.cancel_all()
+
+
+# A module that starts a thread in the process that opens the session; it never ends.
+THREAD = """\
+import _thread, os
+
+def pam_sm_open_session(pamh, flags, argv):
+    lock = _thread.allocate_lock()
+    lock.acquire()
+    _thread.start_new_thread(lock.acquire, ())
+    while len(os.listdir("/proc/self/task")) < 2:
+        pass
+    return pamh.PAM_SUCCESS
+"""
+STARTS = "session required pam_python.so /etc/security/thread.py"
+
+
+def beside_a_thread(cluster: Cluster, plugin: Plugin) -> None:
+    """Where another module has a thread in sshd, all can be entered but a user namespace."""
+    for root in ("", *cluster.n1.front[1:]):
+        cluster.n1.write(f"{root}/etc/security/thread.py", THREAD)
+    stack = pam.both(*STRICT)
+    stack.insert(stack.index(pam.SESSION_GUARD), STARTS)
+    if "user" not in plugin.kinds:
+        play(cluster, plugin, stack, PUBLIC_KEY, inside=True)
+        play(cluster, plugin, stack, ONE_PROMPT, inside=True)
+        return
+    cluster.n1.pam("sshd", stack)
+    started(cluster)
+    refused(cluster, PUBLIC_KEY, "user namespace: this process has 2 threads, and only one that")
     cluster.cancel_all()
 
 

@@ -40,6 +40,11 @@ def test_behind_a_line_that_may_end_the_stack(cluster: Cluster) -> None:
         private.behind_an_end(cluster, PLUGIN)
 
 
+def test_beside_a_thread(cluster: Cluster) -> None:
+    with private.plugin_in_use(cluster, PLUGIN):
+        private.beside_a_thread(cluster, PLUGIN)
+
+
 def test_nothing_is_left_in_sshd(cluster: Cluster) -> None:
     """The privileged sshd is as it is without us, with the module in one phase and in both."""
     with private.plugin_in_use(cluster, PLUGIN):

@@ -1,8 +1,11 @@
 """Entering the namespaces of a job: all of them, or none.
 
 The stepd has handed out a descriptor for each (stepd.py). The kernel's word counts: before and
-after, a namespace is told by its inode (namespaces(7)). The process must have one thread only and
-be root's (setns(2)).
+after, a namespace is told by its inode (namespaces(7)). The process must be root's (setns(2)).
+
+Another PAM module may have started a thread in sshd. It stays where it is: what becomes the session
+is started by ours. For that ours has to share no root and working directory with it. A user
+namespace is entered by processes of one thread only.
 """
 
 from __future__ import annotations
@@ -30,7 +33,10 @@ FILES = {
     0x40000000: "net",
 }
 # fmt: on
+CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
+CLONE_FS = 0x00000200
+EINVAL = 22
 
 _READ = os.O_RDONLY | os.O_CLOEXEC
 
@@ -87,12 +93,19 @@ def _check_inside(own: int, flag: int, descriptor: int) -> None:
 
 def _enter_all(own: int, wanted: Namespaces) -> None:
     """Enter each and see that it is so, or go back."""
-    setns = _setns()
+    setns, unshare = _setns(), _unshare()
+    _check_threads(own, wanted)
     back = _Back(setns)
     try:
         for flag, descriptor in wanted:
             back.keep(own, flag)
-            setns(descriptor, flag)
+            try:
+                setns(descriptor, flag)
+            except OSError as error:
+                if flag != CLONE_NEWNS or error.errno != EINVAL:
+                    raise
+                unshare(CLONE_FS)  # nothing is changed by that where nobody shares
+                setns(descriptor, flag)
             back.entered += 1
             _check_inside(own, flag, descriptor)
     except (OSError, SetupError) as error:
@@ -100,6 +113,25 @@ def _enter_all(own: int, wanted: Namespaces) -> None:
         raise SetupError(text + back.go()) from None
     finally:
         back.close()
+
+
+def _check_threads(own: int, wanted: Namespaces) -> None:
+    """Raise SetupError where a user namespace is wanted and cannot be entered for its threads."""
+    if wanted[-1][0] != CLONE_NEWUSER:
+        return
+    try:
+        tasks = os.open("../task", _READ | os.O_DIRECTORY, dir_fd=own)
+        try:
+            count = len(os.listdir(tasks))
+        finally:
+            os.close(tasks)
+    except OSError as error:
+        raise SetupError(f"cannot count this process's threads: {error.strerror}") from None
+    if count > 1:
+        raise SetupError(
+            f"cannot enter the job's user namespace: this process has {count} threads, and only "
+            "one that has a single one can; does another PAM module start them?"
+        )
 
 
 class _Back:
@@ -149,20 +181,27 @@ class _Back:
 def _setns() -> Callable[[int, int], None]:
     """Return setns(2): descriptor, CLONE_NEW* flag; OSError."""
     found: Callable[[int, int], None] | None = getattr(os, "setns", None)  # since Python 3.12
-    return found or _setns_of_libc()
+    return found or _of_libc("setns")
 
 
-def _setns_of_libc() -> Callable[[int, int], None]:
+def _unshare() -> Callable[[int], None]:
+    """Return unshare(2): CLONE_* flag; OSError."""
+    found: Callable[[int], None] | None = getattr(os, "unshare", None)  # since Python 3.12
+    return found or _of_libc("unshare")
+
+
+def _of_libc(name: str) -> Callable[..., None]:
+    """Return a function of int arguments that returns 0 or sets errno."""
     try:
         import ctypes
 
-        libc = ctypes.CDLL(None, use_errno=True)
-    except (ImportError, MemoryError, OSError) as error:  # MemoryError: under SELinux
-        raise SetupError(f"cannot call setns(2) from this Python: {error!r}") from None
+        function = getattr(ctypes.CDLL(None, use_errno=True), name)
+    except (AttributeError, ImportError, MemoryError, OSError) as error:  # MemoryError: by SELinux
+        raise SetupError(f"cannot call {name}(2) from this Python: {error!r}") from None
 
-    def setns(descriptor: int, flag: int) -> None:
-        if libc.setns(ctypes.c_int(descriptor), ctypes.c_int(flag)):
+    def call(*numbers: int) -> None:
+        if function(*map(ctypes.c_int, numbers)):
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
 
-    return setns
+    return call
