@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import pam, private
+from tests.cluster import in_tmp, pam, private, x11
 from tests.cluster.test_first_light import traces
 from tests.cluster.test_write import CONF, DENIED, SPOOL, Standin
 from tests.cluster.wait import wait_for
@@ -43,6 +43,29 @@ def test_behind_a_line_that_may_end_the_stack(cluster: Cluster) -> None:
 def test_beside_a_thread(cluster: Cluster) -> None:
     with private.plugin_in_use(cluster, PLUGIN):
         private.beside_a_thread(cluster, PLUGIN)
+
+
+@pytest.mark.parametrize("row", in_tmp.CACHES, ids=lambda row: f"{row[0]}, {row[1]}")
+def test_a_cache_of_kerberos(cluster: Cluster, row: tuple[str, str, bool, bool]) -> None:
+    with private.plugin_in_use(cluster, PLUGIN):
+        in_tmp.cache(cluster, *row)
+
+
+def test_an_agent_is_forwarded(cluster: Cluster) -> None:
+    with private.plugin_in_use(cluster, PLUGIN):
+        in_tmp.agent(cluster)
+
+
+@pytest.mark.parametrize("options", [(), ("--x11",)], ids=["ssh -X", "--x11"])
+def test_x11(cluster: Cluster, options: tuple[str, ...]) -> None:
+    """Of ssh, and of the job, whose XAUTHORITY is in its own /tmp."""
+    with x11.display(cluster), private.plugin_in_use(cluster, PLUGIN):
+        cluster.pam(pam.both(*pam.PRODUCTION))
+        with x11.job(cluster, ("salloc",), *options):
+            shown, authority, server = x11.look(cluster, "-X")
+            assert server == x11.FAR
+            assert (x11.OF_JOB if options else x11.OF_SSH).fullmatch(shown)
+            assert authority.startswith("/tmp/.Xauthority-" if options else "none")
 
 
 def test_nothing_is_left_in_sshd(cluster: Cluster) -> None:
