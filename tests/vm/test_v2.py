@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import of_job, pam, private, prologs
+from tests.cluster import affinity, of_job, pam, private, prologs
 from tests.cluster.config import Settings
 from tests.cluster.suites import SUITES
 from tests.cluster.test_runtime_dir import EPILOG
@@ -95,6 +95,24 @@ def test_device_and_cores(node: Node) -> None:
         assert say(session, "head -c1 /dev/fakegpu0 | wc -c") == "1"
         assert "Operation not permitted" in say(session, "head -c1 /dev/fakegpu1")
         assert say(session, "grep Cpus_allowed_list /proc/self/status").split()[1].isdecimal()
+
+
+BOUND_SSHD = f"taskset -c 0 /usr/sbin/sshd -o Port={affinity.PORT} -o PidFile={affinity.PID}"
+
+
+def test_cores_where_sshd_is_bound(node: Node) -> None:
+    """The session has all of its job's, by either phase, though sshd has one; root has sshd's."""
+    node.machine.sh(BOUND_SSHD)
+    try:
+        for lines in (pam.both, pam.with_module):
+            node.pam(lines(*pam.PRODUCTION))
+            node.submit("alice", options=["--cpus-per-task=2"])
+            for user, cores in (("alice", "0-1"), ("root", "0")):
+                with node.session(user, port=affinity.PORT) as session:
+                    assert say(session, affinity.LOOK).split()[1] == cores
+            node.cancel_all()
+    finally:
+        node.machine.sh(f"kill $(cat {affinity.PID})")
 
 
 def test_several_jobs(node: Node) -> None:
