@@ -39,7 +39,8 @@ class Peer:
         else:
             self._listener = socket.socket(family)
             self._listener.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
-            self.port = self._listener.getsockname()[1]
+            self.place = self._listener.getsockname()[:2]
+            self.port = self.place[1]
         self._listener.listen(16)
         self._thread = threading.Thread(target=self._serve, daemon=True)
 

@@ -168,7 +168,7 @@ def ask(peer: Peer, captured: Captured, seconds: float = LONG) -> int | None:
     _, dialogue, auth = captured
     row = release_of(dialogue["decoded"]["version"])
     assert row
-    return callerid.ask(HERE, peer.port, row.protocol, auth, Deadline(seconds))
+    return callerid.ask(HERE, peer.place, row.protocol, auth, Deadline(seconds))
 
 
 def named(captured: Captured) -> str:

@@ -39,7 +39,7 @@ def ask(
 ) -> int | None:
     """Ask a scripted slurmd about a connection."""
     with no_descriptor_left(), Peer(*scripts) as peer:
-        return callerid.ask(HERE, peer.port, release.protocol, auth or Auth(), Deadline(seconds))
+        return callerid.ask(HERE, peer.place, release.protocol, auth or Auth(), Deadline(seconds))
 
 
 # The codec
@@ -194,7 +194,7 @@ def test_link_local_is_not_asked() -> None:
     """A link-local source cannot be asked about: no connection is made."""
     connection = Connection("fe80::1%eth0", 50000, "fe80::2%eth0", 22)
     with takes_at_most(SLACK), pytest.raises(PeerError, match=r"fe80::1\]:6818: .* link-local"):
-        callerid.ask(connection, 6818, R2205.protocol, Auth(), Deadline(LONG))
+        callerid.ask(connection, (connection.source, 6818), R2205.protocol, Auth(), Deadline(LONG))
 
 
 def test_silent() -> None:
@@ -231,12 +231,12 @@ def test_ask_each(
         stack.enter_context(no_descriptor_left())
         clock = stack.enter_context(Clock(monkeypatch))
         scripts = [clock.after(NEVER) if data is SILENT else data for data in said]
-        ports = [stack.enter_context(Peer(script)).port for script in scripts]
+        places = [stack.enter_context(Peer(script)).place for script in scripts]
         if isinstance(expected, str):
             with pytest.raises(PeerError, match=expected):
-                callerid.ask_each(HERE, ports, R2205.protocol, Auth(), Deadline(ALL))
+                callerid.ask_each(HERE, places, R2205.protocol, Auth(), Deadline(ALL))
         else:
-            found = callerid.ask_each(HERE, ports, R2205.protocol, Auth(), Deadline(ALL))
+            found = callerid.ask_each(HERE, places, R2205.protocol, Auth(), Deadline(ALL))
             assert found == expected
         assert clock.now == pytest.approx(waited)
 
@@ -339,8 +339,8 @@ def test_another_release(name: str, way: str, local: Release) -> None:
     source = Source(name, way)
     expected = order(source, local)
     with no_descriptor_left(), source:
-        port, deadline = source.port, Deadline(LONG)
-        found = callerid.ask(HERE, port, local.protocol, source.auth, deadline)
+        place, deadline = source.place, Deadline(LONG)
+        found = callerid.ask(HERE, place, local.protocol, source.auth, deadline)
     assert source.asked_as() == expected
     assert found == source.served[source.release.protocol]["decoded"]["body"]["job_id"]
 
@@ -404,7 +404,7 @@ def test_real_credentials(real: Munge, release: Release) -> None:
     """The whole way with a real munged, in each release's format."""
     trusted = {slurmd.ASKER}
     with no_descriptor_left(), Peer(responder(real, release, JOB)) as peer:
-        found = callerid.ask(HERE, peer.port, release.protocol, real, Deadline(LONG), trusted)
+        found = callerid.ask(HERE, peer.place, release.protocol, real, Deadline(LONG), trusted)
     assert found == JOB
     request = codec.unpack(peer.received[0][4:])
     assert request.credential is not None
@@ -420,25 +420,25 @@ def test_real_replay(real: Munge) -> None:
     text = real.encode(codec.payload(2, 5036, body), Deadline(LONG), uid=slurmd.ASKER)
     trusted = {slurmd.ASKER}
     with Peer(responder(real, R2205, JOB, text=text)) as peer:
-        assert callerid.ask(HERE, peer.port, R2205.protocol, real, Deadline(LONG), trusted) == JOB
+        assert callerid.ask(HERE, peer.place, R2205.protocol, real, Deadline(LONG), trusted) == JOB
         with pytest.raises(
             PeerError, match=r"slurmd at .*: reply: credential refused: used before"
         ):
-            callerid.ask(HERE, peer.port, R2205.protocol, real, Deadline(LONG), trusted)
+            callerid.ask(HERE, peer.place, R2205.protocol, real, Deadline(LONG), trusted)
 
 
 def test_real_ordinary_user(real: Munge) -> None:
     """A responder that speaks the protocol correctly, but as a user who is not trusted."""
     with Peer(responder(real, R2205, JOB)) as peer:  # noqa: SIM117
         with pytest.raises(PeerError, match="not from root or SlurmdUser"):
-            callerid.ask(HERE, peer.port, R2205.protocol, real, Deadline(LONG), {ANY - 1})
+            callerid.ask(HERE, peer.place, R2205.protocol, real, Deadline(LONG), {ANY - 1})
 
 
 def test_real_unrestricted(real: Munge) -> None:
     """A reply that anyone may decode was not made for us."""
     with Peer(responder(real, R2205, JOB, uid=ANY)) as peer:  # noqa: SIM117
         with pytest.raises(PeerError, match="credential of reply is for uid 4294967295"):
-            callerid.ask(HERE, peer.port, R2205.protocol, real, Deadline(LONG), {slurmd.ASKER})
+            callerid.ask(HERE, peer.place, R2205.protocol, real, Deadline(LONG), {slurmd.ASKER})
 
 
 def test_munged_gone(real: Munge) -> None:
@@ -446,5 +446,5 @@ def test_munged_gone(real: Munge) -> None:
     gone = type(real)(real.socket + ".gone")
     with Peer(never) as peer:
         with pytest.raises(PeerError, match=r"^munged at .*no such file or directory: start munge"):
-            callerid.ask(HERE, peer.port, R2205.protocol, gone, Deadline(LONG))
+            callerid.ask(HERE, peer.place, R2205.protocol, gone, Deadline(LONG))
         assert peer.received == []

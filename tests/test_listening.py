@@ -21,6 +21,8 @@ from tests.peers import no_descriptor_left
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from slurm_adopt.slurm.deadline import Deadline
+
 MANY = 3000  # listening sockets of others
 GONE = 1 << 22
 
@@ -198,15 +200,15 @@ def others() -> Iterator[None]:
 @pytest.mark.usefixtures("others")
 def test_others_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     need_pidfd_getfd()
-    rows: list[int] = []
-    lookup = listening._listening
+    rows: list[list[bytes]] = []
+    lookup = listening.rows
 
-    def counted(*arguments: object) -> Iterator[int]:
-        for inode in lookup(*arguments):  # type: ignore[arg-type]
-            rows.append(inode)
-            yield inode
+    def counted(path: str, deadline: Deadline) -> Iterator[list[bytes]]:
+        for row in lookup(path, deadline):
+            rows.append(row)
+            yield row
 
-    monkeypatch.setattr(listening, "_listening", counted)
+    monkeypatch.setattr(listening, "rows", counted)
     with holding(connected()) as pid:
         assert not listens(pid)
         assert not rows

@@ -279,7 +279,9 @@ SlurmdUser={user}
 
 SEVERAL_JOBS = {
     *SLOT,
+    "slurm_adopt.listening",  # for a login from this host only
     "slurm_adopt.login",
+    "slurm_adopt.own_address",
     "slurm_adopt.slurm.auth",
     "slurm_adopt.slurm.auth.munge",
     "slurm_adopt.slurm.callerid",

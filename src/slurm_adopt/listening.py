@@ -77,11 +77,21 @@ def _sockets(directory: str) -> Iterator[str]:
 def _looked_up(pid: int, inodes: set[int], proc: str) -> bool:
     deadline = Deadline(READING)
     tables = (f"{proc}/{pid}/net/{table}" for table in ("tcp", "tcp6"))
-    return any(inode in inodes for path in tables for inode in _listening(path, deadline))
+    try:
+        listening = (int(row[_INODE]) for path in tables for row in rows(path, deadline))
+        return any(inode in inodes for inode in listening)
+    except TooManyError as error:
+        raise SetupError(
+            f"cannot tell whether process {pid} listens: {error} to be read in {READING:g} s"
+        ) from None
 
 
-def _listening(path: str, deadline: Deadline) -> Iterator[int]:
-    """Yield the inodes of the sockets that listen; SetupError if there are too many."""
+class TooManyError(SetupError):
+    """A table has more sockets that listen than can be read in the time."""
+
+
+def rows(path: str, deadline: Deadline) -> Iterator[list[bytes]]:
+    """Yield the columns of the sockets that listen, of one table; TooManyError."""
     try:
         with open(path, "rb") as file:
             next(file, b"")  # the head of the table
@@ -89,11 +99,10 @@ def _listening(path: str, deadline: Deadline) -> Iterator[int]:
                 columns = line.split()
                 if len(columns) < _COLUMNS or columns[_STATE] != _LISTEN:
                     return
+                if not columns[_INODE].isdigit():
+                    return
                 if not deadline.left():
-                    raise SetupError(
-                        f"cannot tell whether process {path.split('/')[2]} listens: {path} has too "
-                        f"many sockets to be read in {READING:g} s"
-                    )
-                yield int(columns[_INODE])
-    except (OSError, ValueError):
+                    raise TooManyError(f"{path} has too many sockets")
+                yield columns
+    except OSError:
         return

@@ -246,15 +246,15 @@ def parse_row(line: bytes) -> tuple[int, Connection] | None:
     if inode is None or columns[_STATE] in _NO_PEER:
         return None
     try:
-        here, here_port = _end(columns[_LOCAL])
-        there, there_port = _end(columns[_REMOTE])
+        here, here_port = end(columns[_LOCAL])
+        there, there_port = end(columns[_REMOTE])
         connection = Connection(there, there_port, here, here_port)
     except ValueError:
         return None
     return (inode, connection) if there_port else None
 
 
-def _end(text: bytes) -> tuple[str, int]:
+def end(text: bytes) -> tuple[str, int]:
     """Return address and port of `HEX:HEX`: 32-bit words in native order, port as a number."""
     address, _, port = text.decode("ascii").partition(":")
     if len(address) not in (8, 32) or len(port) != 4:

@@ -229,6 +229,7 @@ class Node:
 
     def _ask(self, connection: Connection, protocol: int, deadline: Deadline) -> int | None:
         """Ask about a connection; `protocol`: of the newest stepd here, 0 if none answered."""
+        from . import own_address
         from .slurm import auth, callerid, targets
 
         slurm_conf, trusted = self._setting.conf, self._setting.trusted
@@ -236,12 +237,18 @@ class Node:
         if why := callerid.encrypted(slurm_conf, protocol):
             raise PeerError(why)
         plugin = auth.of(slurm_conf)
-        ports = targets.ports_at(slurm_conf, connection.source)
+        places: list[tuple[str, int]] = []
+        if own_address.is_own(connection.source):
+            all_ports = targets.all_ports(slurm_conf)
+            places = own_address.places(connection, all_ports, trusted, deadline)
+        if not places:
+            ports = targets.ports_at(slurm_conf, connection.source)
+            places = [(connection.source, port) for port in ports]
         self._log.debug(
-            f"asking {connection.source} port {', '.join(map(str, ports))} about {connection}, "
-            f"protocol {protocol}, {plugin.plugin_name}"
+            f"asking {', '.join(f'{address} port {port}' for address, port in places)} about "
+            f"{connection}, protocol {protocol}, {plugin.plugin_name}"
         )
-        return callerid.ask_each(connection, ports, protocol, plugin, deadline, trusted)
+        return callerid.ask_each(connection, places, protocol, plugin, deadline, trusted)
 
     # adoption
 

@@ -93,7 +93,7 @@ def read_answer(reply: Message) -> int | None:
 
 def ask(
     connection: Connection,
-    port: int,
+    place: tuple[str, int],
     protocol: int,
     auth: Auth,
     deadline: Deadline,
@@ -101,15 +101,17 @@ def ask(
 ) -> int | None:
     """Return the id of the job that holds the source end of a connection, None for not found.
 
-    port      SlurmdPort at the source
+    place     address and port of a slurmd there: the source's, or where else it can be reached
     protocol  number to start with: what this cluster most likely runs
     auth      auth plugin of the cluster
     trusted   uids that the reply may be from: root and SlurmdUser
 
     PeerError with one line that says which host and port, what happened and what to do.
     """
-    slurmd = Slurmd(connection.family, connection.source, port, auth, trusted)
-    if connection.link_local:
+    address, port = place
+    family = _socket.AF_INET6 if ":" in address else _socket.AF_INET
+    slurmd = Slurmd(family, address, port, auth, trusted)
+    if connection.link_local and address == connection.source:
         raise slurmd.error("not asked: link-local addresses cannot be asked about")
     reply = slurmd.call(REQUEST_NETWORK_CALLERID, request_body(connection), protocol, deadline)
     try:
@@ -120,23 +122,23 @@ def ask(
 
 def ask_each(
     connection: Connection,
-    ports: Sequence[int],
+    places: Sequence[tuple[str, int]],
     protocol: int,
     auth: Auth,
     deadline: Deadline,
     trusted: Collection[int] = (0,),
 ) -> int | None:
-    """Ask in turn the slurmds that listen at the source, each on its port, until one knows the job.
+    """Ask in turn the slurmds of the source host, each at its place, until one knows the job.
 
     Where several run on a host, each knows the jobs of its own node only. Those that are left share
     the time that is left. None if all answered that they know none; PeerError if one gave no answer
     and no other knows the job.
     """
     failure = None
-    for index, port in enumerate(ports):
-        share = deadline.within(deadline.left() / (len(ports) - index))
+    for index, place in enumerate(places):
+        share = deadline.within(deadline.left() / (len(places) - index))
         try:
-            job_id = ask(connection, port, protocol, auth, share, trusted)
+            job_id = ask(connection, place, protocol, auth, share, trusted)
         except PeerError as error:
             failure = error
             continue

@@ -8,9 +8,11 @@ as a number, or as a name that /etc/hosts gives to it: the DNS is never asked, i
 from __future__ import annotations
 
 import _socket
+from contextlib import suppress
 
 from . import hostlist
 from .conf import is_default, port_number, slurmd_port
+from .errors import SetupError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +43,16 @@ def ports_at(conf: Conf, address: str, hosts: str = HOSTS) -> list[int]:
         return list(dict.fromkeys(found))
     same = _ports(conf, used.pop()) if len(used) == 1 else []
     return same if len(same) == 1 else [slurmd_port(conf)]
+
+
+def all_ports(conf: Conf) -> set[int]:
+    """Return the ports of all nodes, and SlurmdPort; what is no port is left out."""
+    texts = {line.get("port", "") for line in conf.nodes} | {""}
+    found: set[int] = set()
+    for text in texts:
+        with suppress(SetupError):
+            found.update(_ports(conf, text))
+    return found
 
 
 def _of_line(conf: Conf, line: dict[str, str], port: str, wanted: set[str]) -> list[int]:
