@@ -80,6 +80,17 @@ def test_request_body(connection: Connection, expected: str) -> None:
     assert callerid.request_body(connection).hex() == expected
 
 
+def test_mapped_request_body() -> None:
+    """IPv4 addresses as the tables of IPv6 sockets have them."""
+    assert callerid.request_body(HERE, mapped=True).hex() == (
+        "00000010" + "00" * 10 + "ffff7f000001"
+        "00000010" + "00" * 10 + "ffff7f000002"
+        "0000c350"
+        "00000016"
+        "0000000a"
+    )
+
+
 def message(release: Release, body: bytes, kind: int = 5036) -> codec.Message:
     """Return a reply as received."""
     return codec.unpack(reply(release, body, kind)[4:])
@@ -239,6 +250,33 @@ def test_ask_each(
             found = callerid.ask_each(HERE, places, R2205.protocol, Auth(), Deadline(ALL))
             assert found == expected
         assert clock.now == pytest.approx(waited)
+
+
+HERE6 = Connection("::1", 50000, "::1", 22)
+FAILS = error(R2205, 2017)
+
+# (connection, what is said of it, what of its mapped addresses, job)
+FORMS: list[tuple[Connection, list[bytes], int | None]] = [
+    (HERE, [KNOWN], JOB),
+    (HERE, [UNKNOWN, KNOWN], JOB),
+    (HERE, [UNKNOWN, UNKNOWN], None),
+    (HERE, [UNKNOWN, FAILS], None),
+    (HERE, [UNKNOWN, b""], None),
+    (HERE6, [UNKNOWN], None),
+]
+
+
+@pytest.mark.parametrize(("connection", "said", "job"), FORMS)
+def test_ipv4_of_an_ipv6_socket(connection: Connection, said: list[bytes], job: int | None) -> None:
+    """What is not known as IPv4 is asked about as the source's own IPv6 socket would have it."""
+    with no_descriptor_left(), Peer(*said) as slurmd:
+        place, deadline = [slurmd.place], Deadline(LONG)
+        found = callerid.ask_each(connection, place, R2205.protocol, Auth(), deadline)
+    assert found == job
+    bodies = [callerid.request_body(connection), callerid.request_body(HERE, mapped=True)]
+    assert len(slurmd.received) >= len(said)
+    for request, body in zip(slurmd.received, bodies):
+        assert request.endswith(body)
 
 
 # (TLSType, release, whether slurmds are asked in clear)

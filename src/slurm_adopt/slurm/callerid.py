@@ -8,6 +8,7 @@ answer says nothing about permission: the caller must check that the job is the 
 from __future__ import annotations
 
 import _socket
+from contextlib import suppress
 
 from .errors import FormatError, PeerError
 from .message import read_layout
@@ -62,18 +63,22 @@ INFINITE = 0xFFFFFFFF
 # fmt: on
 _NODE_NAME_LIMIT = 1024  # bytes
 _ADDRESS = 16  # bytes an address takes, of either family
+_MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96
 
 
-def request_body(connection: Connection) -> bytes:
+def request_body(connection: Connection, *, mapped: bool = False) -> bytes:
     """Return the 52 bytes that name a connection, the same in every release.
 
     mem source, mem destination (16 bytes each, IPv4 in the first 4), u32 source port, u32
-    destination port, u32 address family.
+    destination port, u32 address family. `mapped`: IPv4 as an IPv6 socket there has it.
     """
     body = Writer()
+    prefix = _MAPPED if mapped else b""
     for address in (connection.source, connection.destination):
-        body.mem(_socket.inet_pton(connection.family, address).ljust(_ADDRESS, b"\0"))
-    body.u32(connection.source_port).u32(connection.destination_port).u32(connection.family)
+        packed = prefix + _socket.inet_pton(connection.family, address)
+        body.mem(packed.ljust(_ADDRESS, b"\0"))
+    family = _socket.AF_INET6 if mapped else connection.family
+    body.u32(connection.source_port).u32(connection.destination_port).u32(family)
     return body.data()
 
 
@@ -98,6 +103,8 @@ def ask(
     auth: Auth,
     deadline: Deadline,
     trusted: Collection[int] = (0,),
+    *,
+    mapped: bool = False,
 ) -> int | None:
     """Return the id of the job that holds the source end of a connection, None for not found.
 
@@ -105,6 +112,7 @@ def ask(
     protocol  number to start with: what this cluster most likely runs
     auth      auth plugin of the cluster
     trusted   uids that the reply may be from: root and SlurmdUser
+    mapped    whether to ask about IPv4 as an IPv6 socket at the source has it
 
     PeerError with one line that says which host and port, what happened and what to do.
     """
@@ -113,7 +121,8 @@ def ask(
     slurmd = Slurmd(family, address, port, auth, trusted)
     if connection.link_local and address == connection.source:
         raise slurmd.error("not asked: link-local addresses cannot be asked about")
-    reply = slurmd.call(REQUEST_NETWORK_CALLERID, request_body(connection), protocol, deadline)
+    body = request_body(connection, mapped=mapped)
+    reply = slurmd.call(REQUEST_NETWORK_CALLERID, body, protocol, deadline)
     try:
         return read_answer(reply)
     except FormatError as error:
@@ -133,12 +142,33 @@ def ask_each(
     Where several run on a host, each knows the jobs of its own node only. Those that are left share
     the time that is left. None if all answered that they know none; PeerError if one gave no answer
     and no other knows the job.
+
+    Where the program there has an IPv6 socket for IPv4 (Java's have, and `ssh ::ffff:10.0.0.1`), a
+    slurmd knows the connection by its mapped addresses only. So where none knows it, they are asked
+    about those; that they know none stands if this fails.
     """
+    job_id = _ask_in_turn(connection, places, protocol, auth, deadline, trusted)
+    if job_id is None and connection.family == _socket.AF_INET:
+        with suppress(PeerError):
+            return _ask_in_turn(connection, places, protocol, auth, deadline, trusted, mapped=True)
+    return job_id
+
+
+def _ask_in_turn(
+    connection: Connection,
+    places: Sequence[tuple[str, int]],
+    protocol: int,
+    auth: Auth,
+    deadline: Deadline,
+    trusted: Collection[int],
+    *,
+    mapped: bool = False,
+) -> int | None:
     failure = None
     for index, place in enumerate(places):
         share = deadline.within(deadline.left() / (len(places) - index))
         try:
-            job_id = ask(connection, place, protocol, auth, share, trusted)
+            job_id = ask(connection, place, protocol, auth, share, trusted, mapped=mapped)
         except PeerError as error:
             failure = error
             continue
