@@ -172,6 +172,7 @@ MORE = {
     "several jobs, all fail": ["", "action_adopt_failure=allow", "action_adopt_failure=deny",
                                "action_unknown=allow", "action_unknown=deny"],
     "several jobs, from one with X11": ["", "disable_x11=0", "disable_x11=1"],
+    "several jobs, from one of them by ::1": ["", "action_unknown=deny"],
     "the stepd says yes and does nothing": ["", "action_adopt_failure=deny"],
     "the only job is ending": ["action_adopt_failure=allow", "action_adopt_failure=deny"],
     "one job, with namespaces": ["", "join_container=true", "join_container=false"],

@@ -109,6 +109,15 @@ DIFFERENCES = [
         alone="several jobs, from another user's",
     ),
     Difference(
+        "own addresses",
+        "asks at the address that the login comes from: a slurmd without EnableIPv6 is not at ::1",
+        "asks the slurmd of its own host where that listens",
+        "a login from a job to its own node comes from that job, by whatever address",
+        NONE,
+        _each(Did(DENIED, "", NO_SOURCE), ["several jobs, from one of them by ::1"],
+              "action_unknown", "deny"),
+    ),
+    Difference(
         "newest",
         "takes the job whose cgroup changed last, which a build for several slurmd a host, as "
         "Debian's, does not find: the one whose socket readdir gives last; on cgroup v2 the "
@@ -304,6 +313,7 @@ DIFFERENCES = [
 OURS = _all(
     _each(Did("PAM_SUCCESS", "source"), ["several jobs, from one with X11"]),
     _each(Did("PAM_SUCCESS", "only", cpus="0,1"), ["one job, sshd is bound to a CPU"]),
+    _each(INTO_OLDER, ["several jobs, from one of them by ::1"]),
     _each(Did("PAM_SUCCESS", "only", namespace=NODE), ["the stepd says yes and does nothing"]),
     _each(Did(DENIED, "", FAILED), ["several jobs, all fail"], "action_adopt_failure", "deny"),
     _each(Did("PAM_SUCCESS", "only", namespace="only"), ["one job, with namespaces"],

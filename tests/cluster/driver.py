@@ -169,14 +169,15 @@ class Driver:
 
     @contextlib.contextmanager
     def connection(
-        self, source: Host, user: str | None = None, prefix: Sequence[str] = ()
+        self, source: Host, user: str | None = None, prefix: Sequence[str] = (), target: str = ""
     ) -> Iterator[dict[str, Any]]:
         """Have all calls inherit a TCP connection that a process on another host holds.
 
-        `prefix`: a command in front of that process's own. Yields what sshd would say about it.
+        `prefix`: a command in front of that process's own; `target`: what it calls this host, if
+        not by its name. Yields what sshd would say about it.
         """
         holder = source.popen(
-            [*prefix, "python3", "-c", HOLD, self.host.name, str(PORT)],
+            [*prefix, "python3", "-c", HOLD, target or self.host.name, str(PORT)],
             user,
             stdin=subprocess.DEVNULL,
         )

@@ -149,10 +149,11 @@ def work(request: Request, output: int) -> None:
 class Connection:
     """A connection that no process has open, only each call: else ours would be its session's."""
 
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listeners: list[socket.socket]) -> None:
         """Wait for it, and put it into a queue."""
-        accepted, _ = listener.accept()
-        self.ends = [*accepted.getpeername(), *accepted.getsockname()]
+        ready, _, _ = select.select(listeners, [], [], PATIENCE)
+        accepted, _ = ready[0].accept()
+        self.ends = [*accepted.getpeername()[:2], *accepted.getsockname()[:2]]
         self.queue = socket.socketpair()
         socket.send_fds(self.queue[0], [b"x"], [accepted.fileno()])
         accepted.close()
@@ -169,12 +170,15 @@ class Connection:
             end.close()
 
 
-def serve(request: Request, listener: socket.socket, connection: Connection | None) -> Request:
+def serve(
+    request: Request, listeners: list[socket.socket], connection: Connection | None
+) -> Request:
     """Have a child do it; return its answer, or how it ended without one."""
     source, output = os.pipe()
     pid = os.fork()
     if pid == 0:
-        listener.close()  # sshd has closed its own by then
+        for listener in listeners:
+            listener.close()  # sshd has closed its own by then
         try:
             if connection:
                 connection.open()
@@ -210,8 +214,11 @@ def receive(source: int, end: float) -> tuple[bytes, bool]:
 
 def main() -> None:
     """Answer until standard input ends."""
-    listener = socket.create_server(("", int(sys.argv[1])))
-    listener.settimeout(PATIENCE)
+    port = int(sys.argv[1])
+    listeners = [
+        socket.create_server(("", port)),
+        socket.create_server(("::1", port), family=socket.AF_INET6),
+    ]
     connection: Connection | None = None
     for line in sys.stdin:
         request = json.loads(line)
@@ -220,9 +227,9 @@ def main() -> None:
                 connection.close()
             connection = None
             if "accept" in request:
-                connection = Connection(listener)
+                connection = Connection(listeners)
         if "call" in request or "pamtester" in request:
-            answer = serve(request, listener, connection)
+            answer = serve(request, listeners, connection)
         elif "log" in request:
             answer = log(request["log"])
         else:

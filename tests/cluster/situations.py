@@ -244,22 +244,27 @@ def from_n2(stage: Stage) -> Iterator[Stage]:
         yield replace(stage, request=said, login=login)
 
 
-def from_job(role: str, owner: str = "*") -> Arrangement:
-    """Return the arrangement that lets the login come from inside a job on n2."""
+def from_job(role: str, owner: str = "*", node: str = "n2", target: str = "n1") -> Arrangement:
+    """Return the arrangement that lets the login to n1 come from inside a job on a node.
+
+    `target`: what n1 is called there.
+    """
 
     @contextlib.contextmanager
     def arrangement(stage: Stage) -> Iterator[Stage]:
         user = owner.replace("*", str(stage.user))
-        key = stage.cluster.n2.read(f"home/{stage.user}/.ssh/id_ed25519")
-        stage.cluster.n2.run(["sh", "-c", "umask 77; cat >/tmp/key.$0", user], user, input=key)
+        host = stage.cluster.hosts[node]
+        key = host.read(f"home/{stage.user}/.ssh/id_ed25519")
+        host.run(["sh", "-c", "umask 77; cat >/tmp/key.$0", user], user, input=key)
 
         def login(command: str) -> Result:
-            argv = [*ssh_argv("n1", str(stage.user), ["-i", f"/tmp/key.{user}"]), command]
+            argv = [*ssh_argv(target, str(stage.user), ["-i", f"/tmp/key.{user}"]), command]
             job = stage.jobs[role]
-            return stage.cluster.in_job(job, user, "n2", argv, timeout=60, check=False)
+            return stage.cluster.in_job(job, user, node, argv, timeout=60, check=False)
 
-        srun = ["srun", f"--jobid={stage.jobs[role]}", "--overlap", "--nodelist=n2", "-N1", "-n1"]
-        with stage.driver.connection(stage.cluster.login, user, srun) as said:
+        srun = ["srun", f"--jobid={stage.jobs[role]}", "--overlap", f"--nodelist={node}", "-N1",
+                "-n1"]  # fmt: skip
+        with stage.driver.connection(stage.cluster.login, user, srun, target) as said:
             yield replace(stage, request=said, login=login)
 
     return arrangement
@@ -470,6 +475,7 @@ NO_PROC = without("/proc", login=False)
 LATER = jobs(newest="* n1", later="* n1")
 NEWEST_FAILS = both(from_login, refusing("newest"), listed_last("source"))
 BOTH_FAIL = both(from_login, refusing("source"), refusing("newest"))
+BY_LOOPBACK = from_job("source", node="n1", target="::1")
 ONE_PRIVATE = both(in_namespaces, one, with_namespaces)
 WITH_X11 = both(x11("source", "n1,n2"), jobs(newest="* n1"), from_job("source"))
 
@@ -518,6 +524,7 @@ ARRANGEMENTS: dict[str, tuple[Settings, Arrangement]] = {
 COMPARED: dict[str, tuple[Settings, Arrangement]] = {
     "several jobs, all fail":                  (PLAIN, both(several, BOTH_FAIL)),
     "several jobs, from one with X11":         (X11, WITH_X11),
+    "several jobs, from one of them by ::1":   (PLAIN, both(several, BY_LOOPBACK)),
     "the stepd says yes and does nothing":     (PLAIN, both(one, refusing("only", "0"))),
     "one job, with namespaces":                (PLAIN, ONE_PRIVATE),
     "the only job fails, with namespaces":     (PLAIN, both(ONE_PRIVATE, refusing("only"))),

@@ -59,6 +59,7 @@ NOT_HERE = {
     "test_matrix.py": LONG_HERE,
     "test_namespaces.py": LONG_HERE,
     "test_own_job.py": f"{V1}: what a user does there is done to v1's hierarchies",
+    "test_own_node.py": LONG_HERE,
     "test_peer.py": f"{V1}, of the C module",
     "test_python.py": LONG_HERE,
     "test_recipes.py": LONG_HERE,
