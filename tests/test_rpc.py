@@ -67,8 +67,9 @@ def asked_as(peer: Peer) -> list[str]:
     ("protocol", "expected"),
     [
         (38 << 8, "22.05 21.08 20.11 20.02 23.02 23.11 24.05"),
-        (45 << 8, "26.05 25.11 25.05 24.11"),
-        (46 << 8, "26.05 25.11 25.05 24.11"),  # newer than the table: its last row, and back
+        (45 << 8, "26.05 25.11 25.05 24.11 26.11"),
+        (46 << 8, "26.11 26.05 25.11 25.05"),
+        (47 << 8, "26.11 26.05 25.11 25.05"),  # newer than the table: its last row, and back
         (32 << 8, "17.11 18.08 19.05 20.02"),
         (33 << 8, "18.08 17.11 19.05 20.02 20.11"),
         (31 << 8, "17.11 18.08 19.05"),
@@ -82,9 +83,9 @@ def test_to_try(protocol: int, expected: str) -> None:
 
 def test_layout_of_unknown() -> None:
     """What is newer than the table is read by its last row, nonsense not at all."""
-    assert layout_of(46 << 8) is RELEASES[-1]
+    assert layout_of(47 << 8) is RELEASES[-1]
     assert layout_of((38 << 8) + 1) is None
-    assert layout_of((46 << 8) + 1) is None
+    assert layout_of((47 << 8) + 1) is None
     assert layout_of(31 << 8) is None
 
 

@@ -149,6 +149,7 @@ RELEASES = (
     Release("25.05",  43 << 8, STEPD_21_08, RPC_25_05),
     Release("25.11",  44 << 8, STEPD_25_11, RPC_25_11),
     Release("26.05",  45 << 8, STEPD_25_11, RPC_25_11),
+    Release("26.11",  46 << 8, STEPD_25_11, RPC_25_11),  # by its source of August 2026
 )
 # fmt: on
 
