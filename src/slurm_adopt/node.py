@@ -163,12 +163,11 @@ class Node:
             self._log.error(
                 f"{others} steps run here, but no extern stepd answers ({dead} sockets of dead "
                 f"ones lie in {directory}): if the jobs' extern stepds have died, nobody can log "
-                "in to these jobs any more; else PrologFlags=contain is missing in slurm.conf"
+                f"in to these jobs any more; {self._extern_steps('else ')}"
             )
         elif others:
             self._log.error(
-                f"{others} steps run here, but no job has an extern step: set PrologFlags=contain "
-                "in slurm.conf (jobs that were started before count as no jobs until they end)"
+                f"{others} steps run here, but no job has an extern step: {self._extern_steps()}"
             )
         elif names := spool.node_names(directory, alive=True) - {name}:
             self._log.error(
@@ -177,6 +176,19 @@ class Node:
             )
         elif self._options["nodename"] and not conf.has_node(self._setting.conf, name):
             self._log.error(f"node {name} is not in {self._setting.conf.path}: is nodename= right?")
+
+    def _extern_steps(self, otherwise: str = "") -> str:
+        """Say what keeps jobs from having an extern step, by PrologFlags."""
+        path = self._setting.conf.path
+        if flags := conf.contains(self._setting.conf):
+            return (
+                f"{otherwise}they were started before PrologFlags={flags} was set in {path}, and "
+                "count as no jobs until they end"
+            )
+        return (
+            f"{otherwise}set PrologFlags=contain in {path} (X11 and RunInJob include it, Alloc "
+            "does not; jobs that were started before count as no jobs until they end)"
+        )
 
     def _silent(self, silent: dict[spool.StepSocket, str], uid: int) -> list[Job]:
         """Return the user's jobs, told by their cgroups, whose stepds gave no answer."""

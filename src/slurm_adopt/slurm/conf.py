@@ -26,6 +26,9 @@ PLACES = (  # in this order; /run/slurm/conf is where a configless slurmd keeps 
     "/etc/slurm-llnl/slurm.conf",
     "/usr/local/etc/slurm.conf",
 )
+# PrologFlags that give a job its extern step: the one that says so, and those that include it
+# (prolog_str2flags in src/common/read_config.c; RunInJob since 24.05).
+CONTAIN = frozenset({"contain", "x11", "runinjob"})
 DEFAULT_SPOOL = "/var/spool/slurmd"  # DEFAULT_SPOOLDIR, src/common/read_config.h
 DEFAULT_PORT = "6818"  # SLURMD_PORT, src/common/read_config.h
 INCLUDES = 1000  # files in one configuration
@@ -168,6 +171,11 @@ def _include(conf: Conf, name: str, chain: tuple[str, ...]) -> None:
         conf.remarks.append(f"{chain[-1]}: Include {name}: patterns are not supported")
     else:
         _read(conf, os.path.join(os.path.dirname(conf.path), name), chain)
+
+
+def contains(conf: Conf) -> str:
+    """Return PrologFlags as slurm.conf has it if that gives jobs an extern step, "" if not."""
+    return "" if CONTAIN.isdisjoint(conf.words("PrologFlags")) else conf.get("PrologFlags")
 
 
 def slurmd_port(conf: Conf) -> int:
