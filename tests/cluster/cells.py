@@ -15,6 +15,7 @@ from tests.cluster import (
     cgroups,
     credentials,
     expired,
+    flags,
     of_job,
     penalties,
     phases,
@@ -109,6 +110,7 @@ ALL = (
     *credentials.MUNGE,
     prologs.during_the_prolog,
     pythons.own_python,
+    *flags.OF_ALL,
 )
 NATIVE = (
     *ALL,
@@ -120,7 +122,7 @@ NATIVE = (
     private.private_namespaces,
     x11.x11_of_the_job,
 )
-NEWER = (*NATIVE, penalties.a_shared_source, services.another_service)
+NEWER = (*NATIVE, *flags.OF_NEWER, penalties.a_shared_source, services.another_service)
 MIXED = (*BASIC, credentials.blocked_hashes, axes.upgrade)
 
 # fmt: off
