@@ -488,6 +488,41 @@ def test_dead_sockets_do_not_hide_the_hint(
     assert any(line.startswith(said) for line in lines)
 
 
+# (PrologFlags, what is said of it)
+SET_IT = "set PrologFlags=contain in "
+FLAGS = [
+    ("", SET_IT),
+    ("PrologFlags=Alloc", SET_IT),
+    ("PrologFlags=Alloc,Serial", SET_IT),
+    ("PrologFlags=contain", "they were started before PrologFlags=contain was set in "),
+    ("PrologFlags=X11", "they were started before PrologFlags=X11 was set in "),
+    ("PrologFlags=Alloc,runinjob", "they were started before PrologFlags=Alloc,runinjob was set"),
+]
+
+
+@pytest.mark.parametrize(("flags", "said"), FLAGS)
+@pytest.mark.parametrize("dead", [False, True])
+def test_the_hint_knows_the_flags(
+    tmp_path: Path,
+    tree: Tree,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: str,
+    said: str,
+    dead: bool,
+) -> None:
+    """What is set already need not be set: the jobs are older."""
+    here = made(tmp_path, tree, monkeypatch)
+    with (tmp_path / "slurm.conf").open("a") as file:
+        file.write(f"{flags}\n")
+    if dead:
+        with Stepd(tmp_path / "n1_6.4294967292"):
+            pass
+    with Stepd(tmp_path / "n1_8.0"):
+        assert here.jobs(UID) == []
+    lines = cast("Lines", here._log).lines
+    assert len([line for line in lines if "1 steps run here" in line and said in line]) == 1
+
+
 # A job that takes nothing now
 
 

@@ -72,6 +72,23 @@ def test_ports(tmp_path: Path, hosts: str, text: str, address: str, ports: list[
     assert targets.ports_at(loaded(tmp_path, text), address, hosts) == ports
 
 
+# (slurm.conf, all ports of slurmds)
+ALL_PORTS: list[tuple[str, set[int]]] = [
+    ("", {6818}),
+    ("SlurmdPort=7000\nNodeName=n[1-2]", {7000}),
+    ("NodeName=n[1-2] Port=[7001-7002]\nNodeName=n3", {7001, 7002, 6818}),
+    ("NodeName=DEFAULT Port=7005\nNodeName=n1\nNodeName=n2 Port=7002", {7005, 7002, 6818}),
+    ("NodeName=n1 Port=ssh\nNodeName=n2 Port=7002", {7002, 6818}),
+    ("SlurmdPort=0\nNodeName=n2 Port=7002", {7002}),
+]
+
+
+@pytest.mark.parametrize(("text", "ports"), ALL_PORTS)
+def test_all_ports(tmp_path: Path, text: str, ports: set[int]) -> None:
+    """What is no port is nobody's."""
+    assert targets.all_ports(loaded(tmp_path, text)) == ports
+
+
 @pytest.mark.parametrize("port", ["0", "65536", "ssh", "7001-x", "7001]-[", "9-1"])
 def test_bad_port(tmp_path: Path, hosts: str, port: str) -> None:
     with pytest.raises(SetupError, match=r"no port number|not a range|brackets"):

@@ -325,6 +325,40 @@ def test_job_id_paths(node: Node) -> None:
         assert node.machine.cgroup(session.pid) == expected
 
 
+UNIT = "etc/systemd/system/slurmd.service.d/slice.conf"
+
+
+@pytest.fixture
+def slice_of_jobs(node: Node) -> Iterator[str]:
+    """Have Slurm in a slice of its own, where it knows `CgroupSlice` (25.11); return its name."""
+    if node.machine.name != "sid":
+        yield "system.slice"
+        return
+    node.cancel_all()
+    stop = "systemctl stop slurmd slurmctld; systemctl stop '*slurmstepd.scope'"
+    node.machine.sh(stop)
+    node.machine.sh(f"mkdir -p /{UNIT.rpartition('/')[0]}")
+    node.machine.write(UNIT, "[Service]\nSlice=jobs.slice\n")
+    node.machine.sh("systemctl daemon-reload")
+    node.reconfigure(Settings(cgroup_conf="CgroupSlice=jobs.slice\n"))
+    yield "jobs.slice"
+    node.cancel_all()
+    node.machine.sh(stop)
+    node.machine.sh(f"rm /{UNIT}; systemctl daemon-reload")
+    node.reconfigure(Settings())
+
+
+def test_another_slice(node: Node, slice_of_jobs: str) -> None:
+    """The step is where its stepd is; the session is in it, and goes with the job."""
+    job = node.submit("alice")
+    step = node.step(job)
+    assert step.startswith(f"/{slice_of_jobs}/n1_slurmstepd.scope/")
+    with node.session("alice") as session:
+        assert node.machine.cgroup(session.pid) == f"{step}/user/task_0"
+        node.cancel(job)
+        session.wait_gone(BOUND)
+
+
 def test_epilog_ends_what_a_dead_stepd_has_left(node: Node) -> None:
     """The session and what it has started; the job's cgroup has a name of its own on 26.05."""
     machine = node.machine
