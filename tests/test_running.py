@@ -10,7 +10,12 @@ from slurm_adopt.slurm import running
 
 
 def process(
-    proc: Path, pid: int, words: list[str], exe: str = "/usr/sbin/slurmd", uids: str = "0\t0\t0\t0"
+    proc: Path,
+    pid: int,
+    words: list[str],
+    exe: str = "/usr/sbin/slurmd",
+    uids: str = "0\t0\t0\t0",
+    environment: tuple[str, ...] = (),
 ) -> None:
     """Make a process of a /proc."""
     directory = proc / str(pid)
@@ -18,7 +23,8 @@ def process(
     (directory / "exe").symlink_to(exe)
     (directory / "cwd").symlink_to("/var/cwd")
     (directory / "status").write_text(f"Name:\tslurmd\nUid:\t{uids}\nGid:\t0\t0\t0\t0\n")
-    (directory / "cmdline").write_bytes(b"".join(word.encode() + b"\0" for word in words))
+    for name, strings in (("cmdline", words), ("environ", environment)):
+        (directory / name).write_bytes(b"".join(word.encode() + b"\0" for word in strings))
 
 
 # (command line, -f, -N, --conf-server)
@@ -45,6 +51,7 @@ def test_options(tmp_path: Path, command: str, conf: str, node: str, configless:
     process(tmp_path, 7, command.split())
     (found,) = running.slurmds(str(tmp_path))
     assert (found.pid, found.conf, found.node, found.configless) == (7, conf, node, configless)
+    assert found.told is bool(conf)
     assert "slurmd 7 (" in str(found)
 
 
@@ -58,7 +65,7 @@ WHOSE = [
     ("/home/alice/slurmd", "5001\t0\t0\t0", False),
     ("/home/alice/slurmd", "0\t5001\t0\t0", False),
     ("/usr/sbin/slurmdbd", "0\t0\t0\t0", False),
-    ("/usr/sbin/slurmstepd", "0\t0\t0\t0", False),
+    ("/usr/sbin/srun", "0\t0\t0\t0", False),
 ]
 
 
@@ -66,6 +73,89 @@ WHOSE = [
 def test_whose(tmp_path: Path, program: str, uids: str, counts: bool) -> None:
     process(tmp_path, 7, ["slurmd", "-N", "n1"], program, uids)
     assert bool(running.slurmds(str(tmp_path))) is counts
+
+
+# What a slurmd reads, the first first: Slurm's own order. TOP is a directory with an installation
+# in opt/, another one in old/, and what a configless slurmd has fetched.
+# (program, command line, environment, slurm.conf, as the log has it)
+CONFS = [
+    ("TOP/opt/sbin/slurmd", "slurmd", (), "TOP/opt/etc/slurm.conf", " beside its program)"),
+    ("TOP/opt/sbin/slurmd (deleted)", "slurmd", (), "TOP/opt/etc/slurm.conf", " beside its "),
+    ("TOP/old/sbin/slurmd", "slurmd", (), "TOP/old/etc/slurm/slurm.conf", " beside its program)"),
+    ("TOP/x/sbin/slurmd", "TOP/opt/sbin/slurmd -D", (), "TOP/opt/etc/slurm.conf", " beside its "),
+    ("TOP/x/sbin/slurmd", "opt/sbin/slurmd -D", (), "", "slurmd 7 (no options)"),
+    ("TOP/opt/sbin/slurmd", "slurmd", ("SLURM_CONF=/e",), "/e", "slurmd 7 (SLURM_CONF=/e)"),
+    ("TOP/opt/sbin/slurmd", "slurmd", ("A=SLURM_CONF=/e",), "TOP/opt/etc/slurm.conf", ""),
+    ("TOP/opt/sbin/slurmd", "slurmd", ("SLURM_CONF=",), "TOP/opt/etc/slurm.conf", ""),
+    ("TOP/opt/sbin/slurmd", "slurmd", ("SLURM_CONF=c/d",), "/var/cwd/c/d", ""),
+    ("TOP/x/slurmd", "slurmd", ("SLURM_CONF=/e", "SLURM_CONF=/f"), "/e", ""),  # as getenv(3)
+    ("TOP/opt/sbin/slurmd", "slurmd -f /f", ("SLURM_CONF=/e",), "/f", "slurmd 7 (-f /f)"),
+    ("TOP/opt/sbin/slurmd", "slurmd -f /f --conf-server c", ("SLURM_CONF=/e",), "TOP/run", ""),
+    ("TOP/opt/sbin/slurmd", "slurmd --conf-server c", (), "TOP/run", "slurmd 7 (--conf-server)"),
+    (
+        "TOP/opt/sbin/slurmd",
+        "slurmd --conf-server c",
+        ("SLURM_CONF=/e", "SLURMD_RECONF_CONF_CACHE=/s/conf-cache"),
+        "/s/conf-cache/slurm.conf",
+        "slurmd 7 (--conf-server)",
+    ),
+    ("TOP/x/sbin/slurmd", "slurmd", ("SLURMD_RECONF_CONF_CACHE=/s",), "/s/slurm.conf", ""),
+    ("TOP/opt/sbin/slurmstepd", "slurmstepd: [7.extern]", (), "TOP/opt/etc/slurm.conf",
+     "slurmstepd 7 (TOP/opt/etc/slurm.conf beside its program)"),
+    ("TOP/opt/sbin/slurmstepd", "x -f /f -N y", ("]", "", "", "/bin", "SLURM_CONF=/etc/passwd"),
+     "/etc/passwd", "slurmstepd 7 (SLURM_CONF=/etc/passwd)"),
+    ("TOP/opt/sbin/slurmstepd", "x", ("]", "SLURM_CONF=/nowhere"), "TOP/opt/etc/slurm.conf", ""),
+    ("TOP/opt/sbin/slurmstepd", "x", ("]", "", "", "CONF=/e"), "TOP/opt/etc/slurm.conf", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("program", "command", "environment", "conf", "named"), CONFS)
+def test_which_slurm_conf(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    program: str,
+    command: str,
+    environment: tuple[str, ...],
+    conf: str,
+    named: str,
+) -> None:
+    for name in ("opt/etc/slurm.conf", "old/etc/slurm/slurm.conf", "run"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    top = str(tmp_path)
+    monkeypatch.setattr(running, "FETCHED", f"{top}/run")
+    program, command, conf, named = (
+        text.replace("TOP", top) for text in (program, command, conf, named)
+    )
+    process(tmp_path / "proc", 7, command.split(), program, environment=environment)
+    (found,) = running.slurmds(f"{top}/proc")
+    assert found.conf == conf
+    assert named in str(found)
+    assert found.told is bool(conf and "beside its program" not in str(found))
+
+
+def test_nothing_fetched_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "FETCHED", str(tmp_path / "nowhere"))
+    process(tmp_path / "proc", 7, ["slurmd", "--conf-server", "c"])
+    (found,) = running.slurmds(str(tmp_path / "proc"))
+    assert (found.conf, found.told) == ("", False)
+
+
+@pytest.mark.parametrize(("mode", "counts"), [(0o755, True), (0o4755, False), (0o2755, False)])
+def test_setuid_program(tmp_path: Path, mode: int, counts: bool) -> None:
+    """Anybody may have started it, under any name that a link has."""
+    (tmp_path / "slurmd").touch()
+    (tmp_path / "slurmd").chmod(mode)
+    process(tmp_path / "proc", 7, ["slurmd"], str(tmp_path / "slurmd"))
+    assert bool(running.slurmds(str(tmp_path / "proc"))) is counts
+
+
+def test_stepds_count_where_no_slurmd_runs(tmp_path: Path) -> None:
+    process(tmp_path, 3, ["slurmstepd: [1.extern]"], "/usr/sbin/slurmstepd")
+    process(tmp_path, 4, ["slurmstepd: [2.extern]"], "/usr/sbin/slurmstepd-wlm")
+    assert [(one.program, one.pid) for one in running.slurmds(str(tmp_path))] == [("slurmstepd", 3)]
+    process(tmp_path, 5, ["slurmd"])
+    assert [(one.program, one.pid) for one in running.slurmds(str(tmp_path))] == [("slurmd", 5)]
 
 
 def test_several(tmp_path: Path) -> None:

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from slurm_adopt import forked
 from slurm_adopt.setting import Setting
-from slurm_adopt.slurm import conf, running
-from slurm_adopt.slurm.errors import SetupError
+from slurm_adopt.slurm import aliases, conf, running
+from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.slurm.running import Slurmd
 
 if TYPE_CHECKING:
     from slurm_adopt.log import Log
+    from slurm_adopt.slurm.deadline import Deadline
 
 
 class Lines:
@@ -39,6 +41,9 @@ class Place:
         self.monkeypatch = monkeypatch
         self.usual(())
         monkeypatch.setattr(running, "slurmds", self._search)
+        self.asked: list[str] | Exception = []  # the names that all services know
+        monkeypatch.setattr(forked, "run", self._ask)
+        monkeypatch.setattr(aliases.of_hosts, "__defaults__", (self.path("hosts"),))
 
     def usual(self, names: tuple[str, ...]) -> None:
         self.monkeypatch.setattr(conf, "PLACES", tuple(self.path(name) for name in names))
@@ -46,6 +51,14 @@ class Place:
     def _search(self) -> list[Slurmd]:
         self.searches += 1
         return self.slurmds
+
+    def _ask(self, function: object, deadline: Deadline, limit: int) -> bytes:
+        del function, limit
+        assert deadline.left() < 3
+        self.log.debug("asked")
+        if isinstance(self.asked, Exception):
+            raise self.asked
+        return "\n".join(self.asked).encode()
 
     def path(self, name: str) -> str:
         return str(self.top / name)
@@ -71,8 +84,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return Place(tmp_path, monkeypatch)
 
 
-def slurmd(pid: int = 9, conf: str = "", node: str = "", configless: bool = False) -> Slurmd:
-    return Slurmd(pid, conf, node, configless)
+def slurmd(
+    pid: int = 9, conf: str = "", node: str = "", configless: bool = False, how: str = "-f"
+) -> Slurmd:
+    return Slurmd(pid, conf, node, configless, how)
 
 
 PLAIN = "SlurmdSpoolDir=TOP/spool\nNodeName=n[1-2]\n"
@@ -132,6 +147,152 @@ def test_spool_directory_that_is_not_there(place: Place) -> None:
     place.sockets("spool/n1_7.4294967292")
     place.slurmds = [slurmd(9, path)]
     assert [step.job_id for step in place.setting().steps()] == [7]
+
+
+def test_file_that_cannot_be_read(place: Place) -> None:
+    place.usual(("broken",))
+    place.write("broken", "\0")
+    with pytest.raises(SetupError, match="broken is not a text file"):
+        place.setting().steps()
+    path = place.write("own", PLAIN)
+    place.slurmds = [slurmd(9, path, how="SLURM_CONF")]
+    place.sockets("spool/n1_7.4294967292")
+    setting = place.setting()
+    assert [step.job_id for step in setting.steps()] == [7]
+    assert place.logged(f"as slurmd 9 (SLURM_CONF={path}) was started with; ")
+    assert place.logged("broken is not a text file")
+
+
+# A file that was left behind in a usual place and knows this host: its spool directory is empty.
+# (how slurmd's own shows, sockets that its spool directory has, jobs, which file counts then)
+IDLE = [
+    ("-f", ["own/n1_7.4294967292"], [7], "own"),
+    ("SLURM_CONF", ["own/n1_7.4294967292"], [7], "own"),
+    ("beside", ["own/n1_7.4294967292"], [7], "own"),
+    ("-f", ["own/none"], [], "own"),
+    ("beside", ["own/none"], [], "stale"),  # a guess
+    ("-f", [], [], "stale"),  # no such directory
+    ("-f", ["own/n1_7.4294967292", "spool/n1_6.4294967292"], [6], "stale"),
+]
+
+
+@pytest.mark.parametrize(("how", "sockets", "jobs", "counts"), IDLE)
+def test_stale_file_that_leads_to_no_job(
+    place: Place, how: str, sockets: list[str], jobs: list[int], counts: str
+) -> None:
+    place.usual(("stale",))
+    place.write("stale", PLAIN)
+    place.sockets("spool/none", *sockets)
+    path = place.write("own-conf", "SlurmdSpoolDir=TOP/own\nNodeName=n1")
+    place.slurmds = [slurmd(8), slurmd(9, path, how=how)]
+    setting = place.setting()
+    for _ in range(3):
+        assert [step.job_id for step in setting.steps()] == jobs
+    assert setting.conf.path == (path if counts == "own" else place.path("stale"))
+    assert setting.spool == place.path("own" if counts == "own" else "spool")
+    assert place.searches == (jobs != [6])
+    assert sum("leads to no extern step" in line for line in place.log.lines) == place.searches
+
+
+def test_a_slurmd_that_was_told_is_before_one_that_is_guessed(place: Place) -> None:
+    beside, told = place.write("beside", PLAIN), place.write("told", PLAIN)
+    place.usual(("stale",))
+    place.write("stale", "NodeName=old1")
+    place.slurmds = [slurmd(8, beside, how="beside"), slurmd(9, told)]
+    setting = place.setting()
+    assert (setting.name, setting.conf.path) == ("n1", told)
+
+
+@pytest.mark.parametrize("text", ["NodeName=template", "\0"])
+def test_a_guess_that_is_worth_nothing(place: Place, text: str) -> None:
+    """The usual file knows the node by an alias; the one beside the program is nobody's."""
+    place.usual(("usual",))
+    usual = place.write("usual", "SlurmdSpoolDir=TOP/spool\nNodeName=gpu1")
+    place.write("hosts", "10.0.0.1 n1.dom gpu1")
+    place.sockets("spool/none")
+    place.slurmds = [slurmd(9, place.write("beside", text), how="beside")]
+    setting = place.setting()
+    assert setting.steps() == []
+    assert (setting.name, setting.conf.path) == ("gpu1", usual)
+
+
+def test_idle_with_a_given_file_looks_at_no_process(place: Place) -> None:
+    place.sockets("spool/none")
+    assert place.setting(place.write("given", PLAIN)).steps() == []
+    assert place.searches == 0
+
+
+@pytest.mark.parametrize("runs", [[], [slurmd()], [Slurmd(9, "", "", False, program="slurmstepd")]])
+def test_whether_slurm_runs_here(place: Place, runs: list[Slurmd]) -> None:
+    place.slurmds = runs
+    assert place.setting().runs_slurm is bool(runs)
+
+
+STEPD = Slurmd(9, "", "", configless=False, program="slurmstepd")
+ONE, TWO = "NodeName=gpu1", "NodeName=x,y"
+DYNAMIC = ONE + "\nMaxNodeCount=9"
+LATE = PeerError("not done in time")
+UNKNOWN = "cannot tell the node name"
+# (slurm.conf, /etc/hosts, what other services say, what runs, node of a living stepd, node name,
+# part of the log or, without a node name, of the error)
+ALIASES: list[tuple[str, str, list[str] | Exception, list[Slurmd], str, str, str]] = [
+    (ONE, "10.0.0.1 h gpu1", [], [], "", "gpu1", "hosts has it: gpu1 is h"),
+    (ONE, "10.0.0.1 gpu1 h", [], [], "", "gpu1", ""),
+    (ONE, "10.0.0.1 H GPU1", [], [], "", "gpu1", ""),
+    ("NodeName=a NodeHostname=gpu1", "10.0.0.1 h gpu1", [], [], "", "a", ""),
+    ("NodeName=a[1-2] NodeHostname=gpu1", "10.0.0.1 h gpu1", [], [], "", "a1", "2 nodes of "),
+    (TWO, "10.0.0.1 x h\n10.0.0.2 y h", [], [], "", "x", ""),
+    (TWO, "10.0.0.1 h y\n10.0.0.2 x h", [], [], "", "x", ""),  # canonical ones first
+    ("NodeName=gpu1,h", "10.0.0.1 h gpu1", [], [], "", "h", ""),
+    (ONE, "10.0.0.1 h gpu1", [], [slurmd(node="d3")], "", "d3", "(-N d3)"),
+    (DYNAMIC, "10.0.0.1 h gpu1", [], [], "", "gpu1", ""),
+    (DYNAMIC, "10.0.0.1 h", [], [], "", "h", ""),
+    (ONE, "10.0.0.1 h", ["c", "gpu1"], [slurmd()], "", "gpu1", "services has it: gpu1 is h"),
+    (ONE, "10.0.0.1 h", ["gpu1"], [slurmd()], "gpu7", "gpu7", ""),
+    (ONE, "10.0.0.1 h", ["c", "gpu2"], [slurmd()], "", "", UNKNOWN),
+    (ONE, "10.0.0.1 h", LATE, [slurmd()], "", "", UNKNOWN),
+    (ONE, "10.0.0.1 h", ["gpu1"], [], "", "", UNKNOWN),
+    (ONE, "10.0.0.1 h", ["gpu1"], [STEPD], "", "", UNKNOWN),
+]
+
+
+@pytest.mark.parametrize(("text", "hosts", "asked", "runs", "alive", "name", "said"), ALIASES)
+def test_alias(
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    hosts: str,
+    asked: list[str] | Exception,
+    runs: list[Slurmd],
+    alive: str,
+    name: str,
+    said: str,
+) -> None:
+    """As slurmd finds its node; the DNS is asked only where slurmd runs and no stepd says it."""
+    place.sockets("spool/none", *([f"spool/{alive}_7.4294967292"] if alive else []))
+    monkeypatch.setattr("slurm_adopt.slurm.spool.listens", lambda _: True)
+    place.write("hosts", hosts)
+    place.asked, place.slurmds = asked, runs
+    given = place.write("given", f"SlurmdSpoolDir=TOP/spool\n{text}")
+    setting = place.setting(given, hostname="h")
+    if name:
+        assert setting.name == name
+        assert place.logged(said)
+    else:
+        with pytest.raises(SetupError, match=said):
+            setting.steps()
+    may_ask = any(one.program == "slurmd" and not one.node for one in runs)
+    assert place.logged("asked") is (may_ask and not alive)
+
+
+def test_a_dns_that_does_not_answer(place: Place) -> None:
+    place.sockets("spool/none")
+    place.asked, place.slurmds = LATE, [slurmd()]
+    given = place.write("given", f"SlurmdSpoolDir=TOP/spool\n{ONE}")
+    with pytest.raises(SetupError, match=UNKNOWN):
+        place.setting(given, hostname="h").steps()
+    said = "the names of h cannot be told: not done in time; nodename=NAME spares that"
+    assert place.logged(said)
 
 
 def test_given_file_is_not_left(place: Place) -> None:

@@ -20,9 +20,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PLACES = (  # in this order; /run/slurm/conf is where a configless slurmd keeps its copy
+FETCHED = "/run/slurm/conf/slurm.conf"  # a link to where a configless slurmd keeps its copy
+PLACES = (  # in this order
     "/etc/slurm/slurm.conf",
-    "/run/slurm/conf/slurm.conf",
+    FETCHED,
     "/etc/slurm-llnl/slurm.conf",
     "/usr/local/etc/slurm.conf",
 )
@@ -198,16 +199,25 @@ def node_names(conf: Conf, hostname: str) -> list[tuple[str, str]]:
     """Return (NodeName, NodeHostname) of the nodes that the host with this name is.
 
     Order of src/common/stepd_api.c, _guess_nodename, without what asks the DNS or the environment:
-    short host name, full host name, `localhost`; then, beyond Slurm, the same in any case; for a
-    dynamic node (MaxNodeCount is set) the short host name itself. There are several where several
-    slurmd run on a host; Slurm takes any of them, here they are in the order of the file.
+    short host name, full host name, `localhost`; then, beyond Slurm, the same in any case. There
+    are several where several slurmd run on a host; Slurm takes any of them, here they are in the
+    order of the file. The host's aliases are left to named().
     """
-    short = hostname.partition(".")[0]
-    candidates = tuple(dict.fromkeys((short, hostname, "localhost")))
+    return named(conf, [hostname.partition(".")[0], hostname, "localhost"])
+
+
+def named(conf: Conf, hosts: list[str]) -> list[tuple[str, str]]:
+    """Return (NodeName, NodeHostname) of the nodes on the first of these hosts that has one."""
     for fold in (False, True):
-        for candidate in candidates:
-            if found := _nodes_on(conf, candidate, fold):
+        for host in dict.fromkeys(hosts):
+            if found := _nodes_on(conf, host, fold):
                 return found
+    return []
+
+
+def dynamic(conf: Conf, hostname: str) -> list[tuple[str, str]]:
+    """Return what a node that no NodeName line has is called, where there may be such nodes."""
+    short = hostname.partition(".")[0]
     return [(short, short)] if conf.get("MaxNodeCount", "0") != "0" else []
 
 

@@ -1,16 +1,28 @@
 """What the slurmds that run here were started with: which slurm.conf, which node name.
 
-Looked at where the usual places have no slurm.conf, or it does not know this host: a search through
-all processes is too dear for every login. Only root's slurmds count, by the uids in
-/proc/PID/status (who owns /proc/PID says nothing of a process that may not be dumped) and the
-program's name. Options are those of src/slurmd/slurmd/slurmd.c, _process_cmdline.
+Looked at where the usual places have no slurm.conf, or it does not know this host, or leads to no
+job: a search through all processes is too dear for every login. Only root's slurmds count, by the
+uids in /proc/PID/status (who owns /proc/PID says nothing of a process that may not be dumped) and
+the program's name; a program with a setuid bit does not: anybody may have started that. Where no
+slurmd runs, root's stepds say where their Slurm is.
+
+Which slurm.conf a slurmd reads: src/slurmd/slurmd/slurmd.c, _establish_configuration (the same in
+20.11 to 26.05). What slurmctld sent, with --conf-server; what -f names; what SLURM_CONF names; the
+place that was compiled in, if that is there. That last is not to be seen from outside; nearly
+always it is a usual one, or etc/ beside the directory of the program (configure's own default).
+Options are those of _process_cmdline there.
 """
 
 from __future__ import annotations
 
 import os
+import stat
+
+from .conf import FETCHED
 
 PROC = "/proc"
+PROGRAMS = frozenset({"slurmd", "slurmstepd"})
+BESIDE = ("etc/slurm.conf", "etc/slurm/slurm.conf")  # below the prefix of bin/ or sbin/
 _WITH_VALUE = frozenset("dfLnN")  # short options; -F may have one, only right behind it
 _LONG_WITH_VALUE = frozenset(
     {
@@ -27,32 +39,63 @@ _LONG_WITH_VALUE = frozenset(
 
 
 class Slurmd:
-    """A running slurmd: `conf` is what -f says, `node` what -N says, "" where it was not given."""
+    """A running slurmd: its slurm.conf, and what -N says; "" where that does not show.
 
-    __slots__ = ("conf", "configless", "node", "pid")
+    `how` tells where `conf` comes from. `program` is slurmstepd where no slurmd runs.
+    """
 
-    def __init__(self, pid: int, conf: str, node: str, configless: bool) -> None:
+    __slots__ = ("conf", "configless", "how", "node", "pid", "program")
+
+    def __init__(
+        self,
+        pid: int,
+        conf: str,
+        node: str,
+        configless: bool,
+        how: str = "-f",
+        program: str = "slurmd",
+    ) -> None:
         """`configless`: whether it was told to fetch its configuration (--conf-server)."""
         self.pid = pid
         self.conf = conf
         self.node = node
         self.configless = configless
+        self.how = how
+        self.program = program
+
+    @property
+    def told(self) -> bool:
+        """Whether slurm.conf is what it was told, and no guess by where its program is."""
+        return bool(self.conf) and self.how != GUESSED
 
     def __str__(self) -> str:
         """Say which slurmd, for the log."""
-        given = [f"-f {self.conf}"] if self.conf else []
+        given = [f"{self.how} {self.conf}"] if self.conf and self.how == "-f" else []
         given += [f"-N {self.node}"] if self.node else []
         given += ["--conf-server"] if self.configless else []
-        return f"slurmd {self.pid} ({' '.join(given) or 'no options'})"
+        if self.conf and self.how == VARIABLE:
+            given.append(f"{VARIABLE}={self.conf}")
+        if self.conf and self.how == GUESSED:
+            given.append(f"{self.conf} beside its program")
+        return f"{self.program} {self.pid} ({' '.join(given) or 'no options'})"
+
+
+GUESSED = "beside"
+VARIABLE = "SLURM_CONF"
+FROM_CONTROLLER = "--conf-server"
+_CACHE = "SLURMD_RECONF_CONF_CACHE"  # set for itself by a slurmd that starts anew, since 23.11
 
 
 def slurmds(proc: str = PROC) -> list[Slurmd]:
-    """Return root's slurmds by pid; of those started alike, as a slurmd and its child, one."""
-    found: dict[tuple[str, str], Slurmd] = {}
-    for pid in programs(frozenset({"slurmd"}), proc):
-        one = _slurmd(pid, f"{proc}/{pid}")
-        found.setdefault((one.conf, one.node), one)
-    return list(found.values())
+    """Return root's slurmds by pid; of those started alike, as a slurmd and its child, one.
+
+    Where there is none, the same of root's stepds.
+    """
+    found: dict[str, dict[tuple[str, str], Slurmd]] = {name: {} for name in PROGRAMS}
+    for pid, name in programs(PROGRAMS, proc).items():
+        one = _slurmd(pid, name, f"{proc}/{pid}")
+        found[name].setdefault((one.conf, one.node), one)
+    return list((found["slurmd"] or found["slurmstepd"]).values())
 
 
 def programs(names: frozenset[str], proc: str = PROC) -> dict[int, str]:
@@ -63,7 +106,7 @@ def programs(names: frozenset[str], proc: str = PROC) -> dict[int, str]:
     """
     pids = sorted(int(name) for name in listing(proc) if name.isdecimal())
     found = {pid: _program(f"{proc}/{pid}") for pid in pids if is_root(f"{proc}/{pid}")}
-    return {pid: name for pid, name in found.items() if name in names}
+    return {p: name for p, name in found.items() if name in names and _is_plain(f"{proc}/{p}")}
 
 
 def _program(process: str) -> str:
@@ -71,25 +114,82 @@ def _program(process: str) -> str:
 
     Debian's packages call the files slurmd-wlm and slurmstepd-wlm.
     """
-    path = _link(f"{process}/exe")
-    return os.path.basename(path.removesuffix(" (deleted)")).removesuffix("-wlm")
+    return os.path.basename(_exe(process)).removesuffix("-wlm")
 
 
 def is_root(process: str) -> bool:
     """Say whether all four uids of a process, /proc/PID, are 0."""
-    for line in read(f"{process}/status").splitlines():
-        if line.startswith(b"Uid:"):
-            return set(line.split()[1:]) == {b"0"}
-    return False
+    try:
+        fd = os.open(f"{process}/status", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            data = os.read(fd, 1 << 12)  # they are in the first ten lines
+        finally:
+            os.close(fd)
+    except OSError:  # ended since
+        return False
+    return data.partition(b"\nUid:")[2].partition(b"\n")[0].split() == [b"0"] * 4
 
 
-def _slurmd(pid: int, process: str) -> Slurmd:
-    words = read(f"{process}/cmdline").decode("utf-8", "surrogateescape").split("\0")[1:]
+def _is_plain(process: str) -> bool:
+    """Say whether a process's program has no setuid or setgid bit, so that root has started it."""
+    try:
+        return not os.stat(f"{process}/exe").st_mode & (stat.S_ISUID | stat.S_ISGID)
+    except OSError:  # ended since
+        return True
+
+
+def _slurmd(pid: int, name: str, process: str) -> Slurmd:
+    """Look at a process. Of a stepd its title has overwritten the command line.
+
+    And the environment, but mostly not its end, where slurmd has put SLURM_CONF.
+    """
+    if name != "slurmd":
+        conf, how = _conf(process, "", {})
+        if not os.path.exists(conf):
+            conf, how = _beside([_exe(process)]), GUESSED
+        return Slurmd(pid, conf, "", configless=False, how=how, program=name)
+    called, *words = _strings(f"{process}/cmdline") or [""]
     options = parse(words)
-    conf = options.get("f", "")
-    if conf and not conf.startswith("/"):
-        conf = os.path.normpath(f"{_link(f'{process}/cwd')}/{conf}")
-    return Slurmd(pid, conf, options.get("N", ""), "conf-server" in options)
+    conf, how = _conf(process, called, options)
+    return Slurmd(pid, conf, options.get("N", ""), "conf-server" in options, how)
+
+
+def _conf(process: str, called: str, options: dict[str, str]) -> tuple[str, str]:
+    """Return the slurm.conf of a slurmd that was called by this name, and how that shows."""
+    strings = _strings(f"{process}/environ")
+    environment = dict(text.partition("=")[::2] for text in reversed(strings))
+    if cache := environment.get(_CACHE):
+        return _absolute(process, f"{cache}/slurm.conf"), FROM_CONTROLLER
+    if "conf-server" in options:
+        return FETCHED if os.path.exists(FETCHED) else "", FROM_CONTROLLER
+    if options.get("f"):
+        return _absolute(process, options["f"]), "-f"
+    if environment.get(VARIABLE):
+        return _absolute(process, environment[VARIABLE]), VARIABLE
+    return _beside([called, _exe(process)]), GUESSED
+
+
+def _beside(paths: list[str]) -> str:
+    """Return the slurm.conf in the etc/ that belongs to the program with one of these paths."""
+    for path in paths:
+        prefix = os.path.dirname(os.path.dirname(path))
+        for name in BESIDE if path.startswith("/") else ():
+            if os.path.exists(conf := os.path.normpath(f"{prefix}/{name}")):
+                return conf
+    return ""
+
+
+def _absolute(process: str, path: str) -> str:
+    return path if path.startswith("/") else os.path.normpath(f"{_link(f'{process}/cwd')}/{path}")
+
+
+def _exe(process: str) -> str:
+    return _link(f"{process}/exe").removesuffix(" (deleted)")
+
+
+def _strings(path: str) -> list[str]:
+    """Return the strings of a file of /proc that has them one after the other."""
+    return read(path).decode("utf-8", "surrogateescape").split("\0")
 
 
 def parse(words: list[str]) -> dict[str, str]:
