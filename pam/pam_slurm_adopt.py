@@ -75,8 +75,31 @@ def _without_package(
     _complain(f"{service}:{phase}", error)
     if root or given.get("service", "sshd") not in ("*", service.lower()):
         return int(pamh.PAM_IGNORE)
+    action = given.get("action_generic_failure", "auto")
+    if action == "auto":
+        action = "deny" if _runs_slurm() else "ignore"
     answers = {"allow": pamh.PAM_SUCCESS, "ignore": pamh.PAM_IGNORE}
-    return int(answers.get(given.get("action_generic_failure", "ignore"), pamh.PAM_PERM_DENIED))
+    return int(answers.get(action, pamh.PAM_PERM_DENIED))
+
+
+def _runs_slurm() -> bool:
+    """Say whether a slurmd or stepd of root's runs here; True where that cannot be seen."""
+    from os import listdir, readlink
+
+    try:
+        pids = [name for name in listdir("/proc") if name.isdecimal()]
+    except OSError:
+        return True
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/status", "rb") as file:
+                root = any(line.split() == [b"Uid:", *[b"0"] * 4] for line in file)
+            name = readlink(f"/proc/{pid}/exe").rpartition("/")[2] if root else ""
+        except OSError:  # ended since, or a thread of the kernel
+            continue
+        if name.partition(" ")[0].removesuffix("-wlm") in ("slurmd", "slurmstepd"):
+            return True
+    return False
 
 
 def _service(pamh: Any) -> str:

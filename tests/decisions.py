@@ -55,6 +55,7 @@ ANSWERS = {
     "action_adopt_failure": {"allow": ALLOWED, "deny": Answer(DENIED, FAILED)},
     "action_suspended": {"deny": Answer(DENIED, SUSPENDED), "allow": ALLOWED},
     "action_generic_failure": {
+        "auto": Answer(DENIED, GENERIC),  # where root's slurmd runs; else see Situation.auto
         "ignore": IGNORED,
         "allow": ALLOWED,
         "deny": Answer(DENIED, GENERIC),
@@ -83,8 +84,8 @@ SPELLINGS = {
     },
     "action_suspended": {"": "deny", "deny": "deny", "allow": "allow", "alow": "deny"},
     "action_generic_failure": {
-        "": "ignore", "ignore": "ignore", "allow": "allow", "deny": "deny", "Allow": "allow",
-        "alow": "deny",
+        "": "auto", "auto": "auto", "ignore": "ignore", "allow": "allow", "deny": "deny",
+        "Allow": "allow", "alow": "deny",
     },
     "disable_x11": {"": "0", "0": "0", "1": "1", "yes": "1"},
 }  # fmt: skip
@@ -101,6 +102,7 @@ class Situation(NamedTuple):
     reason: str = ""  # part of that line: why the option governs, or what was done
     user: str | None = "alice"
     options: str = ""  # that make it this situation, on the PAM line
+    auto: Answer | None = None  # what the value auto comes to here, where that is another
 
 
 def _governed(option: str, level: str, *rows: tuple[str, ...]) -> list[Situation]:
@@ -146,6 +148,15 @@ SITUATIONS = [
         ("spool directory is a file",
          "cannot read the spool directory /etc/passwd: Not a directory"),
     ),
+    # The same on a host that is no compute node: no slurmd or stepd of root's runs there.
+    *[
+        one._replace(auto=IGNORED)
+        for one in _governed(
+            "action_generic_failure", "err",
+            ("no slurm.conf, no slurmd", "no slurm.conf in any of /etc/slurm/slurm.conf, "),
+            ("node name unknown, no slurmd", "cannot tell the node name: "),
+        )
+    ],
     # No job here.
     *_governed(
         "action_no_jobs", "info",
@@ -238,6 +249,8 @@ def _rows_of(situation: Situation) -> Iterator[Row]:
     option = situation.answer
     for spelling, value in SPELLINGS[option].items():
         answer = ANSWERS[option][value]
+        if value == "auto":
+            answer = situation.auto or answer
         options = f"{option}={spelling}" if spelling else ""
         yield _row(situation, options, answer, _complaint(option, spelling))
 

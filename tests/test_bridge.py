@@ -15,6 +15,7 @@ import pytest
 from slurm_adopt import bridge, engine, log, node
 from slurm_adopt.adoption import Adoption
 from slurm_adopt.outcome import SITUATIONS, Outcome
+from slurm_adopt.slurm import running
 from tests.handle import CODES, Handle
 
 SCRIPT = Path(__file__).parents[1] / "pam" / "pam_slurm_adopt.py"
@@ -262,19 +263,29 @@ def test_message_that_is_no_file(
     assert "it is no regular file" in "".join(lines)
 
 
-# (user, options, code)
+# (user, options, whether a slurmd runs here, code)
 MISTAKES = [
-    ("alice", "", "PAM_IGNORE"),
-    ("alice", "action_generic_failure=allow", "PAM_SUCCESS"),
-    ("alice", DENY, "PAM_PERM_DENIED"),
-    ("root", f"ignore_root=0 {DENY}", "PAM_IGNORE"),
+    ("alice", "", False, "PAM_IGNORE"),
+    ("alice", "", True, "PAM_PERM_DENIED"),
+    ("alice", "action_generic_failure=ignore", True, "PAM_IGNORE"),
+    ("alice", "action_generic_failure=allow", True, "PAM_SUCCESS"),
+    ("alice", DENY, False, "PAM_PERM_DENIED"),
+    ("root", f"ignore_root=0 {DENY}", True, "PAM_IGNORE"),
+    ("root", "ignore_root=0", True, "PAM_IGNORE"),
 ]
 
 
-@pytest.mark.parametrize(("user", "options", "code"), MISTAKES)
+@pytest.mark.parametrize(("user", "options", "runs", "code"), MISTAKES)
 def test_our_own_mistake(
-    monkeypatch: pytest.MonkeyPatch, lines: list[str], user: str, options: str, code: str
+    monkeypatch: pytest.MonkeyPatch,
+    lines: list[str],
+    user: str,
+    options: str,
+    runs: bool,
+    code: str,
 ) -> None:
+    here = [running.Slurmd(9, "", "", configless=False)] if runs else []
+    monkeypatch.setattr(running, "slurmds", lambda: here)
     answer(monkeypatch, ZeroDivisionError("oops"))
     assert CODES[bridge.account(Handle(user), 0, options.split(), {})] == code
     assert "unexpected ZeroDivisionError: oops at " in lines[-1]
@@ -383,7 +394,8 @@ def test_no_checkout_adds_no_path(
 
 # (user, service, options, code)
 BROKEN = [
-    ("alice", "sshd", "", "PAM_IGNORE"),
+    ("alice", "sshd", "", "PAM_PERM_DENIED"),  # a slurmd runs here
+    ("alice", "sshd", "action_generic_failure=auto", "PAM_PERM_DENIED"),
     ("alice", "sshd", "action_generic_failure=ignore", "PAM_IGNORE"),
     ("alice", "sshd", "action_generic_failure=allow", "PAM_SUCCESS"),
     ("alice", "sshd", "Action_Generic_Failure=DENY", "PAM_PERM_DENIED"),
@@ -413,7 +425,61 @@ def test_package_cannot_be_loaded(
         raise error
 
     monkeypatch.setattr(script, "_bridge", fail)
+    monkeypatch.setattr(script, "_runs_slurm", lambda: True)
     assert account(script, Handle(user, service), options) == code
+    monkeypatch.setattr(script, "_runs_slurm", lambda: False)
+    without = "PAM_IGNORE" if options in ("", "action_generic_failure=auto") else code
+    assert account(script, Handle(user, service), options) == without
+
+
+# (program, uids, whether it counts)
+PROGRAMS = [
+    ("/usr/sbin/slurmd", "0\t0\t0\t0", True),
+    ("/opt/slurm/sbin/slurmd (deleted)", "0\t0\t0\t0", True),
+    ("/usr/sbin/slurmstepd-wlm", "0\t0\t0\t0", True),
+    ("/usr/sbin/slurmdbd", "0\t0\t0\t0", False),
+    ("/home/alice/slurmd", "5001\t5001\t5001\t5001", False),
+    ("/home/alice/slurmd", "5001\t0\t0\t0", False),
+]
+
+
+@pytest.mark.parametrize(("program", "uids", "counts"), PROGRAMS)
+def test_the_script_sees_a_slurmd_as_the_package_does(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    script: ModuleType,
+    program: str,
+    uids: str,
+    counts: bool,
+) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/exe").symlink_to(program)
+    (tmp_path / "7/status").write_text(f"Name:\tslurmd\nUid:\t{uids}\nGid:\t0\t0\t0\t0\n")
+    (tmp_path / "8").mkdir()
+    assert bool(running.slurmds(str(tmp_path))) is counts
+    listdir, readlink = os.listdir, os.readlink
+
+    def there(path: str) -> str:
+        return path.replace("/proc", str(tmp_path))
+
+    def opened(path: str, mode: str) -> Any:
+        return Path(there(path)).open(mode)
+
+    monkeypatch.setattr(os, "listdir", lambda path: listdir(there(path)))
+    monkeypatch.setattr(os, "readlink", lambda path: readlink(there(path)))
+    monkeypatch.setattr(script, "open", opened, raising=False)
+    assert script._runs_slurm() is counts
+
+
+def test_the_script_takes_a_slurmd_to_run_without_proc(
+    monkeypatch: pytest.MonkeyPatch, script: ModuleType
+) -> None:
+    monkeypatch.setattr(os, "listdir", lambda path: 1 // 0 if path != "/proc" else no_proc())
+    assert script._runs_slurm() is True
+
+
+def no_proc() -> list[str]:
+    raise FileNotFoundError
 
 
 class OddService(Handle):

@@ -46,6 +46,7 @@ class Fake(NamedTuple):
     suspended: tuple[int, ...] = ()
     defers: bool = False  # whether a session line is certain to come
     breaks: str = ""  # what raises an exception that nobody has thought of
+    runs_slurm: bool = True  # whether this is a compute node
 
 
 class FakeNode:
@@ -61,6 +62,10 @@ class FakeNode:
         if not name.startswith("_") and name == self._fake.breaks:
             raise ZeroDivisionError(name)
         return super().__getattribute__(name)
+
+    @property
+    def runs_slurm(self) -> bool:
+        return self._fake.runs_slurm
 
     @property
     def defers(self) -> bool:
@@ -143,9 +148,9 @@ def of(situation: str) -> Fake:
     said = reason.format(**ROLES)
     if situation.startswith("several jobs"):
         return Fake(BOTH, PeerError(said))
-    return (
-        Fake([7], fails={7: SetupError(said)}) if "mounted" in situation else Fake(SetupError(said))
-    )
+    if "mounted" in situation:
+        return Fake([7], fails={7: SetupError(said)})
+    return Fake(SetupError(said), runs_slurm="no slurmd" not in situation)
 
 
 FAKES = {
@@ -535,6 +540,8 @@ def test_a_choice_is_withdrawn_where_it_does_not_hold() -> None:
         assert outcome.withdrawn == names
 
 
+NO_CONF = SetupError("no slurm.conf")
+
 # An exception that nobody has thought of: the option of the step that it happens in decides.
 OPEN = {"action_generic_failure": "ignore", "action_adopt_failure": "allow",
         "action_unknown": "allow", "action_suspended": "allow"}  # fmt: skip
@@ -595,6 +602,21 @@ def test_a_value_that_the_engine_does_not_know_is_the_strictest() -> None:
     options = Options({"action_no_jobs": "oldest"})
     outcome = decide(Login("alice", 5001, "sshd", 42), options, FakeNode(Fake()))
     assert outcome.code == DENIED
+
+
+@pytest.mark.parametrize(
+    ("node", "code", "why"),
+    [
+        (Fake(NO_CONF), DENIED, "auto (deny, since a slurmd or slurmstepd of root's runs here)"),
+        (Fake(NO_CONF, breaks="runs_slurm"), DENIED, "auto (deny, since a slurmd"),
+        (Fake(NO_CONF, runs_slurm=False), "PAM_IGNORE", "auto (ignore, since no slurmd or "),
+    ],
+)
+def test_auto(node: Fake, code: str, why: str) -> None:
+    """Whether a slurmd runs here decides; where that cannot be told, it is taken to run."""
+    outcome = decide(Login("alice", 5001, "sshd", 42), parse([])[0], FakeNode(node))
+    assert outcome.code == code
+    assert f"generic failure: no slurm.conf; action_generic_failure={why}" in outcome.text
 
 
 def test_every_situation_names_an_option_or_a_code() -> None:

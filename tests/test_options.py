@@ -105,7 +105,7 @@ def test_defaults_are_the_c_modules() -> None:
         "action_no_jobs": "deny",
         "action_unknown": "newest",
         "action_adopt_failure": "allow",
-        "action_generic_failure": "ignore",
+        "action_generic_failure": "auto",  # the C module's, ignore, but on compute nodes
         "log_level": "info",
         "disable_x11": "0",
         "nodename": "",

@@ -7,7 +7,7 @@ import pwd
 import time
 from contextlib import suppress
 
-from .engine import Login, decide, decide_session, governed, our_mistake, spare_root
+from .engine import Login, decide, decide_session, our_mistake, spare_root, undecided
 from .log import Log
 from .node import Node
 from .options import parse
@@ -93,7 +93,8 @@ def _decide(phase: str, login: Login, options: Options, log: Log, decide_it: Dec
     try:
         return decide_it(login, options, Node(options, log, account_of=account_of))
     except Exception as error:  # noqa: BLE001 - a mistake of ours falls to the side its option names
-        return spare_root(login, governed("generic failure", options, our_mistake(error)))
+        here = lambda: Node(options, log).runs_slurm  # noqa: E731
+        return spare_root(login, undecided(options, our_mistake(error), here))
 
 
 def _login(pamh: Any) -> Login:

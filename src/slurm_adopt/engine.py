@@ -13,7 +13,7 @@ governs this step decides.
 from __future__ import annotations
 
 from .adoption import Choice
-from .outcome import ACTION_CODES, SITUATIONS, STRICTEST, Outcome
+from .outcome import ACTION_CODES, AUTO, AUTO_MEANS, SITUATIONS, STRICTEST, Outcome
 from .slurm.errors import (
     MistakeError,
     SetupError,
@@ -55,6 +55,10 @@ if TYPE_CHECKING:
         @property
         def defers(self) -> bool:
             """Whether this is an account phase whose login a session line will adopt."""
+
+        @property
+        def runs_slurm(self) -> bool:
+            """Whether this host is a compute node: a slurmd or stepd of root's runs here."""
 
         def jobs(self, uid: int, only: int | None = None) -> list[Job]:
             """Return the user's jobs here, by job id; of one job id only, if that is given."""
@@ -256,7 +260,7 @@ def _among_jobs(login: Login, options: Options, node: Node[Job]) -> Outcome:
         uid = _uid(login)
         jobs = _step(lambda: node.jobs(uid) or node.awaited_jobs(uid))
     except SlurmAdoptError as error:
-        return governed("generic failure", options, str(error))
+        return undecided(options, str(error), lambda: node.runs_slurm)
     return _decided(jobs, login, options, node)
 
 
@@ -435,3 +439,21 @@ def governed(name: str, options: Options, text: str) -> Outcome:
     return Outcome(
         row, ACTION_CODES.get(action, STRICTEST), f"{name}: {text}; {row.option}={action}"
     )
+
+
+def undecided(options: Options, text: str, runs_slurm: Callable[[], bool]) -> Outcome:
+    """Return the outcome where something keeps us from deciding; auto asks whether Slurm runs here.
+
+    Where that cannot be told, it is taken to run.
+    """
+    row = SITUATIONS["generic failure"]
+    if options[row.option] != AUTO:
+        return governed(row.name, options, text)
+    try:
+        runs = runs_slurm()
+    except Exception:  # noqa: BLE001 - this is no time for another failure
+        runs = True
+    action = AUTO_MEANS[runs]
+    why = f"{action}, since {'a' if runs else 'no'} slurmd or slurmstepd of root's runs here"
+    said = f"{row.name}: {text}; {row.option}={AUTO} ({why})"
+    return Outcome(row, ACTION_CODES[action], said)

@@ -94,6 +94,11 @@ class Node:
             options["slurm_conf"], options["nodename"], hostname or os.uname().nodename, log
         )
 
+    @property
+    def runs_slurm(self) -> bool:
+        """Whether this host is a compute node: a slurmd or stepd of root's runs here."""
+        return self._setting.runs_slurm
+
     # jobs
 
     def jobs(self, uid: int, only: int | None = None) -> list[Job]:

@@ -73,10 +73,12 @@ OPTIONS = (
            "What to do when the login could not be brought into the job, or that could not be "
            "verified. allow lets the user in without limits. Production systems should set deny.",
            older={"ignore": "allow"}),
-    Option("action_generic_failure", ("ignore", "allow", "deny"),  "ignore", "deny",    "15.08.3",
+    Option("action_generic_failure", ("auto", "ignore", "allow", "deny"), "auto", "deny", "15.08.3",
            "What to do when something keeps this module from deciding at all: no slurm.conf, no "
-           "spool directory, node name unknown, a mistake in this module. ignore leaves the "
-           "decision to the other modules of the stack. Production systems should set deny."),
+           "spool directory, node name unknown, a mistake in this module. auto means deny on a "
+           "host where a slurmd or slurmstepd of root's runs, and ignore on any other. ignore "
+           "leaves the decision to the other modules of the stack. Production systems should set "
+           "deny."),
     Option("action_suspended",       ("deny", "allow"),            "deny",   "deny",    "",
            "What to do when the job is suspended (scancel -s STOP, scontrol suspend, preemption), "
            "so that whatever is put into it stops, or when a cgroup that the user has made is in "
@@ -90,8 +92,8 @@ OPTIONS = (
            "The PAM service this module is for, exactly as written; * means any. All others are "
            "answered with PAM_IGNORE."),
     Option("nodename",               WORD,                         "",       "",        "15.08.4",
-           "The NodeName of this node, where it cannot be told from the host name: several slurmd "
-           "on one host, or a NodeHostname that is not the host's."),
+           "The NodeName of this node, where it cannot be told from the host name or an alias of "
+           "it: several slurmd on one host, or a NodeHostname that is not the host's."),
     Option("single_job_skip_rpc",    ("1", "0"),                   "1",      "1",       "15.08",
            "0: the host that the login comes from is asked also when the user has only one job "
            "here. If it does not know, the only job is taken."),
@@ -133,8 +135,8 @@ OPTIONS = (
            "A file of at most 4096 bytes with the site's own words for a user who is refused. %u "
            "is the user, %h the host, %j the user's jobs here, %m this module's own sentence."),
     Option("slurm_conf",             PATH,                         "",       "",        "",
-           "Where slurm.conf is, for sites built with another place than the usual ones. The "
-           "environment variable SLURM_CONF is not read."),
+           "Where slurm.conf is, where it is in none of the usual places and is not what root's "
+           "running slurmd was started with. The login's variable SLURM_CONF is not read."),
 )
 # fmt: on
 

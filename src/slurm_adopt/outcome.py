@@ -15,6 +15,8 @@ ACTION_CODES = {  # value of an action_* option -> PAM code
     "deny": "PAM_PERM_DENIED",
     "ignore": "PAM_IGNORE",
 }
+AUTO = "auto"  # as action_generic_failure: one of those above, by whether this is a compute node
+AUTO_MEANS = {True: "deny", False: "ignore"}
 
 STRICTEST = "PAM_PERM_DENIED"  # for a value that the parser knows and this table does not
 REFUSALS = frozenset({"PAM_PERM_DENIED", "PAM_SESSION_ERR", "PAM_USER_UNKNOWN"})

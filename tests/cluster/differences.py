@@ -192,6 +192,8 @@ DIFFERENCES = [
             _each(LET_IN, ONLY_FAILS, "action_adopt_failure", "alow"),
             _each(Did("PAM_IGNORE", "", GENERIC), ["node name unknown"],
                   "action_generic_failure", "alow", "ignored"),
+            _each(Did("PAM_IGNORE", "", GENERIC), ["node name unknown, no slurmd"],
+                  "action_generic_failure", "alow"),
             _each(INTO_ONLY, ["one job, with X11"], "disable_x11", "yes", "0x"),
             _each(IGNORED, ["idle node"], "action_no_jobs", "ignorex"),
             _each(LET_IN, ["several jobs, slurmd refuses"], "action_unknown", "allowed"),
@@ -238,7 +240,7 @@ DIFFERENCES = [
         "does as action_generic_failure says",
         "a library must not end sshd, and the option is for this case",
         NONE,
-        _each(Did("exit 1"), ["no slurm.conf"]),
+        _each(Did("exit 1"), ["no slurm.conf", "no slurm.conf, no slurmd"]),
     ),
     Difference(
         "not knowing is not having",
@@ -259,10 +261,22 @@ DIFFERENCES = [
         "up to 18.08.3",
         _all(
             _each(Did("PAM_IGNORE", "", GENERIC), ["node name unknown"],
-                  "action_generic_failure", "", "ignore"),
-            _each(Did("PAM_SUCCESS", "", GENERIC), ["node name unknown"],
+                  "action_generic_failure", "ignore"),
+            _each(Did("PAM_IGNORE", "", GENERIC), ["node name unknown, no slurmd"],
+                  "action_generic_failure", "", "auto", "ignore"),
+            _each(Did("PAM_SUCCESS", "", GENERIC),
+                  ["node name unknown", "node name unknown, no slurmd"],
                   "action_generic_failure", "allow", "Allow"),
         ),
+    ),
+    Difference(
+        "a compute node is not open",
+        "leaves the decision to the rest of the stack, which lets in everybody",
+        "refuses by default where a slurmd or slurmstepd of root's runs",
+        "the default is for hosts that are no compute nodes; on a node it lets in who has no job",
+        NONE,
+        _each(Did("PAM_IGNORE", "", GENERIC), ["node name unknown"],
+              "action_generic_failure", "", "auto"),
     ),
     Difference(
         "told why",
@@ -339,7 +353,8 @@ class Release(NamedTuple):
 
 _BY_OPTION = ("one job", "idle node", "several jobs, from one of them")
 _GENERIC = ("no slurm.conf", "slurm.conf is no text", "node name unknown",
-            "spool directory missing", "spool directory is a file")  # fmt: skip
+            "spool directory missing", "spool directory is a file", "no slurm.conf, no slurmd",
+            "node name unknown, no slurmd")  # fmt: skip
 _PRIVATE = ("one job, with namespaces", "the only job fails, with namespaces")
 
 RELEASES = [
@@ -361,8 +376,8 @@ RELEASES = [
     Release(
         "default of action_generic_failure",
         "15.08.3 to 17.02 allow; ignore since 17.11",
-        "ignore",
-        "what all sites have today; the guide says to set deny",
+        "auto: deny on a compute node, ignore elsewhere",
+        "who has no job shall not come in because a file cannot be read",
         _each(True, _GENERIC, "action_generic_failure", ""),
     ),
     Release(

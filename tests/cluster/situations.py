@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -136,6 +137,18 @@ def conf(change: Callable[[str], str]) -> Arrangement:
             stage.cluster.n1.write(CONF, text)
 
     return arrangement
+
+
+@contextlib.contextmanager
+def no_slurmd(stage: Stage) -> Iterator[Stage]:
+    """Have no slurmd on n1, as on a login node."""
+    stage.cluster.n1.stop("slurmd")
+    try:
+        yield stage
+    finally:
+        stage.cluster.n1.start("slurmd")
+        time.sleep(1)  # the node is idle in slurmctld's eyes until it registers anew
+        stage.cluster.wait_idle()
 
 
 # Jobs
@@ -493,6 +506,8 @@ ARRANGEMENTS: dict[str, tuple[Settings, Arrangement]] = {
     "no slurm.conf":                           (PLAIN, no_conf),
     "slurm.conf is no text":                   (PLAIN, conf(_line("\0"))),
     "node name unknown":                       (PLAIN, conf(_named_otherwise)),
+    "no slurm.conf, no slurmd":                (PLAIN, both(no_slurmd, no_conf)),
+    "node name unknown, no slurmd":            (PLAIN, both(no_slurmd, conf(_named_otherwise))),
     "spool directory missing":                 (PLAIN, conf(_line("SlurmdSpoolDir=/nowhere"))),
     "spool directory is a file":               (PLAIN, conf(_line("SlurmdSpoolDir=/etc/passwd"))),
     "idle node":                               (PLAIN, nothing),

@@ -23,7 +23,7 @@ FAILED = "failed to adopt process into cgroup, denying access because action_ado
 BOUND = 20  # seconds; what must not hang takes a fraction of this
 
 # value of action_generic_failure -> whether the user gets in (after it, common-account allows)
-GENERIC_VALUES = {"ignore": True, "allow": True, "deny": False, "dney": False}
+GENERIC_VALUES = {"auto": False, "ignore": True, "allow": True, "deny": False, "dney": False}
 
 
 def lines(cluster: Cluster, mark: int) -> list[str]:
@@ -52,7 +52,7 @@ def test_package_missing(cluster: Cluster, value: str, allowed: bool) -> None:
 
 @pytest.mark.usefixtures("no_package")
 def test_package_missing_default(cluster: Cluster) -> None:
-    assert cluster.ssh("alice").rc == 0
+    assert cluster.ssh("alice").rc == 255  # slurmd runs here
     cluster.pam(pam.stack(pam.OURS + " service=login action_generic_failure=deny"))
     assert cluster.ssh("alice").rc == 0  # not our service
 

@@ -10,7 +10,7 @@ from docutils.writers.manpage import Writer
 
 from slurm_adopt.job_environment import ONLY_BY_NAME, VARIABLES, Kind
 from slurm_adopt.options import OPTIONS, Option
-from slurm_adopt.outcome import ACTION_CODES, SITUATIONS, Situation
+from slurm_adopt.outcome import ACTION_CODES, AUTO, AUTO_MEANS, SITUATIONS, Situation
 
 DOCS = Path(__file__).parents[2] / "docs"
 SOURCE = DOCS / "slurm_adopt.8.rst"
@@ -82,6 +82,9 @@ def _consequence(row: Situation) -> str:
 
 
 def _answer(value: str) -> str:
+    if value == AUTO:
+        there, elsewhere = (ACTION_CODES[AUTO_MEANS[runs]] for runs in (True, False))
+        return f"{there} where a slurmd or slurmstepd of root's runs, else {elsewhere}"
     return ACTION_CODES.get(value, "adopted into the newest job")
 
 
