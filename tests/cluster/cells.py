@@ -14,6 +14,7 @@ from tests.cluster import (
     axes,
     cgroups,
     credentials,
+    elsewhere,
     expired,
     flags,
     of_job,
@@ -105,6 +106,7 @@ SOME = (*BASIC, axes.over_ipv6, axes.configless, *credentials.SLURM)
 ALL = (
     *BASIC,
     *axes.EVERYWHERE,
+    *elsewhere.EVERYWHERE,
     *phases.EVERYWHERE,
     *of_job.EVERYWHERE,
     *credentials.MUNGE,
