@@ -10,6 +10,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from .slurm.digits import number
+from .slurm.errors import SetupError
+from .slurm.hostlist import count
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .job_process import JobProcess
@@ -41,67 +45,87 @@ COUNTS    = Kind(r"[0-9(),x]{1,4096}", "numbers with repetitions, such as 16(x2)
 WORD      = Kind(r"[\w.,:=+@/-]{1,256}", "a word of at most 256 characters")
 NAME      = Kind(r"[\w .,:=+@%/#\[\]-]{1,256}",
                  "at most 256 letters, digits, blanks and any of _.,:=+@%/#[]-")
-NODES     = Kind(r"[\w.,\[\]-]{1,8192}", "a list of nodes of at most 8192 characters")
+NODELIST  = Kind(r"[\w.,\[\]-]{1,8192}", "a list of nodes of at most 8192 characters")
 DEVICES   = Kind(r"[\w.,:/-]{1,4096}", "a list of devices of at most 4096 characters")
 DIRECTORY = Kind(r"/[\w .,:=+@%/#-]{0,1023}",
                  "an absolute path of at most 1024 letters, digits, blanks and any of _.,:=+@%/#-")
 # fmt: on
 
+# Groups. What only means something together is handed over whole or not at all, and only from a
+# process that names this very job.
+ALONE = ""
+LAUNCH = "what MPI's launchers go by"  # Open MPI takes SLURM_JOBID for a promise of the others
+NODES = "the job's nodes"
+ARRAY = "the task of a job array"
+MEMORY = "one of the three"  # srun refuses to start where it finds two
+
+# How a variable is asked for. What `all` stands for, Slurm sets anew in a job that is submitted
+# from the session. All else the new job would inherit (sbatch and salloc, 20.11 to 26.05), and srun
+# in it would take for options; or it reaches root's own scripts, by pam_exec: a shell writes its
+# here-documents to TMPDIR.
+ALL = "all"
+NAMED = "only by its name"
+
 # fmt: off
 VARIABLES = {
-    # name                     source   kind
-    "SLURM_JOB_ID":           (MODULE,  NUMBER),
-    "SLURM_JOBID":            (MODULE,  NUMBER),
-    "SLURM_JOB_UID":          (MODULE,  NUMBER),
-    "SLURM_JOB_USER":         (MODULE,  WORD),
-    "SLURMD_NODENAME":        (MODULE,  WORD),
-    "SLURM_CPUS_ON_NODE":     (CGROUP,  NUMBER),
-    "SLURM_MEM_PER_NODE":     (CGROUP,  NUMBER),  # MiB, as Slurm has it
-    "SLURM_JOB_NAME":         (PROCESS, NAME),
-    "SLURM_JOB_PARTITION":    (PROCESS, WORD),
-    "SLURM_JOB_ACCOUNT":      (PROCESS, WORD),
-    "SLURM_JOB_QOS":          (PROCESS, WORD),
-    "SLURM_JOB_RESERVATION":  (PROCESS, WORD),
-    "SLURM_CLUSTER_NAME":     (PROCESS, WORD),
-    "SLURM_SUBMIT_HOST":      (PROCESS, WORD),
-    "SLURM_SUBMIT_DIR":       (PROCESS, DIRECTORY),
-    "SLURM_JOB_NODELIST":     (PROCESS, NODES),
-    "SLURM_NODELIST":         (PROCESS, NODES),
-    "SLURM_JOB_NUM_NODES":    (PROCESS, NUMBER),
-    "SLURM_NNODES":           (PROCESS, NUMBER),
-    "SLURM_JOB_CPUS_PER_NODE": (PROCESS, COUNTS),
-    "SLURM_TASKS_PER_NODE":   (PROCESS, COUNTS),
-    "SLURM_NTASKS":           (PROCESS, NUMBER),
-    "SLURM_CPUS_PER_TASK":    (PROCESS, NUMBER),
-    "SLURM_MEM_PER_CPU":      (PROCESS, NUMBER),
-    "SLURM_JOB_START_TIME":   (PROCESS, NUMBER),
-    "SLURM_JOB_END_TIME":     (PROCESS, NUMBER),
-    "SLURM_ARRAY_JOB_ID":     (PROCESS, NUMBER),
-    "SLURM_ARRAY_TASK_ID":    (PROCESS, NUMBER),
-    "SLURM_ARRAY_TASK_COUNT": (PROCESS, NUMBER),
-    "SLURM_ARRAY_TASK_MIN":   (PROCESS, NUMBER),
-    "SLURM_ARRAY_TASK_MAX":   (PROCESS, NUMBER),
-    "SLURM_ARRAY_TASK_STEP":  (PROCESS, NUMBER),
-    "SLURM_JOB_GPUS":         (PROCESS, DEVICES),
-    "SLURM_GPUS_ON_NODE":     (PROCESS, NUMBER),
-    "CUDA_VISIBLE_DEVICES":   (PROCESS, DEVICES),
-    "ROCR_VISIBLE_DEVICES":   (PROCESS, DEVICES),
-    "ZE_AFFINITY_MASK":       (PROCESS, DEVICES),
-    "GPU_DEVICE_ORDINAL":     (PROCESS, DEVICES),
-    "TMPDIR":                 (PROCESS, DIRECTORY),
+    # name                     source   kind       group    asked for
+    "SLURM_JOB_ID":           (MODULE,  NUMBER,    ALONE,   ALL),
+    "SLURM_JOBID":            (MODULE,  NUMBER,    LAUNCH,  ALL),
+    "SLURM_JOB_UID":          (MODULE,  NUMBER,    ALONE,   ALL),
+    "SLURM_JOB_USER":         (MODULE,  WORD,      ALONE,   ALL),
+    "SLURMD_NODENAME":        (MODULE,  WORD,      ALONE,   ALL),
+    "SLURM_CPUS_ON_NODE":     (CGROUP,  NUMBER,    ALONE,   ALL),
+    "SLURM_JOB_SLUID":        (PROCESS, WORD,      ALONE,   ALL),  # since 26.05
+    "SLURM_JOB_NAME":         (PROCESS, NAME,      ALONE,   ALL),
+    "SLURM_JOB_PARTITION":    (PROCESS, WORD,      ALONE,   ALL),
+    "SLURM_JOB_ACCOUNT":      (PROCESS, WORD,      ALONE,   ALL),
+    "SLURM_JOB_QOS":          (PROCESS, WORD,      ALONE,   ALL),
+    "SLURM_JOB_RESERVATION":  (PROCESS, WORD,      ALONE,   ALL),
+    "SLURM_CLUSTER_NAME":     (PROCESS, WORD,      ALONE,   ALL),
+    "SLURM_SUBMIT_HOST":      (PROCESS, WORD,      ALONE,   ALL),
+    "SLURM_SUBMIT_DIR":       (PROCESS, DIRECTORY, ALONE,   ALL),
+    "SLURM_JOB_NODELIST":     (PROCESS, NODELIST,  NODES,   ALL),
+    "SLURM_JOB_NUM_NODES":    (PROCESS, NUMBER,    NODES,   ALL),
+    "SLURM_JOB_CPUS_PER_NODE": (PROCESS, COUNTS,   NODES,   ALL),
+    "SLURM_NODELIST":         (PROCESS, NODELIST,  LAUNCH,  ALL),
+    "SLURM_NNODES":           (PROCESS, NUMBER,    LAUNCH,  ALL),
+    "SLURM_TASKS_PER_NODE":   (PROCESS, COUNTS,    LAUNCH,  ALL),
+    "SLURM_NTASKS":           (PROCESS, NUMBER,    ALONE,   NAMED),
+    "SLURM_CPUS_PER_TASK":    (PROCESS, NUMBER,    ALONE,   NAMED),
+    "SLURM_MEM_PER_CPU":      (PROCESS, NUMBER,    MEMORY,  NAMED),  # MiB, all three
+    "SLURM_MEM_PER_GPU":      (PROCESS, NUMBER,    MEMORY,  NAMED),
+    "SLURM_MEM_PER_NODE":     (PROCESS, NUMBER,    MEMORY,  NAMED),
+    "SLURM_JOB_START_TIME":   (PROCESS, NUMBER,    ALONE,   ALL),
+    "SLURM_JOB_END_TIME":     (PROCESS, NUMBER,    ALONE,   ALL),
+    "SLURM_ARRAY_JOB_ID":     (PROCESS, NUMBER,    ARRAY,   NAMED),
+    "SLURM_ARRAY_TASK_ID":    (PROCESS, NUMBER,    ARRAY,   NAMED),
+    "SLURM_ARRAY_TASK_COUNT": (PROCESS, NUMBER,    ARRAY,   NAMED),
+    "SLURM_ARRAY_TASK_MIN":   (PROCESS, NUMBER,    ARRAY,   NAMED),
+    "SLURM_ARRAY_TASK_MAX":   (PROCESS, NUMBER,    ARRAY,   NAMED),
+    "SLURM_ARRAY_TASK_STEP":  (PROCESS, NUMBER,    ARRAY,   NAMED),
+    "SLURM_JOB_GPUS":         (PROCESS, DEVICES,   ALONE,   ALL),
+    "SLURM_GPUS_ON_NODE":     (PROCESS, NUMBER,    ALONE,   ALL),
+    "CUDA_VISIBLE_DEVICES":   (PROCESS, DEVICES,   ALONE,   ALL),
+    "ROCR_VISIBLE_DEVICES":   (PROCESS, DEVICES,   ALONE,   ALL),
+    "ZE_AFFINITY_MASK":       (PROCESS, DEVICES,   ALONE,   ALL),
+    "GPU_DEVICE_ORDINAL":     (PROCESS, DEVICES,   ALONE,   ALL),
+    "TMPDIR":                 (PROCESS, DIRECTORY, ALONE,   NAMED),
 }
 # fmt: on
 
-# Not among `all`: PAM's environment reaches root's own scripts, by pam_exec, and a shell writes its
-# here-documents to TMPDIR.
-ONLY_BY_NAME = ("TMPDIR",)
+GROUP = {name: group for name, (_, _, group, _) in VARIABLES.items()}
+
+# The variables of a group that count the same nodes: a list, a number, numbers with repetitions.
+SAME_NODES = {
+    LAUNCH: ("SLURM_NODELIST", "SLURM_NNODES", "SLURM_TASKS_PER_NODE"),
+    NODES: ("SLURM_JOB_NODELIST", "SLURM_JOB_NUM_NODES", "SLURM_JOB_CPUS_PER_NODE"),
+}
 
 
 def spelled(given: str) -> str | None:
     """Return a value of job_env, names of the table or `all`, as the table spells it; else None."""
-    names = ["all" if name.lower() == "all" else name.upper() for name in given.split(",")]
-    value = ",".join(names)
-    return value if _chosen(value) <= VARIABLES.keys() else None
+    names = [ALL if name.lower() == ALL else name.upper() for name in given.split(",")]
+    return ",".join(names) if {*names} <= {ALL, *VARIABLES} else None
 
 
 def asks_a_process(given: str) -> bool:
@@ -141,8 +165,8 @@ def variables(
         PROCESS: _of_process(process) if process else {},
     }
     found, absent, misfits = {}, [], []
-    for name in sorted(_chosen(given)):
-        source, kind = VARIABLES[name]
+    for name in sorted(VARIABLES):
+        source, kind, *_ = VARIABLES[name]
         value = sources[source].get(name)
         if value is None:
             absent.append(name)
@@ -150,24 +174,72 @@ def variables(
             found[name] = value
         else:
             misfits.append(name)
-    if misfits:
-        log.info(f"left out, since the job has them in no form that is safe: {' '.join(misfits)}")
-    if absent:
-        log.debug(f"variables that the job does not show: {' '.join(absent)}")
-    return found
+    names = _chosen(given)
+    apart = sorted(names & found.keys() - _whole(found, sources[PROCESS], known_here))
+    for say, remark, which in (
+        (log.info, "left out, since the job has them in no form that is safe", misfits),
+        (log.debug, "variables that the job does not show", absent),
+        (log.debug, "left out, since what belongs to them is missing or does not fit", apart),
+    ):
+        if shown := [name for name in which if name in names]:
+            say(f"{remark}: {' '.join(shown)}")
+    return {name: value for name, value in found.items() if name in names.difference(apart)}
 
 
 def _chosen(given: str) -> set[str]:
+    """Return the names that job_env stands for; who names one of a group has named them all."""
     names = set(given.split(","))
-    if "all" in names:
-        names |= VARIABLES.keys() - set(ONLY_BY_NAME)
-        names.remove("all")
-    return names
+    if ALL in names:
+        names |= {name for name, (*_, asked_for) in VARIABLES.items() if asked_for == ALL}
+        names.remove(ALL)
+    groups = {GROUP.get(name, ALONE) for name in names} - {ALONE}
+    return names | {name for name in VARIABLES if GROUP[name] in groups}
+
+
+def _whole(found: dict[str, str], shown: dict[str, str], known_here: dict[str, str]) -> set[str]:
+    """Return the variables that may come: those alone, and those of groups that are whole.
+
+    A process with another job's id, as in a component of a heterogeneous job, shows no group.
+    """
+    of_job = shown.get(ALWAYS) == known_here.get(ALWAYS)
+    groups = {group for group in GROUP.values() if of_job and _is_whole(group, found)}
+    return {name for name, group in GROUP.items() if group in {ALONE, *groups}}
+
+
+def _is_whole(group: str, found: dict[str, str]) -> bool:
+    """Say whether a group's variables are there, and do not contradict each other."""
+    members = [name for name in GROUP if GROUP[name] == group]
+    there = [name for name in members if name in found]
+    if group == MEMORY:
+        return len(there) == 1
+    if there != members or group not in SAME_NODES:
+        return there == members
+    nodes, how_many, repeated = (found[name] for name in SAME_NODES[group])
+    return _nodes(nodes) == number(how_many) == _repetitions(repeated)
+
+
+def _nodes(hostlist: str) -> int | None:
+    """Return how many nodes are in a list; None if it is malformed."""
+    with suppress(SetupError):
+        return count(hostlist)
+    return None
+
+
+def _repetitions(counts: str) -> int | None:
+    """Return how many numbers `2(x3),1` stands for; None if it is malformed."""
+    found = 0
+    for part in counts.split(","):
+        each, times, repeated = part.removesuffix(")").partition("(x")
+        many = number(repeated) if times else 1
+        if number(each) is None or many is None or part.endswith(")") != bool(times):
+            return None
+        found += many
+    return found
 
 
 def _of_cgroups(cgroups: JobCgroups) -> dict[str, str]:
-    figures = {"SLURM_CPUS_ON_NODE": cgroups.cpus(), "SLURM_MEM_PER_NODE": cgroups.memory()}
-    return {name: str(figure) for name, figure in figures.items() if figure is not None}
+    cpus = cgroups.cpus()
+    return {} if cpus is None else {"SLURM_CPUS_ON_NODE": str(cpus)}
 
 
 def _of_process(process: JobProcess) -> dict[str, str]:

@@ -42,6 +42,8 @@ def suite_root(suite: Suite = BOOKWORM, report: Report = print) -> Path:
     done = root_path(suite)
     if done.is_dir():
         return done
+    if suite.base:
+        suite_root(suite.base, report)
     cache_dir().mkdir(parents=True, exist_ok=True)
     with _locked(done.with_suffix(".lock")):
         if not done.is_dir():
@@ -65,7 +67,7 @@ def _build(suite: Suite, done: Path, report: Report) -> None:
     log = done.with_suffix(".log")
     try:
         with log.open("w") as output:
-            _debootstrap(suite, new, _Runner(output.fileno(), report))
+            _fill(suite, new, _Runner(output.fileno(), report))
     except subprocess.CalledProcessError as error:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
         raise BuildError(f"{error.cmd}\nfailed; the end of {log}:\n{tail}") from error
@@ -103,14 +105,16 @@ class _Runner:
             raise subprocess.CalledProcessError(status, argv)
 
 
-def _debootstrap(suite: Suite, new: Path, run: _Runner) -> None:
-    """Debian's base, then the packages by apt inside it, no service started."""
-    run.report(f"Debian {suite.name}: base system")
-    mirror = suite.mirror or host_mirror()
-    where = [mirror or DEFAULT_MIRROR, suite.script] if suite.script else [mirror] if mirror else []
-    run("debootstrap", "--variant=minbase", suite.name, str(new), *where)
+def _fill(suite: Suite, new: Path, run: _Runner) -> None:
+    """Debian's base, or a copy of what has it; then packages by apt inside it, none started."""
+    packages = suite.more or suite.packages
+    if suite.base:
+        run("cp", "-a", str(root_path(suite.base)), str(new))
+    else:
+        run.report(f"Debian {suite.name}: base system")
+        _debootstrap(suite, new, run)
     _configure_apt(new)
-    run.report(f"Debian {suite.name}: {len(suite.packages)} packages and what they need")
+    run.report(f"Debian {suite.name}: {len(packages)} packages and what they need")
     # A private mount namespace: the mounts end with the command, whatever happens.
     inside = f"""
         mount -t proc proc {new}/proc
@@ -120,11 +124,17 @@ def _debootstrap(suite: Suite, new: Path, run: _Runner) -> None:
         chroot {new} apt-get clean
     """
     private = ("unshare", "--mount", "--propagation", "private", "sh", "-ec", inside, "sh")
-    run(*private, *suite.packages)
+    run(*private, *packages)
     for lists in (new / "var/lib/apt/lists").glob("*_*"):
         lists.unlink()
     (new / "etc/resolv.conf").write_text("")  # no name server: nothing ever waits for one
     (new / "complete").touch()
+
+
+def _debootstrap(suite: Suite, new: Path, run: _Runner) -> None:
+    mirror = suite.mirror or host_mirror()
+    where = [mirror or DEFAULT_MIRROR, suite.script] if suite.script else [mirror] if mirror else []
+    run("debootstrap", "--variant=minbase", suite.name, str(new), *where)
 
 
 def _configure_apt(new: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 RECIPE = 1  # raise it when the steps in root.py change what they build
 
@@ -38,11 +38,17 @@ class Suite:
     python: str = "3.11"  # that of libpam-python; "" where there is none to use
     unified: bool = True  # whether this Slurm knows cgroup v2
     script: str = ""  # debootstrap's, where it may not know the suite's name
+    more: tuple[str, ...] = ()  # packages put into a copy of the root folder without them
+
+    @property
+    def base(self) -> Suite | None:
+        """The suite whose root folder is copied; None where it is made from nothing."""
+        return replace(self, more=()) if self.more else None
 
     @property
     def key(self) -> str:
         """Hash of everything that decides what is in the folder."""
-        recipe = repr((RECIPE, self.name, sorted(self.packages), APT_CONF))
+        recipe = repr((RECIPE, self.name, sorted(self.packages), APT_CONF, *sorted(self.more)))
         return hashlib.sha256(recipe.encode()).hexdigest()[:12]
 
 
@@ -59,3 +65,7 @@ SUITES = {
 # fmt: on
 
 BOOKWORM = SUITES["bookworm"]
+
+# With what starts programs in a job's session (programs.py); apart, since it is 110 MB more.
+LAUNCHERS = ("mpich", "openmpi-bin")
+WITH_LAUNCHERS = replace(BOOKWORM, more=LAUNCHERS)

@@ -33,6 +33,11 @@ def expand(hostlist: str) -> list[str]:
     return names
 
 
+def count(hostlist: str) -> int:
+    """Return how many names the list has, without expanding it; SetupError if it is malformed."""
+    return sum(map(_count, _parts(hostlist)))
+
+
 def _parts(hostlist: str) -> Iterator[str]:
     """Split at commas outside brackets."""
     depth = start = 0
@@ -80,6 +85,13 @@ def _names(part: str) -> Iterator[str]:
         for number in range(int(low), int(high) + 1):
             for tail in _names(rest):
                 yield f"{prefix}{number:0{len(low)}}{tail}"
+
+
+def _count(part: str) -> int:
+    if "[" not in part:
+        return 1
+    _, ranges, rest = _split(part)
+    return sum(int(high) - int(low) + 1 for low, high in ranges) * _count(rest)
 
 
 def _matches(part: str, name: str) -> bool:

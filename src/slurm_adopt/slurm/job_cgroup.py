@@ -1,7 +1,7 @@
-"""The cgroups of a job: who is in it, what it may use; told from a process in its extern step.
+"""The cgroups of a job: who is in it, how many CPUs it has; told from a process in its extern step.
 
-v1: `cpuset.effective_cpus` and `memory.limit_in_bytes` (Documentation/admin-guide/cgroup-v1); v2:
-`cpuset.cpus.effective` and `memory.max` (Documentation/admin-guide/cgroup-v2.rst).
+v1: `cpuset.effective_cpus` (Documentation/admin-guide/cgroup-v1); v2: `cpuset.cpus.effective`
+(Documentation/admin-guide/cgroup-v2.rst).
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 STEP = "/step_extern"
 MOUNTPOINT = "/sys/fs/cgroup"
 LARGEST = 1 << 16  # bytes of a file read here
-UNLIMITED = 1 << 50  # bytes of memory: v1 writes a number near 2^63 where there is no limit
 
 
 class JobCgroups:
@@ -54,12 +53,6 @@ class JobCgroups:
         if self._text(UNIFIED, "cpuset.cpus"):  # else the effective ones are the whole node's
             return _count(self._text(UNIFIED, "cpuset.cpus.effective"))
         return None
-
-    def memory(self) -> int | None:
-        """Return the job's memory limit here, in MiB; None where it has none."""
-        limit = self._text("memory", "memory.limit_in_bytes") or self._text(UNIFIED, "memory.max")
-        found = number(limit)
-        return None if found is None or found >= UNLIMITED else found >> 20
 
     def _text(self, controller: str, name: str) -> str:
         """Return what a file of the job's directory says, "" where that is not there."""
