@@ -289,6 +289,7 @@ LISTS = [
 @pytest.mark.parametrize(("text", "names"), LISTS)
 def test_hostlist(text: str, names: list[str]) -> None:
     assert hostlist.expand(text) == names
+    assert hostlist.count(text) == len(names)
     assert all(hostlist.contains(text, name) for name in names)
     assert not any(hostlist.contains(text, name) for name in ("", "n", "n0", "n4", "x", "n1 "))
 

@@ -58,20 +58,13 @@ LEFT_OUT = "left out, since the job has them in no form that is safe"
 
 # (variable, value, whether it is taken)
 VALUES = [
-    ("SLURM_NNODES", b"12", True),
-    ("SLURM_NNODES", b"9" * 18, True),
-    ("SLURM_NNODES", b"9" * 19, False),
-    ("SLURM_NNODES", b"", False),
-    ("SLURM_NNODES", b"-1", False),
-    ("SLURM_NNODES", b"1\n", False),
-    ("SLURM_NNODES", "\u0661".encode(), False),
-    ("SLURM_JOB_CPUS_PER_NODE", b"16(x2),8", True),
-    ("SLURM_JOB_CPUS_PER_NODE", b"16(x2) ", False),
-    ("SLURM_JOB_NODELIST", b"n[1-4,7],gpu-[01-09].cluster", True),
-    ("SLURM_JOB_NODELIST", b"n" * 8192, True),
-    ("SLURM_JOB_NODELIST", b"n" * 8193, False),
-    ("SLURM_JOB_NODELIST", b"n1 n2", False),
-    ("SLURM_JOB_NODELIST", b"n1;id", False),
+    ("SLURM_NTASKS", b"12", True),
+    ("SLURM_NTASKS", b"9" * 18, True),
+    ("SLURM_NTASKS", b"9" * 19, False),
+    ("SLURM_NTASKS", b"", False),
+    ("SLURM_NTASKS", b"-1", False),
+    ("SLURM_NTASKS", b"1\n", False),
+    ("SLURM_NTASKS", "\u0661".encode(), False),
     ("SLURM_JOB_NAME", b"run 3 [test] a=b, 100%", True),
     ("SLURM_JOB_NAME", b"() { :; }; id", False),
     ("SLURM_JOB_NAME", b"(id)", False),
@@ -111,28 +104,126 @@ def test_value(name: str, value: bytes, taken: bool) -> None:
     assert lines(said) == ("" if taken else f"{LEFT_OUT}: {name}")
 
 
-@pytest.mark.parametrize("name", VARIABLES)
-def test_each_has_only_its_own_source(name: str) -> None:
+# (variable of a group, value, whether it has the form)
+FORMS = [
+    ("SLURM_JOB_CPUS_PER_NODE", "16(x2),8", True),
+    ("SLURM_JOB_CPUS_PER_NODE", "16(x2) ", False),
+    ("SLURM_JOB_NODELIST", "n[1-4,7],gpu-[01-09].cluster", True),
+    ("SLURM_JOB_NODELIST", "n" * 8192, True),
+    ("SLURM_JOB_NODELIST", "n" * 8193, False),
+    ("SLURM_JOB_NODELIST", "n1 n2", False),
+    ("SLURM_JOB_NODELIST", "n1;id", False),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "taken"), FORMS)
+def test_form(name: str, value: str, taken: bool) -> None:
+    said = log()
+    job_environment.variables(name, {}, NOWHERE, process({name.encode(): value.encode()}), said)
+    assert (lines(said) == f"{LEFT_OUT}: {name}") is not taken
+
+
+# What a process of a job on one node may show, of all variables; one of those of memory.
+OTHERS_OF_MEMORY = {"SLURM_MEM_PER_GPU", "SLURM_MEM_PER_NODE"}
+OF_FORM = {job_environment.NODELIST: "n1", job_environment.DIRECTORY: "/1"}
+SHOWN = {
+    name: OF_FORM.get(kind, "1")
+    for name, (_, kind, *_) in VARIABLES.items()
+    if name not in OTHERS_OF_MEMORY
+}
+
+
+def shows(environment: dict[str, str]) -> JobProcess:
+    return process({name.encode(): value.encode() for name, value in environment.items()})
+
+
+def given_of(
+    environment: dict[str, str], given: str, known_here: dict[str, str] | None = None
+) -> dict[str, str]:
+    """Return what a session gets where a process of job 1 has this environment."""
+    known_here = {"SLURM_JOB_ID": "1", "SLURM_JOBID": "1"} if known_here is None else known_here
+    return job_environment.variables(given, known_here, NOWHERE, shows(environment), log())
+
+
+def test_each_has_only_its_own_source() -> None:
     """What one source says of another's variable is nothing."""
-    here = JobCgroups({}, {})
-    source, kind = VARIABLES[name]
-    value = "/7" if kind is job_environment.DIRECTORY else "7"
-    shows = process({name.encode(): value.encode()})
-    of_process = job_environment.variables("all,TMPDIR", {}, here, shows, log())
-    of_module = job_environment.variables("all,TMPDIR", {name: value}, here, None, log())
-    assert of_process == ({name: value} if source == PROCESS else {})
-    assert of_module == ({name: value} if source == MODULE else {})
+    of_module = dict.fromkeys(VARIABLES, "2") | {"SLURM_JOB_ID": "1"}
+    found = given_of(SHOWN, ",".join(VARIABLES), of_module)
+    expected = {MODULE: of_module, PROCESS: SHOWN, CGROUP: {}}
+    assert found == {
+        name: expected[source][name]
+        for name, (source, *_) in VARIABLES.items()
+        if name in expected[source]
+    }
+
+
+NODES = {"SLURM_JOB_NODELIST", "SLURM_JOB_NUM_NODES", "SLURM_JOB_CPUS_PER_NODE"}
+LAUNCH = {"SLURM_JOBID", "SLURM_NODELIST", "SLURM_NNODES", "SLURM_TASKS_PER_NODE"}
+ARRAY = {name for name in VARIABLES if "_ARRAY_" in name}
+MEMORY = {"SLURM_MEM_PER_CPU", *OTHERS_OF_MEMORY}
+STEP_ON_N2 = {"SLURM_NODELIST": "n[1-2]", "SLURM_NNODES": "1", "SLURM_TASKS_PER_NODE": "1"}
+UNEVEN = {"SLURM_NODELIST": "n[1-2,7]", "SLURM_NNODES": "3", "SLURM_TASKS_PER_NODE": "2(x2),1"}
+
+# (the job, what its process shows besides, or "" for nothing, the groups that do not come)
+GROUPS: list[tuple[str, dict[str, str], set[str]]] = [
+    ("whole", {}, set()),
+    ("uneven", UNEVEN, set()),
+    ("a step on one of two nodes", STEP_ON_N2, LAUNCH),
+    ("by --jobid and --nodelist", {"SLURM_JOB_NUM_NODES": ""}, NODES),
+    ("no list of nodes", {"SLURM_NODELIST": ""}, LAUNCH),
+    ("no tasks", {"SLURM_TASKS_PER_NODE": ""}, LAUNCH),
+    ("tasks of fewer nodes", UNEVEN | {"SLURM_TASKS_PER_NODE": "2(x2)"}, LAUNCH),
+    ("tasks by another form", UNEVEN | {"SLURM_TASKS_PER_NODE": "3(x3"}, LAUNCH),
+    ("tasks of more nodes than there are", {"SLURM_TASKS_PER_NODE": f"1(x{'9' * 30})"}, LAUNCH),
+    ("a list that is none", {"SLURM_JOB_NODELIST": "n[1-"}, NODES),
+    ("a form that is not safe", {"SLURM_NODELIST": "n1;id"}, LAUNCH),
+    ("CPUs of one of two", {"SLURM_JOB_NODELIST": "n1,n2", "SLURM_JOB_NUM_NODES": "2"}, NODES),
+    ("an array without an id", {"SLURM_ARRAY_TASK_ID": ""}, ARRAY),
+    ("two kinds of memory", {"SLURM_MEM_PER_NODE": "1"}, MEMORY),
+    ("no memory", {"SLURM_MEM_PER_CPU": ""}, MEMORY),
+    ("of another job", {"SLURM_JOB_ID": "2"}, LAUNCH | NODES | ARRAY | MEMORY),
+    ("of no job", {"SLURM_JOB_ID": ""}, LAUNCH | NODES | ARRAY | MEMORY),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("job", "besides", "missing"), GROUPS)
+def test_together_or_not_at_all(job: str, besides: dict[str, str], missing: set[str]) -> None:
+    shown = {name: value for name, value in (SHOWN | besides).items() if value}
+    found = given_of(shown, ",".join(VARIABLES))
+    alone = {name for name in VARIABLES if job_environment.GROUP[name] == job_environment.ALONE}
+    here = {"SLURM_JOB_ID", "SLURM_JOBID"} | {n for n in shown if VARIABLES[n][0] == PROCESS}
+    assert found.keys() == here - missing, job
+    assert alone & here <= found.keys()
+
+
+def test_where_no_process_shows_anything() -> None:
+    """A node of the job on which nothing of it runs: Open MPI would rely on SLURM_JOBID."""
+    own = job_environment.own(7, 0, "n1")
+    found = job_environment.variables("all", own, NOWHERE, None, log())
+    assert found.keys() == own.keys() - {"SLURM_JOBID"}
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_who_names_one_has_named_its_group(name: str) -> None:
+    group = job_environment.GROUP[name]
+    others = {other for other in SHOWN if group and job_environment.GROUP[other] == group}
+    known = {other: "1" for other, (source, *_) in VARIABLES.items() if source == MODULE}
+    expected = (others | {name}) & (SHOWN.keys() if VARIABLES[name][0] != CGROUP else set())
+    assert given_of(SHOWN, name, known).keys() == expected
+
+
+# What sbatch and salloc leave to a new job as it is in theirs, on 20.11 to 26.05.
+INHERITED = ARRAY | MEMORY | {"SLURM_NTASKS", "SLURM_CPUS_PER_TASK"}
 
 
 def test_what_is_given_only_where_it_is_named() -> None:
-    """PAM's environment reaches root's scripts."""
-    shows = process({b"TMPDIR": b"/x", b"SLURM_NNODES": b"1"})
-    for given, found in (
-        ("all", {"SLURM_NNODES"}),
-        ("all,TMPDIR", {"SLURM_NNODES", "TMPDIR"}),
-        ("TMPDIR", {"TMPDIR"}),
-    ):
-        assert job_environment.variables(given, {}, NOWHERE, shows, log()).keys() == found
+    """What another job would inherit; and PAM's environment reaches root's scripts."""
+    assert INHERITED | {"TMPDIR"} == {
+        name for name, (*_, asked_for) in VARIABLES.items() if asked_for == job_environment.NAMED
+    }
+    assert not given_of(SHOWN, "all").keys() & (INHERITED | {"TMPDIR"})
+    assert given_of(SHOWN, "all,TMPDIR").keys() & (INHERITED | {"TMPDIR"}) == {"TMPDIR"}
+    assert given_of(SHOWN, "TMPDIR").keys() == {"TMPDIR"}
 
 
 def test_what_is_never_handed_over() -> None:
@@ -145,7 +236,7 @@ def test_what_is_never_handed_over() -> None:
 
 
 def test_patterns_have_bounds_and_no_control_characters() -> None:
-    for kind in {kind for _, kind in VARIABLES.values()}:
+    for kind in {kind for _, kind, *_ in VARIABLES.values()}:
         pattern = re.compile(kind.pattern, re.ASCII)
         for code in [*range(32), *range(127, 400)]:
             assert not pattern.fullmatch(f"/{chr(code)}"), (kind.text, code)
@@ -160,13 +251,14 @@ def test_what_is_asked_for() -> None:
     assert job_environment.asks_a_process("all")
     assert job_environment.asks_a_process("all,TMPDIR")
     assert job_environment.asks_a_process("SLURM_JOB_ID,TMPDIR")
-    assert not job_environment.asks_a_process("SLURM_JOB_ID,SLURM_MEM_PER_NODE")
-    assert {source for source, _ in VARIABLES.values()} == {MODULE, CGROUP, PROCESS}
+    assert job_environment.asks_a_process("SLURM_JOBID")  # with those that belong to it
+    assert not job_environment.asks_a_process("SLURM_JOB_ID,SLURM_CPUS_ON_NODE")
+    assert {source for source, *_ in VARIABLES.values()} == {MODULE, CGROUP, PROCESS}
 
 
 def test_own_knowledge() -> None:
     found = job_environment.own(7, 0, "n1")
-    names = {name for name, (source, _) in VARIABLES.items() if source == MODULE}
+    names = {name for name, (source, *_) in VARIABLES.items() if source == MODULE}
     assert found.keys() == names
     assert (found["SLURM_JOB_USER"], found["SLURMD_NODENAME"]) == ("root", "n1")
     assert "SLURM_JOB_USER" not in job_environment.own(7, 3999999999, "n1")
@@ -515,15 +607,11 @@ def test_limits_come_last(monkeypatch: pytest.MonkeyPatch, error: SetupError | N
 # The cgroup's figures
 
 
-def v1(top: Path, cpus: str = "0-3,8\n", memory: str = "104857600\n") -> JobCgroups:
+def v1(top: Path, cpus: str = "0-3,8\n") -> JobCgroups:
     job = "/slurm_n1/uid_0/job_7"
-    for controller, name, text in (
-        ("cpuset", "cpuset.effective_cpus", cpus),
-        ("memory", "memory.limit_in_bytes", memory),
-    ):
-        directory = top / controller / job[1:]
-        directory.mkdir(parents=True)
-        (directory / name).write_text(text)
+    directory = top / "cpuset" / job[1:]
+    directory.mkdir(parents=True)
+    (directory / "cpuset.effective_cpus").write_text(cpus)
     paths = dict.fromkeys(("cpuset", "memory"), f"{job}/step_extern/task_0") | {"pids": "/"}
     mounts = {name: Mount(f"{top}/{name}", "/") for name in paths}
     return JobCgroups(paths, mounts)
@@ -565,32 +653,15 @@ def test_cpus_of_a_job_without_a_cpuset_of_its_own(tmp_path: Path) -> None:
     assert v2(tmp_path, files).cpus() is None
 
 
-# (limit, MiB)
-MEMORY = [
-    ("104857600\n", 100),
-    ("104857599\n", 99),
-    ("9223372036854771712\n", None),
-    ("max\n", None),
-    ("", None),
-    ("9" * 5000, None),
-]
-
-
-@pytest.mark.parametrize(("text", "mib"), MEMORY)
-def test_memory(tmp_path: Path, text: str, mib: int | None) -> None:
-    assert v1(tmp_path / "1", memory=text).memory() == mib
-    assert v2(tmp_path / "2", {"memory.max": text}).memory() == mib
-
-
 def test_figures_become_variables(tmp_path: Path) -> None:
     found = job_environment.variables("all", {}, v1(tmp_path), None, log())
-    assert found == {"SLURM_CPUS_ON_NODE": "5", "SLURM_MEM_PER_NODE": "100"}
+    assert found == {"SLURM_CPUS_ON_NODE": "5"}
 
 
 def test_a_job_that_cgroups_do_not_confine(tmp_path: Path) -> None:
     for paths in ({}, {"": "/user.slice"}, {"memory": "/slurm/uid_0/job_7/step_external"}):
         here = JobCgroups(paths, {name: Mount(str(tmp_path), "/") for name in paths})
-        assert (here.paths, here.cpus(), here.memory()) == ({}, None, None)
+        assert (here.paths, here.cpus()) == ({}, None)
         assert here.hold({"": "/anywhere"})
 
 

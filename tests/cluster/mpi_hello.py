@@ -27,4 +27,6 @@ mpi.MPI_Allreduce(
     ctypes.byref(one), ctypes.byref(total), 1, handle(INT), handle(SUM), handle(WORLD)
 )
 mpi.MPI_Finalize()
-sys.stdout.write(f"{rank.value} of {size.value} on {socket.gethostname()}, heard of {total.value}\n")
+sys.stdout.write(
+    f"{rank.value} of {size.value} on {socket.gethostname()}, heard of {total.value}\n"
+)

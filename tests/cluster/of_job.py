@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from tests.cluster.site import Site
 
 STRICT = ("action_adopt_failure=deny", "action_generic_failure=deny")
-OWN = {name for name, (source, _) in VARIABLES.items() if source == MODULE}
-OF_PROCESS = {name for name, (source, _) in VARIABLES.items() if source == PROCESS}
+OWN = {name for name, (source, *_) in VARIABLES.items() if source == MODULE}
+NAMED = ",".join(name for name, (*_, asked_for) in VARIABLES.items() if asked_for != "all")
+OF_PROCESS = {name for name, (source, *_) in VARIABLES.items() if source == PROCESS}
 
 
 # The pid of the program that a job's script has become; exec sets up its environment later.
@@ -63,7 +64,7 @@ def limits(site: Site, which: str = "-n") -> list[str]:
 
 def job_variables(site: Site) -> None:
     """Hand over each variable of the table that the job's own process has, and no other."""
-    site.pam(pam.both(*STRICT, "job_env=all,TMPDIR"))
+    site.pam(pam.both(*STRICT, f"job_env=all,{NAMED}"))
     options = ("--job-name=a job, [1]", "--ntasks=1", "--array=5")
     number, pid = job(
         site, "TMPDIR=/tmp/of-job exec sleep 900", mem="123M", gres="gpu:1", options=options

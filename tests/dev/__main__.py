@@ -132,6 +132,16 @@ def lockout(
 
 
 @main.command()
+@click.option("--jobs", default="", help="only jobs with this in `COMMAND OPTIONS`")
+@click.option("--json", "file", type=click.Path(path_type=Path), help="write what was seen there")
+def programs(jobs: str, file: Path | None) -> None:
+    """Start programs in sessions in jobs made in many ways; print a table of what failed."""
+    from tests.cluster.programs import run
+
+    sys.exit(run(console, jobs, file))
+
+
+@main.command()
 def compare() -> None:
     """See the C module and ours in the same situations; print what differs."""
     from tests.cluster.compare import main as see
