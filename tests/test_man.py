@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slurm_adopt.job_environment import VARIABLES
+from slurm_adopt.job_environment import NAMED, VARIABLES
 from slurm_adopt.outcome import SITUATIONS
 from tests import decisions
 from tests.dev import manpage
@@ -22,12 +22,15 @@ def test_every_decision_is_in_it() -> None:
 
 
 def test_every_variable_is_in_it() -> None:
-    """Each once, with its source and its form."""
+    """Each once, with its source, its form and its group, and whether it has to be named."""
     part = manpage.SOURCE.read_text().partition(".. begin variables")[2].partition(".. end")[0]
     entries = [" ".join(entry.split()) for entry in part.split("\n\n") if entry.strip()]
-    for name, (source, kind) in VARIABLES.items():
+    for name, (source, kind, group, asked_for) in VARIABLES.items():
         (entry,) = [entry for entry in entries if f"**{name}**" in entry]
-        assert entry.startswith(f"*from {source}*: {kind.text} **")
+        head = entry.partition(" **")[0]
+        assert head.startswith(f"*from {source}*: {kind.text}")
+        assert group in head
+        assert head.endswith(NAMED) == (asked_for == NAMED)
 
 
 def test_it_says_what_the_decision_table_says() -> None:

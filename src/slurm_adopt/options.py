@@ -27,7 +27,7 @@ WORD = "a word"
 PATH = "an absolute path"
 SECONDS = "seconds from 0.1 to 30"
 WAIT = "seconds from 0 to 60"
-VARIABLES = "names of the manual page's table with commas between, all for those but TMPDIR"
+VARIABLES = "names of the manual page's table with commas between, or all"
 LEVEL = "a level"
 LONG = 800  # characters of all arguments; Linux-PAM before 1.6 cuts lines at 1023, without a word
 
@@ -123,10 +123,10 @@ OPTIONS = (
            "job is gone; at the job's end Slurm's Epilog can do so (see FILES)."),
     Option("job_env",                VARIABLES,            "SLURM_JOB_ID",   "SLURM_JOB_ID", "",
            "Which variables of the job the session gets, beside SLURM_JOB_ID and those of X11: "
-           "names that the section ENVIRONMENT lists with commas between; all stands for those but "
-           "TMPDIR, which is given only where it is named (all,TMPDIR): it reaches scripts of "
-           "root's, too. What the job does not show, or shows in another form than the list says, "
-           "is left out."),
+           "names that the section ENVIRONMENT lists with commas between. all stands for those but "
+           "the ones that the list has only by name (all,SLURM_NTASKS). What the job does not "
+           "show, or shows in another form than the list says, is left out, and so is what belongs "
+           "to it."),
     Option("job_limits",             ("0", "1"),                   "0",      "1",       "",
            "1: the session line gives the session the resource limits (ulimit) of a process of "
            "the job, but for CPU time and file size; never above the hard limits that it had, and "

@@ -50,6 +50,7 @@ done
 rm -r $directory
 """
 
+MPIRUN = "mpirun.openmpi --map-by node"
 HELLO = "python3 /checkout/tests/cluster/mpi_hello.py"
 OPENMPI = f"{HELLO} libmpi.so.40 ompi_mpi_comm_world ompi_mpi_int ompi_mpi_op_sum"
 MPICH = f"{HELLO} libmpich.so.12 0x44000000 0x4c000405 0x58000003"
@@ -74,9 +75,9 @@ class Program:
 PROGRAMS = (
     Program("srun",                "srun hostname", 1),
     Program("srun -n2",            "srun -n2 hostname", 2),
-    Program("openmpi",             f"mpirun.openmpi -n $(nproc) --map-by node {OPENMPI}", 1),
+    Program("openmpi",             f"{MPIRUN} -n $(nproc) {OPENMPI}", 1),
     Program("openmpi, all slots",  "mpirun.openmpi hostname", 1),
-    Program("openmpi by ssh",      f"mpirun.openmpi --mca plm rsh -n $(nproc) --map-by node {OPENMPI}", 1),
+    Program("openmpi by ssh",      f"{MPIRUN} --mca plm rsh -n $(nproc) {OPENMPI}", 1),
     Program("mpich",               f"mpirun.mpich -n $(nproc) -ppn 1 {MPICH}", 1),
     Program("mpich by ssh",        f"mpirun.mpich -launcher ssh -n $(nproc) -ppn 1 {MPICH}", 1),
     Program("sbatch",              SUBMIT.format(""), 0, own=False),

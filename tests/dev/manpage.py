@@ -8,7 +8,7 @@ from pathlib import Path
 from docutils.core import publish_string
 from docutils.writers.manpage import Writer
 
-from slurm_adopt.job_environment import ONLY_BY_NAME, VARIABLES, Kind
+from slurm_adopt.job_environment import ALONE, MEMORY, NAMED, VARIABLES, Kind
 from slurm_adopt.options import OPTIONS, Option
 from slurm_adopt.outcome import ACTION_CODES, AUTO, AUTO_MEANS, SITUATIONS, Situation
 
@@ -63,12 +63,17 @@ def _decision(row: Situation) -> str:
     return f"*{row.name}*: {row.when}\n{_indented(_consequence(row))}\n"
 
 
-def _variables(source: str, kind: Kind) -> str:
-    """Return the variables that have the same source and the same form."""
-    found = [name for name, form in VARIABLES.items() if form == (source, kind)]
-    by_name = " (only where it is named)"
-    names = ", ".join(f"**{name}**{by_name * (name in ONLY_BY_NAME)}" for name in found)
-    return f"*from {source}*: {kind.text}\n{_indented(names)}\n"
+def _variables(source: str, kind: Kind, group: str, asked_for: str) -> str:
+    """Return the variables of one source, form and group that are asked for in the same way."""
+    row = (source, kind, group, asked_for)
+    names = ", ".join(f"**{name}**" for name, other in VARIABLES.items() if other == row)
+    remarks = [kind.text]
+    if group != ALONE:
+        how = group if group == MEMORY else f"together with the others of: {group}"
+        remarks.append(how)
+    if asked_for == NAMED:
+        remarks.append(NAMED)
+    return f"*from {source}*: {'; '.join(remarks)}\n{_indented(names)}\n"
 
 
 def _consequence(row: Situation) -> str:
