@@ -213,7 +213,7 @@ def test_who_names_one_has_named_its_group(name: str) -> None:
 
 
 # What sbatch and salloc leave to a new job as it is in theirs, on 20.11 to 26.05.
-INHERITED = ARRAY | MEMORY | {"SLURM_NTASKS", "SLURM_CPUS_PER_TASK"}
+INHERITED = ARRAY | MEMORY | {"SLURM_NTASKS", "SLURM_CPUS_PER_TASK", "SLURM_JOB_RESERVATION"}
 
 
 def test_what_is_given_only_where_it_is_named() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from slurm_adopt.job_environment import MODULE, PROCESS, VARIABLES
+from slurm_adopt.job_environment import ALL, MODULE, PROCESS, VARIABLES
 from tests.cluster import pam
 from tests.cluster.wait import wait_for
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 STRICT = ("action_adopt_failure=deny", "action_generic_failure=deny")
 OWN = {name for name, (source, *_) in VARIABLES.items() if source == MODULE}
-NAMED = ",".join(name for name, (*_, asked_for) in VARIABLES.items() if asked_for != "all")
+NAMED = ",".join(name for name, (*_, asked_for) in VARIABLES.items() if asked_for != ALL)
 OF_PROCESS = {name for name, (source, *_) in VARIABLES.items() if source == PROCESS}
 
 

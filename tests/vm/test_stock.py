@@ -61,6 +61,7 @@ NOT_HERE = {
     "test_own_job.py": f"{V1}: what a user does there is done to v1's hierarchies",
     "test_own_node.py": LONG_HERE,
     "test_peer.py": f"{V1}, of the C module",
+    "test_programs.py": f"{LONG_HERE}; and its hosts need more of Debian's packages",
     "test_python.py": LONG_HERE,
     "test_recipes.py": LONG_HERE,
     "test_root.py": f"{LONG_HERE}; what it says of users expects v1's freezer",
