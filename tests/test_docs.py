@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from slurm_adopt.job_environment import ALL, CGROUP, GROUP, MODULE, NAMED, PROCESS, VARIABLES
 from slurm_adopt.options import LOG_LEVELS, OPTIONS, Option
 from slurm_adopt.slurm import versions
 from slurm_adopt.slurm.auth import PLUGINS
@@ -23,6 +24,7 @@ from tests.vm import test_v2
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text()
+GUIDE = (TOP / "docs" / "administrators.md").read_text()
 ROWS = {row[1]: row[2] for row in re.finditer(r"^\| `(\w+)` \| (.*?) \|", README, re.MULTILINE)}
 
 
@@ -244,6 +246,27 @@ def test_the_guide_prints_both_pairs(heading: str, lines: pam.Printed) -> None:
     account, session = ("".join(f"    {line}\n" for line in pair)
                         for pair in lines(*pam.PRODUCTION))  # fmt: skip
     assert account in section.partition(session)[0]
+
+
+FROM = {MODULE: "the module", CGROUP: "the job's cgroup", PROCESS: "a process of the job"}
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_the_guide_has_the_table_of_variables(name: str) -> None:
+    """Each is in one row: where it comes from, with what it comes, whether `all` has it."""
+    source, _, group, asked_for = VARIABLES[name]
+    (row,) = [
+        line.split(" | ")
+        for line in GUIDE.splitlines()
+        if line.startswith("| `") and f"`{name}`" in line and line.endswith(("yes |", "name |"))
+    ]
+    others, where, together, in_all = row
+    assert FROM[source] in where
+    assert (together != "–") == bool(group)
+    assert together.endswith(group) or not group
+    members = {other for other in VARIABLES if group and GROUP[other] == group}
+    assert members <= set(re.findall(r"`(\w+)`", others))
+    assert in_all.rstrip(" |") == {ALL: "yes", NAMED: "only by name"}[asked_for]
 
 
 def test_nothing_is_skipped() -> None:
