@@ -262,7 +262,7 @@ def test_the_guide_has_the_table_of_variables(name: str) -> None:
     ]
     others, where, together, in_all = row
     assert FROM[source] in where
-    assert (together != "–") == bool(group)
+    assert (together != "alone") == bool(group)
     assert together.endswith(group) or not group
     members = {other for other in VARIABLES if group and GROUP[other] == group}
     assert members <= set(re.findall(r"`(\w+)`", others))

@@ -17,6 +17,7 @@ CHOSEN = [
     (["tests", "--collect-only"], ""),
     (["tests/cluster", "-k", "test_every_kind_of_use"], "Debian bookworm"),
     (["tests/cluster/test_matrix.py"], "Debian trixie"),
+    (["tests/cluster/test_programs.py"], "Debian bookworm"),
     (
         ["tests/cluster/test_matrix.py", "--cells=20.11,26.05", "-k", "one_job"],
         "Debian bullseye and Debian bookworm and Debian sid",
