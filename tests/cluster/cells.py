@@ -124,7 +124,7 @@ NATIVE = (
     private.private_namespaces,
     x11.x11_of_the_job,
 )
-NEWER = (*NATIVE, *flags.OF_NEWER, penalties.a_shared_source, services.another_service)
+NEWER = (*NATIVE, flags.limits_of_the_stepd, penalties.a_shared_source, services.another_service)
 MIXED = (*BASIC, credentials.blocked_hashes, axes.upgrade)
 
 # fmt: off
@@ -134,7 +134,7 @@ CELLS = {
         # Slurm, sshd and Python of one suite
         Cell("bookworm",    _all(BOOKWORM), NATIVE),
         Cell("trixie",      _all(TRIXIE),   NEWER),
-        Cell("sid",         _all(SID),      NEWER),
+        Cell("sid",         _all(SID),      (*NEWER, flags.prolog_run_in_job)),
         # Slurm of one suite, our module under bookworm's sshd
         Cell("20.11",       _all(OLD, BOOKWORM), (*ALL, axes.own_ports_of_20_11)),
         Cell("24.11",       _all(TRIXIE, BOOKWORM)),
