@@ -261,7 +261,7 @@ def _new(node: Host, before: dict[int, str], runs: str) -> bool:
 def run(console: Console) -> int:
     """Bring up a cluster with all clients; print the table and what differs from it."""
     packages = {name for client in CLIENTS for name in client.packages} | {*TOOLS}
-    suite = replace(BOOKWORM, packages=(*BOOKWORM.packages, *sorted(packages)))
+    suite = replace(BOOKWORM, more=tuple(sorted(packages)))
     roots = dict.fromkeys(HOSTS, Roots(suite))
     with Cluster("clients", report=console.print, roots=roots) as cluster, prepared(cluster):
         found = shown(cluster, CLIENTS)
