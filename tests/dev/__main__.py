@@ -142,6 +142,23 @@ def programs(jobs: str, file: Path | None) -> None:
 
 
 @main.command()
+@click.option("--logins", default="300", help="how many at the same moment; commas between")
+@click.option("--jobs", default=30, help="how many jobs, where they are not for one")
+@click.option("--shapes", default="one job,users,newest,callerid", help="which, commas between")
+@click.option("--modules", default="C module,both lines,account line", help="the same")
+@click.option("--json", "file", type=click.Path(path_type=Path), help="write what was seen there")
+def storm(logins: str, jobs: int, shapes: str, modules: str, file: Path | None) -> None:
+    """Open hundreds of logins at once, with the C module and with ours; see where all are."""
+    from tests.cluster.storm import MODULES, SHAPES, run
+
+    numbers = [int(word) for word in logins.split(",")]
+    chosen, by = shapes.split(","), modules.split(",")
+    if unknown := {*chosen} - {*SHAPES} | {*by} - {*MODULES}:
+        raise click.UsageError(f"{', '.join(unknown)}: there are {', '.join([*SHAPES, *MODULES])}")
+    sys.exit(run(console, numbers, jobs, chosen, by, file))
+
+
+@main.command()
 def compare() -> None:
     """See the C module and ours in the same situations; print what differs."""
     from tests.cluster.compare import main as see
