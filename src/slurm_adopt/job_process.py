@@ -14,7 +14,7 @@ import os
 
 from .process import start_time
 from .slurm import cgroup, files, spool
-from .slurm.deadline import Deadline
+from .slurm.deadline import Deadline, Patience
 from .slurm.errors import PeerError, SetupError, SlurmAdoptError
 
 TYPE_CHECKING = False
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from .slurm.spool import StepSocket
     from .slurm.stepd import Stepd
 
-ALL_STEPS = 1.0  # seconds for the stepds of all steps together
-ONE_STEP = 0.5  # seconds for one of them: the next may answer
+ALL_STEPS = 10.0  # seconds for the stepds of all steps together
+ONE_STEP = 0.5  # seconds of silence of one of them (deadline.py): the next may answer
+SILENT = 2  # steps that have not answered: then no other is asked
 LISTED = 1000  # processes of a step among which the oldest is looked for
 READ = 16  # processes of a step that are read
 ENVIRONMENT = 1 << 20  # bytes
@@ -76,17 +77,20 @@ class Search:
 
         `extern`: the conversation with the extern step's stepd, beside whose socket the others are.
         """
-        deadline = Deadline(ALL_STEPS)
+        longest, silent = Deadline(ALL_STEPS), 0
         for socket in self._steps(extern, node):
             name = os.path.basename(socket.path)
-            if not deadline.left():
+            if silent == SILENT or not longest.left():
                 self._log.info(f"step {name} and later ones are not asked: the time is over")
                 break
+            patience = Patience(ONE_STEP, longest.left())
             try:
-                pids = self._pids(extern.other(socket, deadline.within(ONE_STEP)))
-                found = self.first(pids, deadline.within(ONE_STEP))
+                pids = self._pids(extern.other(socket, patience))
+                patience.renew()
+                found = self.first(pids, patience)
             except SlurmAdoptError as error:
                 self._log.info(f"step {name}: {error}")
+                silent += not patience.left()
                 continue
             if found:
                 self._log.debug(f"step {name}: process {found.pid} shows what the job has")

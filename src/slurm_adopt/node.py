@@ -15,8 +15,8 @@ from .options import parse
 from .process import is_child, is_sshd, login_began, session_process, start_time
 from .setting import Setting
 from .slurm import cgroup, conf, inquiry, spool, stepd
-from .slurm.deadline import Deadline
-from .slurm.errors import PeerError, SetupError, SuspendedError
+from .slurm.deadline import Deadline, Patience
+from .slurm.errors import PeerError, SetupError, SuspendedError, UnsettledError
 from .slurm.versions import LEADER, RELEASES, layout_of
 
 TYPE_CHECKING = False
@@ -29,12 +29,17 @@ if TYPE_CHECKING:
     from .slurm import starting
     from .slurm.conf import Conf
 
-ASKING = 2.0  # seconds in which all stepds together say whose they are
-ADOPTING = 5.0  # seconds for one adoption: a stepd may take 4.1 s to say that it failed
+# Of silence, in seconds: nothing answers, and nothing shows that a stepd is at work (deadline.py).
+ASKING = 2.0  # of all stepds that are asked whose they are
+ADOPTING = 5.0  # of the one that adopts: it may take 4.1 s to say that it failed
+# For all that a login tries, in seconds: no sign of life makes it longer.
+ASKING_LONGEST = 15.0
+ADOPTING_LONGEST = 60.0  # half of what LoginGraceTime gives a client that says nothing
 STARTING = 10.0  # seconds that a stepd may take to make its step ready: mostly 10 to 30 ms
 UNKNOWN = 1 << 64  # later than all ticks since boot
 GONE = -1  # in place of the start of a process that is not there
-POLL = 0.01  # seconds between looks whether it is
+POLL = 0.01  # seconds between looks whether it is, at first
+SLOWEST = 0.2  # seconds between them later on: hundreds may be looking
 
 
 class Job:
@@ -89,6 +94,7 @@ class Node:
         self._defers: bool | None = None
         self._laid_out: tuple[Conf, cgroup.Layout | None] | None = None
         self._starting: Deadline | None = None
+        self._bounds: dict[float, Deadline] = {}
         self.silent: frozenset[int] = frozenset()  # jobs whose stepds gave no answer
         self._setting = Setting(
             options["slurm_conf"], options["nodename"], hostname or os.uname().nodename, log
@@ -151,7 +157,10 @@ class Node:
         And how many of the steps, of whomever, have a stepd; that a socket lies there says nothing.
         """
         answers, silent = inquiry.ask_all(
-            steps, self._setting.trusted, Deadline(ASKING), self._introduce
+            steps,
+            self._setting.trusted,
+            self._patience(ASKING, ASKING_LONGEST),
+            self._introduce,
         )
         jobs = [
             Job(step, uid, answer.protocol, starting=answer.state == stepd.STARTING)
@@ -299,7 +308,7 @@ class Node:
                 adoption = self._complete(adoption, job, step, cpus)
             except BaseException as error:
                 if layout:
-                    self._put_back(session, before, layout, cpus)
+                    self._put_back(session, before, layout, cpus, error)
                 if isinstance(error, SuspendedError):
                     error.taken = True
                 raise
@@ -391,13 +400,24 @@ class Node:
         watch.start(slot, before, layout, self._log, f"job {job.job_id} of uid {job.uid}")
 
     def _put_back(
-        self, pid: int, before: dict[str, str], layout: cgroup.Layout, cpus: set[int]
+        self,
+        pid: int,
+        before: dict[str, str],
+        layout: cgroup.Layout,
+        cpus: set[int],
+        error: BaseException,
     ) -> None:
         """Write a process back into the cgroups that it was in, as far as that can be done.
 
         `cpus`: those that it was bound to, which coming into a cpuset may have changed.
         """
-        for remark in layout.restore(pid, before):
+        if isinstance(error, UnsettledError):
+            from . import unsettled
+
+            remarks = unsettled.put_back(pid, before, layout)
+        else:
+            remarks = layout.restore(pid, before)
+        for remark in remarks:
             self._log.error(f"process {pid} stays in its job's cgroup: {remark}")
         if cpus and cpus != _cpus(pid):
             from . import affinity
@@ -453,7 +473,8 @@ class Node:
         """
         if self._starting is None:  # one wait for all that a login tries
             self._starting = Deadline(max(STARTING, self._options.seconds("wait_for_job")))
-        with self._stepd(job, Deadline(self._starting.left() + ASKING)) as step:
+        patience, pause = Patience(ADOPTING, self._starting.left() + ADOPTING), POLL
+        with self._stepd(job, patience) as step:
             while step.state() == stepd.STARTING:
                 if not self._starting.left():
                     self._log.error(
@@ -461,11 +482,20 @@ class Node:
                         "InitScript of Slurm's need longer? wait_for_job= says how long to wait"
                     )
                     return
-                sleep(POLL)
+                sleep(pause)
+                pause = min(SLOWEST, 1.2 * pause)
 
     def _stepd(self, job: Job, deadline: Deadline | None = None) -> stepd.Stepd:
-        deadline = deadline or Deadline(ADOPTING)
+        deadline = deadline or self._patience(ADOPTING, ADOPTING_LONGEST)
         return stepd.Stepd(job.socket, self._setting.trusted, deadline, self._introduce)
+
+    def _patience(self, silence: float, longest: float) -> Patience:
+        """Return a wait for stepds: of all that a login tries none goes on after `longest`.
+
+        But each has the time that silence takes.
+        """
+        bound = self._bounds.setdefault(longest, Deadline(longest))
+        return Patience(silence, max(silence, bound.left()))
 
     def _check_owner(self, job: Job, step: stepd.Stepd) -> None:
         if step.uid() != job.uid:

@@ -36,7 +36,7 @@ else:
         import _signal as signal
 
 LONGEST = 600.0  # seconds: no login is watched, and none that is watched lasts, longer
-STARTING = 5.0  # seconds that it may take to fork, on a node with much to do
+STARTING = 30.0  # seconds that it may take to fork, on a node with much to do: nobody's doing
 ENDING = 10.0  # seconds that a login has to be gone once it is killed
 POLL = 0.01  # seconds between two looks at first
 SLOWEST = 1.0  # seconds between two looks at a login that takes long

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import subprocess
 import time
@@ -23,6 +24,7 @@ from rich.table import Table
 
 from tests.cluster import config, landing, pam
 from tests.cluster.cluster import Cluster
+from tests.cluster.config import Settings
 from tests.cluster.host import end
 from tests.cluster.login import ssh_argv
 from tests.cluster.wait import PATIENCE
@@ -40,7 +42,8 @@ AHEAD = 1.0  # seconds until it begins
 STEPS = 10.0  # the same where clients are in steps of jobs, which have to start first
 FIRST_UID = 5101  # of the users that only storms have
 STAYS = "echo $$; read end"  # what each login runs
-MEMORY = 12000  # MB for all jobs together
+MEMORY = 12000  # MB that each job has: the cluster is told of more than there is
+NODES = "NodeName=n[1-2] CPUs={cpus} RealMemory={memory} Gres=gpu:2 State=UNKNOWN\n"
 WIDTH = 150  # of the table in a file
 SHOWN = 6  # different lines of a log or of complaints
 NUMBER = re.compile(r"\d+(\.\d+)?")
@@ -269,34 +272,28 @@ def users_of(number: int) -> list[str]:
 def one_job(cluster: Cluster, logins: int, jobs: int) -> list[Crowd]:
     """All into the only job of one user."""
     del jobs
-    job = cluster.submit("alice", mem=str(MEMORY))
+    job = cluster.submit("alice", mem=f"{MEMORY}")
     return [Crowd("alice", logins, job)]
 
 
 def newest_job(cluster: Cluster, logins: int, jobs: int) -> list[Crowd]:
     """All into the newest of one user's jobs: nothing tells which they come from."""
     for _ in range(jobs - 1):
-        cluster.submit("alice", mem="20")
+        cluster.submit("alice", mem=f"{MEMORY}")
     return one_job(cluster, logins, 1)
 
 
 def users_jobs(cluster: Cluster, logins: int, jobs: int) -> list[Crowd]:
     """As many users as jobs, each with one."""
     names = [name.partition(":")[0] for name in users_of(jobs)]
-    memory = str(MEMORY // jobs)
-    ids = [cluster.submit(name, mem=memory) for name in names]
-    return [
-        Crowd(name, part, job) for name, part, job in zip(names, _parts(logins, jobs), ids)
-    ]
+    ids = [cluster.submit(name, mem=f"{MEMORY}") for name in names]
+    return [Crowd(name, part, job) for name, part, job in zip(names, _parts(logins, jobs), ids)]
 
 
 def source_jobs(cluster: Cluster, logins: int, jobs: int) -> list[Crowd]:
     """One user's jobs on both nodes: from inside of each on n2 into the same job on n1."""
-    memory = str(MEMORY // jobs)
-    ids = [cluster.submit("alice", "n1,n2", mem=memory) for _ in range(jobs)]
-    return [
-        Crowd("alice", part, job, source=job) for part, job in zip(_parts(logins, jobs), ids)
-    ]
+    ids = [cluster.submit("alice", "n1,n2", mem=f"{MEMORY}") for _ in range(jobs)]
+    return [Crowd("alice", part, job, source=job) for part, job in zip(_parts(logins, jobs), ids)]
 
 
 def _parts(logins: int, jobs: int) -> list[int]:
@@ -324,7 +321,8 @@ def run(
 ) -> int:
     """Play each shape by each module; print the table; return the exit status."""
     seen: list[Seen] = []
-    with Cluster("storm", report=console.print) as cluster:
+    settings = Settings(slurm_conf=NODES.format(cpus=os.cpu_count(), memory=MEMORY * (jobs + 1)))
+    with Cluster("storm", settings, console.print) as cluster:
         storms = Storms(cluster)
         with storms.prepared(max(logins), jobs):
             for shape in shapes:

@@ -1,4 +1,8 @@
-"""One point in time by which a wait must have ended, and smaller ones inside it."""
+"""One point in time by which a wait must have ended, and smaller ones inside it.
+
+A peer that many ask at once answers late and is not silent. So a wait for a stepd has two ends:
+after so long a silence, which every sign of life begins anew, and by a point in time in any case.
+"""
 
 from __future__ import annotations
 
@@ -21,3 +25,51 @@ class Deadline:
     def within(self, seconds: float) -> Deadline:
         """Return the earlier of this deadline and `seconds` from now."""
         return Deadline(min(seconds, self.left()))
+
+    def renew(self) -> None:
+        """Take note of a sign of life of the peer's: this kind of deadline stays where it is."""
+
+    def last(self) -> float:
+        """Seconds left if there are signs of life until the end."""
+        return self.left()
+
+    @property
+    def renews(self) -> bool:
+        """Whether a sign of life would make it later."""
+        return False
+
+    @property
+    def lapsed(self) -> str:
+        """How it came to its end, if that was not by silence alone; for messages."""
+        return ""
+
+
+class Patience(Deadline):
+    """A deadline that each sign of life of the peer's makes later, up to a last point in time."""
+
+    __slots__ = ("_last", "_longest", "_silence")
+
+    def __init__(self, silence: float, longest: float) -> None:
+        """`silence`: seconds without a sign; `longest`: seconds in any case."""
+        super().__init__(min(silence, longest))
+        self._silence = silence
+        self._longest = longest
+        self._last = monotonic() + longest
+
+    def renew(self) -> None:
+        """Begin the silence anew."""
+        self.at = min(monotonic() + self._silence, self._last)
+
+    def last(self) -> float:
+        """Seconds left if there are signs of life until the end."""
+        return max(0.0, self._last - monotonic())
+
+    @property
+    def renews(self) -> bool:
+        """Whether a sign of life would make it later."""
+        return self.at < self._last
+
+    @property
+    def lapsed(self) -> str:
+        """Say so where signs of life have made it as late as it can be."""
+        return "" if self.renews else f" within {self._longest:g} s, though it is alive"

@@ -8,15 +8,25 @@ from __future__ import annotations
 import _socket
 import select
 
+from .deadline import Deadline
 from .errors import FormatError, PeerError, SetupError, SlurmAdoptError
-from .stepd import GREETED, REQUEST_STATE, REQUEST_STEP_UID, RETRY, check_peer, new_socket
+from .stepd import (
+    GREETED,
+    LOOK,
+    REQUEST_STATE,
+    REQUEST_STEP_UID,
+    RETRY,
+    SLOWEST,
+    check_peer,
+    new_socket,
+)
 from .wire import NATIVE, Reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .deadline import Deadline
+    from .pulse import Pulse
     from .spool import StepSocket
     from .stepd import Introduce
 
@@ -44,21 +54,30 @@ def ask_all(
 ) -> tuple[dict[StepSocket, Answer], dict[StepSocket, str]]:
     """Ask every stepd for its user and state, all at the same time, within one deadline.
 
+    Each answer renews it (deadline.py): where one stepd is slow, since many ask, so are others.
+    One that has not answered renews it as long as it is at work.
+
     Returns the answers, and for each stepd that did not give one the reason. A stepd whose socket
     is gone or refuses connections has ended and is in neither. `trusted`: uids a stepd may be.
     Where descriptors are scarce, fewer are asked at a time; SetupError if there is none at all.
     """
     inquiry = _Inquiry(trusted, deadline, introduce)
     waiting = list(steps)
+    pause = RETRY
     try:
-        while deadline.left():
+        while True:
             waiting = inquiry.start(waiting) + inquiry.refused()
             if not (waiting or inquiry.asked):
                 break
-            inquiry.collect(min(deadline.left(), RETRY) if waiting else deadline.left())
+            left = deadline.left()
+            came = inquiry.collect(min(left, pause if waiting else LOOK))
+            pause = RETRY if came else min(SLOWEST, 1.5 * pause)
+            if not (left or came):  # what has come is taken, also by who gets to run too late
+                break
     finally:
         inquiry.close()
-    inquiry.silent.update((q.step, "does not answer") for q in inquiry.asked.values())
+    silence = f"does not answer{deadline.lapsed}"
+    inquiry.silent.update((q.step, silence) for q in inquiry.asked.values())
     reason = inquiry.shortage or "does not accept connections"
     inquiry.silent.update((step, reason) for step in waiting)
     return inquiry.answers, inquiry.silent
@@ -67,12 +86,21 @@ def ask_all(
 class _Question:
     """One stepd that has been asked."""
 
-    __slots__ = ("received", "socket", "step")
+    __slots__ = ("pulse", "received", "socket", "step")
 
     def __init__(self, step: StepSocket, socket: _socket.socket) -> None:
         self.step = step
         self.socket = socket
         self.received = b""
+        self.pulse: Pulse | None = None
+
+    def alive(self) -> bool:
+        """Say whether it has been at work since this was asked last."""
+        if self.pulse is None:
+            from .pulse import Pulse
+
+            self.pulse = Pulse(self.step.pid)
+        return self.pulse.felt()
 
 
 _REQUESTS = REQUEST_STEP_UID.to_bytes(4, NATIVE) + REQUEST_STATE.to_bytes(4, NATIVE)
@@ -86,6 +114,7 @@ class _Inquiry:
     __slots__ = (
         "_deadline",
         "_introduce",
+        "_look",
         "_poll",
         "_refused",
         "_trusted",
@@ -102,6 +131,7 @@ class _Inquiry:
         self._trusted = trusted
         self._deadline = deadline
         self._introduce = introduce
+        self._look = Deadline(LOOK)  # when it is to be seen whether the silent ones are alive
         self._poll = select.poll()
         self._refused: list[StepSocket] = []
         self.introduced: set[StepSocket] = set()
@@ -162,15 +192,28 @@ class _Inquiry:
         self.introduced.update(again)
         return again
 
-    def collect(self, seconds: float) -> None:
-        """Read what has been answered, waiting for at most `seconds`."""
-        for fd, _ in self._poll.poll(max(1, int(seconds * 1000))):
+    def collect(self, seconds: float) -> bool:
+        """Read what has been answered, waiting for at most `seconds`; say whether there was any."""
+        events = self._poll.poll(max(1, int(seconds * 1000)))
+        if events:
+            self._deadline.renew()
+            self._look = Deadline(LOOK)
+        elif not self._look.left():
+            self._feel()
+        for fd, _ in events:
             question = self.asked[fd]
             if not _more(question):
                 self._poll.unregister(fd)
                 question.socket.close()
                 del self.asked[fd]
                 self._settle(question)
+        return bool(events)
+
+    def _feel(self) -> None:
+        """Renew the deadline if one of those that have not answered is at work."""
+        self._look = Deadline(LOOK)
+        if self._deadline.renews and any([q.alive() for q in self.asked.values()]):
+            self._deadline.renew()
 
     def _settle(self, question: _Question) -> None:
         step = question.step

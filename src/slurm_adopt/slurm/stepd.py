@@ -13,17 +13,20 @@ import _socket
 import os
 from time import sleep
 
-from .errors import PeerError, SetupError, UnsettledError
+from .errors import PeerError, SetupError, SlurmAdoptError, UnsettledError
 from .versions import ALL_NS, GREETING, MOUNT_NS_OR_HANGUP, NO_NS, layout_of
 from .wire import NATIVE, Reader, Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable
+    from typing import Callable, TypeVar
 
     from .deadline import Deadline
+    from .pulse import Pulse
     from .spool import StepSocket
     from .versions import Release
+
+    Came = TypeVar("Came")
 
     # Makes the greeting of stepds that want a credential, each time another; SlurmAdoptError.
     Introduce = Callable[[Deadline], bytes]
@@ -41,7 +44,11 @@ REQUEST_GET_NS_FDS     = 28  # body: none                  reply: the same
 
 STARTING = 1  # slurmstepd_state_t; of an extern step: its cgroups and namespaces are being made
 ALIVE = frozenset({STARTING, 2})  # 2 is running; all other states are ends
-RETRY = 0.01  # seconds until a stepd whose backlog was full is tried again
+RETRY = 0.01  # seconds until a stepd whose backlog was full is tried again, at first
+SLOWEST = 0.2  # seconds between two tries later on: hundreds may be trying
+LOOK = 0.6  # seconds of silence after which it is looked whether the stepd is alive, and again
+ASKING = 1.0  # seconds that a stepd has to answer another question meanwhile
+AT_LEAST = 0.001  # seconds: what has come is taken, also by who gets to run too late
 PATH_MAX = 4096  # limits.h
 PIDS_MAX = 1 << 16  # pids in an answer
 NAMESPACES_MAX = 8  # kinds of namespaces (namespaces(7))
@@ -83,6 +90,7 @@ class Stepd:
         "_deadline",
         "_descriptors",
         "_introduce",
+        "_pulse",
         "_socket",
         "_step",
         "_trusted",
@@ -96,11 +104,12 @@ class Stepd:
         deadline: Deadline,
         introduce: Introduce | None = None,
     ) -> None:
-        """`deadline` is for the whole conversation."""
+        """`deadline` is for the whole conversation; each answer renews it (deadline.py)."""
         self._step = step
         self._trusted = trusted
         self._deadline = deadline
         self._introduce = introduce
+        self._pulse: Pulse | None = None
         self._socket = new_socket()
         self._descriptors: list[int] = []  # received; closed with the conversation
         self.protocol = 0
@@ -233,12 +242,18 @@ class Stepd:
         self.protocol = self._receive(4).int32("protocol version")
 
     def _connect(self) -> None:
+        pause, waited = RETRY, 0.0
         while True:
             try:
                 self._timed().connect(self._step.path)
                 break
             except BlockingIOError:  # its backlog is full
-                sleep(min(RETRY, self._deadline.left()))
+                sleep(min(pause, self._deadline.left()))
+                waited += pause
+                pause = min(SLOWEST, 1.5 * pause)
+                if waited > LOOK:
+                    waited = 0.0
+                    self._look()
                 if not self._deadline.left():
                     raise self._error("does not accept connections") from None
             except OSError as error:
@@ -260,6 +275,7 @@ class Stepd:
             raise self._error("is in another PID namespace than this process, or has just ended")
 
     def _ask(self, code: int, body: bytes = b"", reply: int = 4) -> Reader:
+        self._deadline.renew()  # it has answered all before; what we have done since is ours
         self._send(code.to_bytes(4, NATIVE) + body)
         return self._receive(reply)
 
@@ -272,10 +288,7 @@ class Stepd:
     def _receive(self, size: int) -> Reader:
         data = b""
         while len(data) < size:
-            try:
-                piece = self._timed().recv(size - len(data))
-            except OSError as error:
-                raise self._broken(error) from None
+            piece = self._await(lambda: self._socket.recv(size - len(data)))  # noqa: B023
             if not piece:
                 raise self._closed()
             data += piece
@@ -284,10 +297,7 @@ class Stepd:
     def _receive_descriptor(self) -> int:
         """Take one byte and the descriptor that comes with it (SCM_RIGHTS, unix(7))."""
         room, flags = _socket.CMSG_LEN(DESCRIPTOR), _socket.MSG_CMSG_CLOEXEC
-        try:
-            data, ancillary, shown, _ = self._timed().recvmsg(1, room, flags)
-        except OSError as error:
-            raise self._broken(error) from None
+        data, ancillary, shown, _ = self._await(lambda: self._socket.recvmsg(1, room, flags))
         for level, kind, payload in ancillary:
             if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
                 self._descriptors.append(int.from_bytes(payload[:DESCRIPTOR], NATIVE))
@@ -297,6 +307,40 @@ class Stepd:
         if shown & _socket.MSG_CTRUNC:  # it came, and there was no room: for a socket there is none
             new_socket().close()
         raise self._error("answers nonsense: no descriptor came with the namespace")
+
+    def _await(self, receive: Callable[[], Came]) -> Came:
+        """Return what the stepd sends; wait longer for one that shows that it is alive."""
+        while True:
+            left = self._deadline.left()
+            self._socket.settimeout(min(left, LOOK) or AT_LEAST)
+            try:
+                return receive()
+            except _socket.timeout:
+                self._look()
+            except OSError as error:
+                raise self._broken(error) from None
+            if not self._deadline.left():
+                raise self._silent()
+
+    def _look(self) -> None:
+        """Renew the deadline if the stepd, which has been silent for a while, is alive."""
+        if not self._deadline.renews:
+            return
+        if self._pulse is None:
+            from .pulse import Pulse
+
+            self._pulse = Pulse(self._step.pid)
+        if self._pulse.felt(self._answers):
+            self._deadline.renew()
+
+    def _answers(self) -> bool:
+        """Say whether the stepd answers a question on another connection."""
+        try:
+            with self.other(self._step, self._deadline.within(ASKING)) as step:
+                step.state()
+        except SlurmAdoptError:
+            return False
+        return True
 
     def _timed(self) -> _socket.socket:
         """Return the socket with the time that is left as its limit."""
@@ -316,7 +360,9 @@ class Stepd:
         return _ClosedError(f"{who} closed the connection: the step is ending, or refuses")
 
     def _silent(self) -> _SilentError:
-        return _SilentError(f"stepd of job {self._step.job_id} does not answer")
+        return _SilentError(
+            f"stepd of job {self._step.job_id} does not answer{self._deadline.lapsed}"
+        )
 
     def _error(self, text: str) -> PeerError:
         return PeerError(f"stepd of job {self._step.job_id} {text}")
