@@ -143,7 +143,7 @@ def _read(reading: int, child: int, deadline: Deadline, limit: int) -> bytes:
 
 
 def _runs(child: int) -> bool:
-    """Say whether a child runs, or would if it got a CPU; one that is held up does not (proc(5))."""
+    """Say whether a child runs, or would if it got a CPU; one that is held up does not."""
     try:
         with open(f"/proc/{child}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[:1] == [b"R"]

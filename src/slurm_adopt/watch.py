@@ -42,7 +42,7 @@ POLL = 0.01  # seconds between two looks at first
 SLOWEST = 1.0  # seconds between two looks at a login that takes long
 SHARE = 1 / 16  # of the time that it has taken until now, in between
 DENSE = 0.02  # seconds between two looks at one that waits in the kernel
-WAITING = 2.0  # seconds in which a login may wait in the kernel (state D), on a slow disk for one
+WAITING = 20.0  # seconds in which a login may wait in the kernel (state D): others are in front
 STOPPED = "T"  # state of /proc/PID/status (proc(5)); `t` is a debugger's, of root's alone
 ENDED = "ZX"  # states of a process that has ended
 READY = b"="  # what the watching process says first; anything else is why it cannot watch

@@ -3,12 +3,13 @@
     python3 storm_host.py storm JSON
     python3 storm_host.py look JSON
 
-For a storm JSON has `commands`, a list of argument lists; `at`, seconds since the epoch, when all are started;
-and `limit`, seconds that they have. Each command prints a line (the pid of its session) and then
-waits for the end of its input. Once all have printed that line or ended, a JSON list is printed:
-[line, status or null, last line of the complaints, seconds] for each. At the end of the standard
-input the sessions get theirs. A look is at `pids`: a list of what /proc/PID/cgroup says of each and
-of the two processes above it. Run by the hosts' own Python, with the standard library only.
+For a storm JSON has `commands`, a list of argument lists; `at`, seconds since the epoch, when all
+are started; and `limit`, seconds that they have. Each command prints a line (the pid of its
+session) and then waits for the end of its input. Once all have printed that line or ended, a JSON
+list is printed: [line, status or null, last line of the complaints, seconds] for each. At the end
+of the standard input the sessions get theirs. A look is at `pids`: a list of what /proc/PID/cgroup
+says of each and of the two processes above it. Run by the hosts' own Python, with the standard
+library only.
 """
 
 from __future__ import annotations
@@ -99,4 +100,8 @@ def look(pids: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    {"storm": storm, "look": look}[sys.argv[1]](**json.loads(sys.argv[2]))
+    what = json.loads(sys.argv[2])
+    if sys.argv[1] == "storm":
+        storm(**what)
+    else:
+        look(**what)

@@ -212,7 +212,7 @@ class _Inquiry:
     def _feel(self) -> None:
         """Renew the deadline if one of those that have not answered is at work."""
         self._look = Deadline(LOOK)
-        if self._deadline.renews and any([q.alive() for q in self.asked.values()]):
+        if self._deadline.renews and sum(q.alive() for q in self.asked.values()):  # all take note
             self._deadline.renew()
 
     def _settle(self, question: _Question) -> None:

@@ -1,0 +1,381 @@
+"""A stepd that many ask is late and not silent: who is waited for, how long, and who is not."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from slurm_adopt import forked, unsettled
+from slurm_adopt.slurm import inquiry, pulse, stepd
+from slurm_adopt.slurm.deadline import Deadline, Patience
+from slurm_adopt.slurm.errors import PeerError, UnsettledError
+from slurm_adopt.slurm.pulse import Pulse
+from slurm_adopt.slurm.spool import StepSocket
+from tests.standin import Stepd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from slurm_adopt.slurm.cgroup import Layout
+
+OURS = frozenset({os.geteuid()})
+SILENCE, LATE, LONGEST = 0.4, 1.2, 2.0  # seconds: an answer that is late comes after the silence
+SLACK = 5.0  # seconds that a busy machine may take longer
+ADD, STATE, UID = 22, 5, 20
+
+
+# Deadlines
+
+
+def test_signs_of_life_make_a_patience_later() -> None:
+    patience = Patience(0.2, 60)
+    time.sleep(0.21)
+    assert not patience.left()
+    assert patience.lapsed == ""
+    patience.renew()
+    assert 0 < patience.left() <= 0.2
+    assert 59 < patience.last() < 60
+
+
+def test_no_sign_of_life_makes_it_later_than_the_last_end() -> None:
+    patience = Patience(60, 0.2)
+    patience.renew()
+    assert patience.left() <= 0.2
+    assert not patience.renews
+    assert patience.lapsed == " within 0.2 s, though it is alive"
+
+
+def test_a_plain_deadline_stays_where_it_is() -> None:
+    deadline = Deadline(0.2)
+    at = deadline.at
+    deadline.renew()
+    assert (deadline.at, deadline.renews, deadline.lapsed) == (at, False, "")
+    assert deadline.last() <= 0.2
+    assert not isinstance(Patience(5, 60).within(1), Patience)
+
+
+# Looking at a stepd: (state and ticks at each look, what another question brings, felt, asked)
+LOOKS: list[tuple[str, list[tuple[str, int]], bool, list[bool], int]] = [
+    ("at work", [("S", 5), ("S", 6), ("S", 9)], False, [False, True, True], 0),
+    ("idle, answers", [("S", 5), ("S", 5), ("S", 5)], True, [False, True, True], 2),
+    ("idle, silent", [("S", 5), ("S", 5)], False, [False, False], 1),
+    ("stopped", [("T", 5), ("T", 5)], True, [False, False], 0),
+    ("stopped after work", [("S", 5), ("T", 9), ("T", 9)], True, [False, False, False], 0),
+    ("traced", [("t", 5), ("t", 6)], True, [False, False], 0),
+    ("has ended", [("Z", 5), ("Z", 6)], True, [False, False], 0),
+]
+
+
+@pytest.mark.parametrize(
+    ("looks", "answers", "felt", "questions"), [row[1:] for row in LOOKS], ids=[r[0] for r in LOOKS]
+)
+def test_pulse(
+    tmp_path: Path,
+    looks: list[tuple[str, int]],
+    answers: bool,
+    felt: list[bool],
+    questions: int,
+) -> None:
+    asked = []
+
+    def ask() -> bool:
+        asked.append(1)
+        return answers
+
+    (tmp_path / "7").mkdir()
+    one = Pulse(7, str(tmp_path))
+    found = []
+    for state, ticks in looks:
+        before = " ".join("1" for _ in range(10))
+        text = f"7 (slurm) stepd) {state} {before} {ticks - 1} 1 0 0 20 0"
+        (tmp_path / "7/stat").write_text(text)
+        found.append(one.felt(ask))
+    assert found == felt
+    assert len(asked) == questions
+
+
+@pytest.mark.parametrize("text", [None, "", "7 (x) S 1", "7 (x) S" + " x" * 20])
+def test_no_pulse(tmp_path: Path, text: str | None) -> None:
+    (tmp_path / "7").mkdir()
+    if text is not None:
+        (tmp_path / "7/stat").write_text(text)
+    one = Pulse(7, str(tmp_path))
+    assert [one.felt(lambda: True) for _ in range(3)] == [False] * 3
+
+
+def test_the_pulse_of_a_real_process() -> None:
+    one = Pulse(os.getpid())
+    assert not one.felt()
+    end = time.process_time() + 0.05
+    while time.process_time() < end:
+        pass
+    assert one.felt()
+
+
+# A conversation with a stepd that is late
+
+
+class Late(Stepd):
+    """Answers some requests late, or never; and nobody else meanwhile, if it is stuck."""
+
+    late: dict[int, float] = {}  # noqa: RUF012 - by request code
+    stuck = False
+    _busy = False
+
+    def heard(self, number: int, body: bytes) -> None:
+        """Keep the request, and the client waiting."""
+        super().heard(number, body)
+        if self.stuck and self._busy:
+            time.sleep(LONGEST + SLACK)
+        if number in self.late:
+            self._busy = True
+            time.sleep(self.late[number])
+
+
+@pytest.fixture
+def idle(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Look often, and see a process that uses no CPU time; its state is in the list."""
+    state = ["S"]
+    monkeypatch.setattr(stepd, "LOOK", 0.1)
+    monkeypatch.setattr(inquiry, "LOOK", 0.1)
+    monkeypatch.setattr(stepd, "ASKING", 0.2)
+    monkeypatch.setattr(Pulse, "_look", lambda _: (state[0], 1))
+    monkeypatch.setattr(stepd.Stepd, "_check_pid_namespace", lambda _: None)
+    return iter([state])  # type: ignore[return-value]
+
+
+def adopt(path: Path, late: dict[int, float], stuck: bool, longest: float = 60) -> Late:
+    """Have a late stepd adopt a process, with SILENCE; return it."""
+    standin = Late(path)
+    standin.late, standin.stuck = late, stuck
+    with standin, stepd.Stepd(StepSocket(str(path), 7), OURS, Patience(SILENCE, longest)) as one:
+        one.uid()
+        one.add_extern_pid(42)
+        one.state()
+    return standin
+
+
+@pytest.mark.usefixtures("idle")
+def test_one_that_answers_others_is_waited_for(tmp_path: Path) -> None:
+    standin = adopt(tmp_path / "s", {ADD: LATE}, stuck=False)
+    codes = [number for number, _ in standin.received]
+    assert codes.count(ADD) == 1  # it was asked once
+    assert standin.connections > 2
+
+
+@pytest.mark.usefixtures("idle")
+def test_one_that_is_late_each_time_is_waited_for(tmp_path: Path) -> None:
+    adopt(tmp_path / "s", {ADD: SILENCE - 0.1, UID: SILENCE - 0.1}, stuck=False)
+
+
+@pytest.mark.usefixtures("idle")
+def test_one_that_answers_nobody_is_not(tmp_path: Path) -> None:
+    started = time.monotonic()
+    with pytest.raises(UnsettledError, match=r"does not answer: it may still take process 42$"):
+        adopt(tmp_path / "s", {ADD: LATE}, stuck=True)
+    assert time.monotonic() - started < LATE  # the silence, and one more question
+
+
+def test_one_that_is_stopped_is_not_even_asked(
+    tmp_path: Path, idle: Iterator[list[str]]
+) -> None:
+    next(idle)[0] = "T"
+    standin = Late(tmp_path / "s")
+    standin.late = {ADD: LATE}
+    with standin, pytest.raises(UnsettledError), stepd.Stepd(
+        StepSocket(str(tmp_path / "s"), 7), OURS, Patience(SILENCE, 60)
+    ) as one:
+        one.add_extern_pid(42)
+    assert standin.connections == 1
+
+
+@pytest.mark.usefixtures("idle")
+def test_the_last_end(tmp_path: Path) -> None:
+    """One that lives, and does not do what it was asked: no login is held for ever."""
+    started = time.monotonic()
+    with pytest.raises(UnsettledError, match=r"does not answer within 1 s, though it is alive"):
+        adopt(tmp_path / "s", {ADD: 1 + SLACK}, stuck=False, longest=1)
+    assert 1 <= time.monotonic() - started < SLACK
+
+
+@pytest.mark.usefixtures("idle")
+def test_what_was_done_meanwhile_is_no_silence(tmp_path: Path) -> None:
+    """The process that we are may itself get no CPU for a while, or have other things to do."""
+    path = tmp_path / "s"
+    with Stepd(path), stepd.Stepd(StepSocket(str(path), 7), OURS, Patience(SILENCE, 60)) as one:
+        time.sleep(SILENCE + 0.1)
+        assert one.uid() == 5001
+
+
+# All at once
+
+
+def ask(path: Path, late: dict[int, float], longest: float) -> tuple[dict[Any, Any], float]:
+    """Ask two stepds, one of which is late; return who was silent, and the seconds."""
+    standin, other = Late(path / "7"), Stepd(path / "8")
+    standin.late = late
+    steps = [StepSocket(str(path / name), int(name)) for name in ("7", "8")]
+    with standin, other:
+        started = time.monotonic()
+        _, silent = inquiry.ask_all(steps, OURS, Patience(SILENCE, longest))
+        return {step.job_id: why for step, why in silent.items()}, time.monotonic() - started
+
+
+@pytest.mark.usefixtures("idle")
+def test_an_inquiry_ends_after_a_silence(tmp_path: Path) -> None:
+    silent, seconds = ask(tmp_path, {UID: LATE}, 60)
+    assert silent == {7: "does not answer"}
+    assert SILENCE <= seconds < LATE
+
+
+@pytest.mark.usefixtures("idle")
+def test_an_inquiry_waits_for_who_is_at_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = iter(range(1000))
+    monkeypatch.setattr(Pulse, "_look", lambda _: ("S", next(ticks)))
+    silent, seconds = ask(tmp_path, {UID: LATE}, 60)
+    assert silent == {}
+    assert LATE <= seconds < LATE + SLACK
+
+
+@pytest.mark.usefixtures("idle")
+def test_the_last_end_of_an_inquiry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter(range(1000))
+    monkeypatch.setattr(Pulse, "_look", lambda _: ("S", next(ticks)))
+    silent, seconds = ask(tmp_path, {UID: LONGEST + SLACK}, 1)
+    assert silent == {7: "does not answer within 1 s, though it is alive"}
+    assert 1 <= seconds < 1 + SLACK
+
+
+def test_what_has_come_is_taken_by_who_is_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all logins want the CPU, the time is over before we get to read the answer."""
+    start = inquiry._Inquiry._start
+
+    def late(self: Any, step: StepSocket) -> bool:
+        found = start(self, step)
+        time.sleep(SILENCE + 0.2)
+        return found
+
+    monkeypatch.setattr(inquiry._Inquiry, "_start", late)
+    with Stepd(tmp_path / "7"):
+        step = StepSocket(str(tmp_path / "7"), 7)
+        answers, silent = inquiry.ask_all([step], OURS, Deadline(SILENCE))
+    assert (list(answers), silent) == ([step], {})
+
+
+# A child that gets no CPU
+
+
+def test_a_child_that_wants_to_run_is_waited_for() -> None:
+    def burn() -> bytes:
+        end = time.monotonic() + LATE
+        while time.monotonic() < end:
+            pass
+        return b"done"
+
+    assert forked.run(burn, Patience(SILENCE, 60), 10) == b"done"
+    with pytest.raises(PeerError, match="not done in time"):
+        forked.run(burn, Deadline(SILENCE), 10)
+    with pytest.raises(PeerError, match="not done in time"):
+        forked.run(burn, Patience(SILENCE, SILENCE), 10)
+
+
+def test_a_child_that_is_held_up_is_not() -> None:
+    def held() -> bytes:
+        time.sleep(LATE)
+        return b"done"
+
+    with pytest.raises(PeerError, match="not done in time"):
+        forked.run(held, Patience(SILENCE, 60), 10)
+
+
+# A process that a stepd may be taking right now
+
+PID = 42
+BEFORE = {"cpuacct": "/ssh", "freezer": "/ssh", "memory": "/ssh", "name=systemd": "/ssh"}
+JOB = "/slurm/uid_5001/job_7/step_extern"
+
+
+class Moving:
+    """A layout of which a stepd moves the process, one hierarchy after the other."""
+
+    mounts = dict.fromkeys(("cpuacct", "freezer", "memory"))
+
+    def __init__(self, top: Path, refuses: bool = False) -> None:
+        self.proc = str(top)
+        self.restored: list[dict[str, str]] = []
+        self.refuses = refuses
+        (top / str(PID)).mkdir()
+        self.write(BEFORE)
+
+    def write(self, places: dict[str, str]) -> None:
+        """Have the process in these cgroups."""
+        text = "".join(f"{n}:{name}:{path}\n" for n, (name, path) in enumerate(places.items()))
+        new = f"{self.proc}/new"
+        with open(new, "w") as file:
+            file.write(text)
+        os.replace(new, f"{self.proc}/{PID}/cgroup")
+
+    def restore(self, pid: int, before: dict[str, str]) -> list[str]:
+        """Note where it was found, and write it back."""
+        assert pid == PID
+        self.restored.append(unsettled._places(pid, cast("Layout", self)))
+        if self.refuses:
+            return ["refused"]
+        self.write(before)
+        return []
+
+
+def put_back(layout: Moving) -> list[str]:
+    return unsettled.put_back(PID, BEFORE, cast("Layout", layout))
+
+
+def test_nothing_is_written_while_the_stepd_is_at_work(tmp_path: Path) -> None:
+    """Written back in the middle it would be half in: in what the stepd reaches after that."""
+    layout, places = Moving(tmp_path), dict(BEFORE)
+
+    def take() -> None:
+        for name in ("memory", "cpuacct", "freezer"):
+            time.sleep(unsettled.STILL / 2)
+            places[name] = JOB
+            layout.write(places)
+
+    stepd_at_work = threading.Thread(target=take)
+    stepd_at_work.start()
+    assert put_back(layout) == []
+    stepd_at_work.join()
+    assert unsettled._places(PID, cast("Layout", layout)) == BEFORE
+    (found,) = layout.restored
+    assert {name for name, path in found.items() if path == JOB} == set(layout.mounts)
+
+
+def test_one_that_was_not_taken_stays(tmp_path: Path) -> None:
+    layout = Moving(tmp_path)
+    assert put_back(layout) == []
+    assert layout.restored == []
+
+
+def test_one_that_cannot_be_written_back(tmp_path: Path) -> None:
+    layout = Moving(tmp_path, refuses=True)
+    layout.write({**BEFORE, "freezer": JOB})
+    assert put_back(layout) == ["refused"]
+    assert len(layout.restored) == 1
+
+
+def test_one_that_has_ended(tmp_path: Path) -> None:
+    layout = Moving(tmp_path)
+    os.unlink(f"{layout.proc}/{PID}/cgroup")
+    layout.refuses = True
+    layout.restored.clear()
+    assert put_back(layout) in ([], ["refused"])
+
+
+assert pulse.STOPPED
