@@ -146,7 +146,7 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     monkeypatch.setattr(stepd, "ASKING", 0.2)
     monkeypatch.setattr(Pulse, "_look", lambda _: (state[0], 1))
     monkeypatch.setattr(stepd.Stepd, "_check_pid_namespace", lambda _: None)
-    return iter([state])  # type: ignore[return-value]
+    return iter([state])
 
 
 def adopt(path: Path, late: dict[int, float], stuck: bool, longest: float = 60) -> Late:
@@ -181,15 +181,15 @@ def test_one_that_answers_nobody_is_not(tmp_path: Path) -> None:
     assert time.monotonic() - started < LATE  # the silence, and one more question
 
 
-def test_one_that_is_stopped_is_not_even_asked(
-    tmp_path: Path, idle: Iterator[list[str]]
-) -> None:
+def test_one_that_is_stopped_is_not_even_asked(tmp_path: Path, idle: Iterator[list[str]]) -> None:
     next(idle)[0] = "T"
     standin = Late(tmp_path / "s")
     standin.late = {ADD: LATE}
-    with standin, pytest.raises(UnsettledError), stepd.Stepd(
-        StepSocket(str(tmp_path / "s"), 7), OURS, Patience(SILENCE, 60)
-    ) as one:
+    with (
+        standin,
+        pytest.raises(UnsettledError),
+        stepd.Stepd(StepSocket(str(tmp_path / "s"), 7), OURS, Patience(SILENCE, 60)) as one,
+    ):
         one.add_extern_pid(42)
     assert standin.connections == 1
 

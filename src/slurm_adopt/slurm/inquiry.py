@@ -72,7 +72,8 @@ def ask_all(
             left = deadline.left()
             came = inquiry.collect(min(left, pause if waiting else LOOK))
             pause = RETRY if came else min(SLOWEST, 1.5 * pause)
-            if not (left or came):  # what has come is taken, also by who gets to run too late
+            late = not (left or came)  # what has come is taken, also by who gets to run too late
+            if late and not inquiry.goes_on(waiting):
                 break
     finally:
         inquiry.close()
@@ -116,6 +117,7 @@ class _Inquiry:
         "_introduce",
         "_look",
         "_poll",
+        "_queued",
         "_refused",
         "_trusted",
         "answers",
@@ -133,6 +135,7 @@ class _Inquiry:
         self._introduce = introduce
         self._look = Deadline(LOOK)  # when it is to be seen whether the silent ones are alive
         self._poll = select.poll()
+        self._queued: dict[StepSocket, Pulse] | None = None
         self._refused: list[StepSocket] = []
         self.introduced: set[StepSocket] = set()
         self.asked: dict[int, _Question] = {}
@@ -208,6 +211,24 @@ class _Inquiry:
                 del self.asked[fd]
                 self._settle(question)
         return bool(events)
+
+    def goes_on(self, waiting: list[StepSocket]) -> bool:
+        """Say whether to go on after a silence: for stepds at work whose backlog is full.
+
+        At first for those that are not stopped: to see whether one is at work takes two looks.
+        """
+        if not waiting or self.shortage or not self._deadline.renews:
+            return False
+        if self._queued is None:
+            from .pulse import of_each
+
+            self._queued = of_each(waiting)
+            alive = sum(pulse.runs and not pulse.felt() for pulse in self._queued.values())
+        else:
+            alive = sum(self._queued[step].felt() for step in waiting if step in self._queued)
+        if alive:
+            self._deadline.renew()
+        return bool(alive)
 
     def _feel(self) -> None:
         """Renew the deadline if one of those that have not answered is at work."""

@@ -9,9 +9,16 @@ asked only where that shows nothing. Imported only once a stepd has been silent 
 
 from __future__ import annotations
 
+import os
+
+from .running import programs, read
+from .versions import EXTERN_STEPS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable
+
+    from .spool import StepSocket
 
 PROC = "/proc"
 STOPPED = "TtZX"  # states of a process that does not run (proc(5))
@@ -27,6 +34,11 @@ class Pulse:
         self._pid = pid
         self._proc = proc
         self._used = -1  # CPU time when it was last looked at, in ticks
+
+    @property
+    def runs(self) -> bool:
+        """Whether the process is there and not stopped; that says nothing about what it does."""
+        return self._look()[0] not in STOPPED
 
     def felt(self, asks: Callable[[], bool] | None = None) -> bool:
         """Say whether there is a sign of life; the first look only takes note of the CPU time.
@@ -47,3 +59,23 @@ class Pulse:
             return fields[0].decode("ascii"), int(fields[11]) + int(fields[12])
         except (OSError, IndexError, ValueError):  # it has ended, or is not known
             return "X", -1
+
+
+def of_each(steps: list[StepSocket], proc: str = PROC) -> dict[StepSocket, Pulse]:
+    """Return the pulses of stepds; of extern stepds also where nobody could connect to them.
+
+    Those are found by their titles, `slurmstepd: [JOB.extern]`, among root's processes.
+    """
+    found = {step.job_id: step.pid for step in steps if step.pid}
+    if len(found) < len(steps):
+        for pid in programs(frozenset({"slurmstepd"}), proc):
+            job, dot, kind = read(f"{proc}/{pid}/cmdline").partition(b"[")[2].partition(b".")
+            if dot and kind.startswith(b"extern]") and job.isdigit():
+                found.setdefault(int(job), pid)
+    return {step: Pulse(_pid(step, found), proc) for step in steps}
+
+
+def _pid(step: StepSocket, extern: dict[int, int]) -> int:
+    number = os.path.basename(step.path).rpartition(".")[2]
+    is_extern = number.isdecimal() and int(number) in EXTERN_STEPS
+    return step.pid or (extern.get(step.job_id, 0) if is_extern else 0)

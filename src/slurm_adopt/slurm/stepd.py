@@ -47,6 +47,7 @@ ALIVE = frozenset({STARTING, 2})  # 2 is running; all other states are ends
 RETRY = 0.01  # seconds until a stepd whose backlog was full is tried again, at first
 SLOWEST = 0.2  # seconds between two tries later on: hundreds may be trying
 LOOK = 0.6  # seconds of silence after which it is looked whether the stepd is alive, and again
+QUEUE = 2.0  # the same where its backlog is full, and its process may have to be looked for
 ASKING = 1.0  # seconds that a stepd has to answer another question meanwhile
 AT_LEAST = 0.001  # seconds: what has come is taken, also by who gets to run too late
 PATH_MAX = 4096  # limits.h
@@ -251,7 +252,7 @@ class Stepd:
                 sleep(min(pause, self._deadline.left()))
                 waited += pause
                 pause = min(SLOWEST, 1.5 * pause)
-                if waited > LOOK:
+                if waited > QUEUE:
                     waited = 0.0
                     self._look()
                 if not self._deadline.left():
@@ -327,9 +328,9 @@ class Stepd:
         if not self._deadline.renews:
             return
         if self._pulse is None:
-            from .pulse import Pulse
+            from .pulse import of_each
 
-            self._pulse = Pulse(self._step.pid)
+            self._pulse = of_each([self._step])[self._step]
         if self._pulse.felt(self._answers):
             self._deadline.renew()
 
