@@ -458,9 +458,9 @@ def test_frozen_is_what_a_process_is_in(tree: Tree) -> None:
     written(tree, {f"freezer{STEP}/freezer.state": "FROZEN"})
     layout = tree.layout("")
     tree.process(PID, f"6:freezer:{STEP}", "3:pids:/x")
-    assert layout.frozen(PID).endswith("step_extern is frozen")
+    assert layout.frozen(cgroup.of_process(PID, layout.proc)).endswith("step_extern is frozen")
     tree.process(PID, "6:freezer:/elsewhere", "3:pids:/x")
-    assert layout.frozen(PID) == ""
+    assert layout.frozen(cgroup.of_process(PID, layout.proc)) == ""
 
 
 def test_restore(tree: Tree) -> None:

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 ASKING = 2.0  # of all stepds that are asked whose they are
 ADOPTING = 5.0  # of the one that adopts: it may take 4.1 s to say that it failed
 # For all that a login tries, in seconds: no sign of life makes it longer.
-ASKING_LONGEST = 15.0
-ADOPTING_LONGEST = 60.0  # half of what LoginGraceTime gives a client that says nothing
+ASKING_LONGEST = 30.0
+ADOPTING_LONGEST = 100.0  # less than LoginGraceTime's 120 s, which a silent client has as well
 STARTING = 10.0  # seconds that a stepd may take to make its step ready: mostly 10 to 30 ms
 UNKNOWN = 1 << 64  # later than all ticks since boot
 GONE = -1  # in place of the start of a process that is not there

@@ -40,7 +40,7 @@ STARTING = 30.0  # seconds that it may take to fork, on a node with much to do: 
 ENDING = 10.0  # seconds that a login has to be gone once it is killed
 POLL = 0.01  # seconds between two looks at first
 SLOWEST = 1.0  # seconds between two looks at a login that takes long
-SHARE = 1 / 16  # of the time that it has taken until now, in between
+SHARE = 1 / 8  # of the time that it has taken until now, in between
 DENSE = 0.02  # seconds between two looks at one that waits in the kernel
 WAITING = 20.0  # seconds in which a login may wait in the kernel (state D): others are in front
 STOPPED = "T"  # state of /proc/PID/status (proc(5)); `t` is a debugger's, of root's alone
@@ -126,8 +126,9 @@ class _Watch:
     def _watch(self, process: int) -> None:
         longest, begun = Deadline(LONGEST), monotonic()
         while True:
-            in_job = self._in_job()
-            why = self._stuck(process)
+            present = self._present()
+            in_job = self._in_job(present)
+            why = self._stuck(process, present)
             if not why and not longest.left():
                 why = f"it was not done within {LONGEST:g} s"
             if not self._slot.held(process):  # nor was it, perhaps, when it was looked at
@@ -141,9 +142,20 @@ class _Watch:
             pause = min(SLOWEST, max(POLL, (monotonic() - begun) * SHARE))
             sleep(min(pause, DENSE) if self._waiting else pause)
 
-    def _stuck(self, process: int) -> str:
+    def _present(self) -> dict[str, str]:
+        """Return the login's cgroups; none once it has ended, or where none are looked at.
+
+        Read once in each look: the kernel has who reads them wait for all that move processes.
+        """
+        if self._layout is None:
+            return {}
+        try:
+            return of_process(self._slot.pid, self._layout.proc)
+        except SetupError:
+            return {}
+
+    def _stuck(self, process: int, present: dict[str, str]) -> str:
         """Say why the login cannot go on; "" if it can."""
-        pid = self._slot.pid
         state = status("status", process).get("State", "")[:1]
         if state == STOPPED:
             return "it was stopped"
@@ -153,20 +165,13 @@ class _Watch:
             self._waiting = monotonic()
         elif monotonic() - self._waiting > WAITING:
             return f"it waited in the kernel for {WAITING:g} s"
-        try:
-            frozen = self._layout.frozen(pid) if self._layout else ""
-        except SetupError:  # it has ended
-            return ""
+        frozen = self._layout.frozen(present) if self._layout else ""
         return frozen and f"{frozen}: the job is suspended"
 
-    def _in_job(self) -> bool:
+    def _in_job(self, present: dict[str, str]) -> bool:
         """Say whether the login is in the job, where cgroups show that; note where."""
         if self._layout is None:
             return True
-        try:
-            present = of_process(self._slot.pid, self._layout.proc)
-        except SetupError:  # it has ended
-            return False
         places = {name: path for name, path in present.items() if self._before.get(name) != path}
         self._places = places or self._places
         return bool(places)

@@ -80,6 +80,7 @@ class Seen:
     elsewhere: int = 0  # wholly in another job of the user
     outside: int = 0
     refused: int = 0
+    load: float = 0  # of the machine when it began, as uptime has it
     seconds: float = 0  # until the last login was decided
     slowest_ms: float = 0  # of the module, by its own line
     left: int = 0  # sessions that are there once their jobs have ended
@@ -122,7 +123,8 @@ class Storms:
         self.cluster.pam(MODULES[module]())
         try:
             crowds = SHAPES[shape](self.cluster, logins, jobs)
-            return self._play(Seen(shape, module, logins), crowds)
+            load = round(os.getloadavg()[0], 1)
+            return self._play(Seen(shape, module, logins, load=load), crowds)
         finally:
             self.cluster.cancel_all()
 
@@ -155,7 +157,9 @@ class Storms:
     ) -> subprocess.Popen[str]:
         """Have the clients of one place wait for the moment."""
         node = self.cluster.n1
-        options = ["-i", KEY, "-o", "LogLevel=ERROR", "-o", f"ConnectTimeout={LIMIT:.0f}"]
+        # ServerAliveInterval is a client's own limit: three times that without a word ends it.
+        given = ("LogLevel=ERROR", "ServerAliveInterval=0", f"ConnectTimeout={LIMIT:.0f}")
+        options = ["-i", KEY, *(word for one in given for word in ("-o", one))]
         commands = [
             [*ssh_argv(node.name, crowd.user, options), STAYS]
             for crowd in crowds

@@ -91,8 +91,10 @@ class Layout:
         (Documentation/admin-guide/cgroup-v1/cgroups.rst; Slurm gives users directories of its own
         making in some releases, 22.05 for one, but never the files in them).
         """
+        # Read once: the kernel has who reads it wait for all that move processes meanwhile.
+        present = None if pid is None else of_process(pid, self.proc)
         for controller, top in self._tops_of(step, uid):
-            for path in self._places(controller, top, pid):
+            for path in self._places(controller, top, present):
                 directory = self.mounts[controller].directory(path)
                 if why := self._frozen(controller, path):
                     return (
@@ -103,9 +105,9 @@ class Layout:
                     return f"{directory} is a cgroup that uid {owner} has made"
         return ""
 
-    def frozen(self, pid: int) -> str:
-        """Say which cgroup of a process is frozen or about to be; "" for none."""
-        for controller, path in of_process(pid, self.proc).items():
+    def frozen(self, present: dict[str, str]) -> str:
+        """Say which cgroup of a process in these is frozen or about to be; "" for none."""
+        for controller, path in present.items():
             if controller in self.mounts and (why := self._frozen(controller, path)):
                 return f"{self.mounts[controller].directory(path)} is {why}"
         return ""
@@ -118,12 +120,12 @@ class Layout:
         """Say `frozen` or the like if what is in a cgroup is stopped, or about to be."""
         raise NotImplementedError
 
-    def _places(self, controller: str, top: str, pid: int | None) -> list[str]:
-        """Return the cgroups from `top` down to where processes are put, or where `pid` is."""
-        if pid is None:
+    def _places(self, controller: str, top: str, present: dict[str, str] | None) -> list[str]:
+        """Return the cgroups from `top` down to where processes are put, or where one is."""
+        if present is None:
             below = filter(_for_tasks, _listing(self.mounts[controller].directory(top)))
             return [top, *(f"{top}/{name}" for name in below)]
-        path = of_process(pid, self.proc).get(controller, "")
+        path = present.get(controller, "")
         if not _below(path, top):
             return []
         names = path[len(top) :].split("/")
