@@ -30,7 +30,7 @@ from tests.cluster.login import ssh_argv
 from tests.cluster.wait import PATIENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from tests.cluster.host import Host
@@ -118,39 +118,59 @@ class Storms:
             node.stop("sshd")
             node.start("sshd", under=node.front)
 
-    def play(self, shape: str, module: str, logins: int, jobs: int) -> Seen:
-        """Play one storm; no job is left."""
+    def play(
+        self,
+        shape: str,
+        module: str,
+        logins: int,
+        jobs: int = 1,
+        during: Callable[[int], None] = lambda _: None,
+        later: Callable[[int], None] | None = None,
+    ) -> Seen:
+        """Play one storm; no job is left.
+
+        `during` is called with the first job while the logins go on; `later` once all are decided
+        and looked at, and then they are looked at again.
+        """
         self.cluster.pam(MODULES[module]())
         try:
             crowds = SHAPES[shape](self.cluster, logins, jobs)
             load = round(os.getloadavg()[0], 1)
-            return self._play(Seen(shape, module, logins, load=load), crowds)
+            seen = Seen(shape, module, logins, load=load)
+            with contextlib.ExitStack() as going:
+                self._play(seen, crowds, going, during, later)
+            return seen
         finally:
             self.cluster.cancel_all()
 
-    def _play(self, seen: Seen, crowds: Sequence[Crowd]) -> Seen:
+    def _play(
+        self,
+        seen: Seen,
+        crowds: Sequence[Crowd],
+        going: contextlib.ExitStack,
+        during: Callable[[int], None],
+        later: Callable[[int], None] | None,
+    ) -> None:
         node = self.cluster.n1
         mark = node.mark()
-        with contextlib.ExitStack() as going:
-            ahead = STEPS if any(crowd.source for crowd in crowds) else AHEAD
-            at = time.time() + ahead
-            places: dict[int | None, list[Crowd]] = {}
-            for crowd in crowds:
-                places.setdefault(crowd.source, []).append(crowd)
-            started = [
-                (members, self._start(going, source, members, at))
-                for source, members in places.items()
-            ]
-            pids = [
-                (pid, crowd)
-                for members, process in started
-                for pid, crowd in self._told(seen, members, process)
-            ]
+        at = time.time() + (STEPS if any(crowd.source for crowd in crowds) else AHEAD)
+        places: dict[int | None, list[Crowd]] = {}
+        for crowd in crowds:
+            places.setdefault(crowd.source, []).append(crowd)
+        started = [
+            (members, self._start(going, source, members, at)) for source, members in places.items()
+        ]
+        during(crowds[0].target)
+        pids = [one for members, process in started for one in self._told(seen, members, process)]
+        self._observe(seen, pids)
+        if later:
+            half = seen.half
+            later(crowds[0].target)
             self._observe(seen, pids)
-            self._read_log(seen, node.log(mark))
-            self.cluster.cancel_all()
-            seen.left = sum(node.alive(pid) for pid, _ in pids)
-        return seen
+            seen.half += half
+        self._read_log(seen, node.log(mark))
+        self.cluster.cancel_all()
+        seen.left = sum(node.alive(pid) for pid, _ in pids)
 
     def _start(
         self, going: contextlib.ExitStack, source: int | None, crowds: Sequence[Crowd], at: float
@@ -200,6 +220,7 @@ class Storms:
         """Look where each session is, in the kernel's words: its shell and two sshd above it."""
         node = self.cluster.n1
         seen.admitted = len(pids)
+        seen.inside = seen.half = seen.outside = seen.elsewhere = 0
         what = json.dumps({"pids": [pid for pid, _ in pids]})
         texts = json.loads(node.run(["python3", SCRIPT, "look", what], timeout=60).stdout)
         where = {text: _place(node, text) for three in texts for text in three}

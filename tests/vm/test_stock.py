@@ -72,6 +72,7 @@ NOT_HERE = {
     "test_stacks.py": f"{V1}: four hierarchies by their names",
     "test_where_slurm_is.py": LONG_HERE,
     "test_wait_for_job.py": f"{LONG_HERE}; test_v2.py sees the wait",
+    "test_storm.py": f"{V1}: it slows a stepd down in a cgroup of v1",
     "test_write.py": f"{V1}, in which its stand-in moves processes; test_v2.py has v2's",
     "test_x11.py": LONG_HERE,
 }

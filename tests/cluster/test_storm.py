@@ -1,0 +1,113 @@
+"""Many logins at the same moment: all are admitted, and each is wholly in its job.
+
+`./dev storm` has hundreds, beside the C module. Here are fewer, and a stepd that is as slow for
+these as it is for hundreds: it gets a small part of a CPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cluster.storm import Storms
+from tests.cluster.wait import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.cluster.cluster import Cluster
+
+MANY, FEW = 60, 20
+LINES = ("both lines", "account line")
+SLOW = "/sys/fs/cgroup/cpu/slow"
+PERIOD, QUOTA = 100_000, 4_000  # microseconds: an adoption takes some 20 ms of CPU time
+SILENCE = 5.0  # seconds that the module waits for one that is silent
+BOUND = 40.0  # seconds: all have been told by then that it does not answer
+UNSETTLED = "does not answer: it may still take process"
+
+
+@pytest.fixture
+def storms(cluster: Cluster) -> Iterator[Storms]:
+    """Have an sshd that takes as many as come."""
+    found = Storms(cluster)
+    with found.prepared(MANY, 0):
+        yield found
+
+
+class Stepd:
+    """The extern stepd of a job, in a cgroup of v1 that gives it little CPU."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.node = cluster.n1
+        self.pid = ""
+
+    def slow(self, job: int) -> None:
+        """Slow it down."""
+        pattern = rf"^slurmstepd: \[{job}\.extern\]"
+        self.pid = self.node.run(["pgrep", "-f", pattern]).stdout.strip()
+        self.node.run(["mkdir", "-p", SLOW])
+        for name, value in (("cpu.cfs_period_us", PERIOD), ("cpu.cfs_quota_us", QUOTA)):
+            self.node.run(["sh", "-c", f"echo {value} >{SLOW}/{name}"])
+        self.node.run(["sh", "-c", f"echo {self.pid} >{SLOW}/cgroup.procs"])
+
+    def quick(self) -> None:
+        """Let it have what it wants, and run."""
+        if self.pid:
+            self.signal("CONT")
+            self.node.run(["sh", "-c", f"echo -1 >{SLOW}/cpu.cfs_quota_us"])
+
+    def signal(self, name: str) -> None:
+        """Send it a signal."""
+        self.node.run(["kill", f"-{name}", self.pid], check=False)
+
+
+@pytest.fixture
+def stepd(cluster: Cluster) -> Iterator[Stepd]:
+    """Have a stepd that can be slowed down."""
+    found = Stepd(cluster)
+    yield found
+    found.quick()
+    cluster.cancel_all()
+    with contextlib.suppress(RuntimeError):
+        wait_for("no stepd", lambda: cluster.n1.run(["rmdir", SLOW], check=False).returncode == 0)
+
+
+@pytest.mark.parametrize("lines", LINES)
+def test_many_at_once(storms: Storms, lines: str) -> None:
+    """Sixty, into one job."""
+    seen = storms.play("one job", lines, MANY)
+    assert (seen.inside, seen.half, seen.refused, seen.left) == (MANY, 0, 0, 0), seen
+
+
+@pytest.mark.parametrize("lines", LINES)
+def test_a_queue_is_not_silence(storms: Storms, stepd: Stepd, lines: str) -> None:
+    """The last one waits for longer than a stepd may be silent: it is at work for the others."""
+    seen = storms.play("one job", lines, FEW, during=stepd.slow)
+    assert (seen.inside, seen.half, seen.refused) == (FEW, 0, 0), seen
+    assert seen.slowest_ms > 1000 * SILENCE, seen
+
+
+@pytest.mark.parametrize("lines", LINES)
+def test_stopped_in_the_middle(storms: Storms, stepd: Stepd, lines: str) -> None:
+    """Those it has not taken are told so in a bounded time, and no one is half in; nor later.
+
+    It goes on at the end, and takes those that nobody waits for any more: to the end.
+    """
+
+    def stop(job: int) -> None:
+        stepd.slow(job)
+        time.sleep(4)
+        stepd.signal("STOP")
+
+    def go_on(job: int) -> None:
+        assert job
+        stepd.quick()
+        time.sleep(5)
+
+    seen = storms.play("one job", lines, FEW, during=stop, later=go_on)
+    assert (seen.admitted, seen.half) == (FEW, 0), seen
+    assert any(UNSETTLED in text for text in seen.said), seen
+    assert seen.seconds < BOUND
