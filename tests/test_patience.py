@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import threading
 import time
 from typing import TYPE_CHECKING, Any, cast
@@ -15,7 +17,7 @@ from slurm_adopt.slurm.deadline import Deadline, Patience
 from slurm_adopt.slurm.errors import PeerError, UnsettledError
 from slurm_adopt.slurm.pulse import Pulse
 from slurm_adopt.slurm.spool import StepSocket
-from tests.standin import Stepd
+from tests.standin import Stepd, int32
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -233,6 +235,18 @@ def test_an_inquiry_ends_after_a_silence(tmp_path: Path) -> None:
     assert SILENCE <= seconds < LATE
 
 
+def test_an_inquiry_does_not_wait_for_who_is_stopped(
+    tmp_path: Path, idle: Iterator[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is silent and runs may be late; what is stopped will not answer."""
+    next(idle)[0] = "T"
+    monkeypatch.setattr(inquiry, "QUIET", 0.2)
+    monkeypatch.setattr("tests.test_patience.SILENCE", 30)
+    silent, seconds = ask(tmp_path, {UID: LONGEST + SLACK}, 60)
+    assert silent == {7: "does not answer"}
+    assert 0.2 <= seconds < LONGEST + SLACK
+
+
 @pytest.mark.usefixtures("idle")
 def test_an_inquiry_waits_for_who_is_at_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -271,30 +285,136 @@ def test_what_has_come_is_taken_by_who_is_late(
     assert (list(answers), silent) == ([step], {})
 
 
+# Those that could not even be asked: the backlog is full
+
+
+def full(path: Path) -> socket.socket:
+    """Return a socket that takes no more connections."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(0)
+    one = socket.socket(socket.AF_UNIX)
+    one.connect(str(path))
+    HELD.append(one)
+    return listener
+
+
+HELD: list[socket.socket] = []  # connections that nobody takes
+# (state, whether it uses CPU time, whether a place gets free after LATE, longest wait) -> reason
+BACKLOGS = [
+    ("at work", "S", True, True, 60, ""),
+    ("stopped", "T", False, False, 60, "does not accept connections"),
+    ("idle", "S", False, False, 60, "does not accept connections"),
+    ("the last end", "S", True, False, 1, "does not accept connections"),
+]
+
+
+@pytest.mark.parametrize(
+    ("state", "works", "frees", "longest", "reason"),
+    [row[1:] for row in BACKLOGS],
+    ids=[row[0] for row in BACKLOGS],
+)
+@pytest.mark.parametrize("way", ["inquiry", "conversation"])
+def test_a_full_backlog(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    idle: Iterator[list[str]],
+    way: str,
+    state: str,
+    works: bool,
+    frees: bool,
+    longest: float,
+    reason: str,
+) -> None:
+    assert idle
+    ticks = iter(range(10000))
+    monkeypatch.setattr(Pulse, "_look", lambda _: (state, next(ticks) if works else 1))
+    monkeypatch.setattr(inquiry, "QUIET", 0.1)
+    monkeypatch.setattr(stepd, "QUEUE", 0.1)
+    monkeypatch.setattr(stepd, "SLOWEST", 0.02)
+    monkeypatch.setattr(inquiry, "SLOWEST", 0.02)
+    path = tmp_path / "n1_7.4294967292"
+    step = StepSocket(str(path), 7)
+    patience = Patience(SILENCE, longest)
+    with contextlib.closing(full(path)) as listener:
+
+        def free() -> None:
+            time.sleep(LATE)
+            with contextlib.suppress(OSError):
+                listener.accept()[0].close()
+                connection, _ = listener.accept()
+                connection.recv(64)
+                connection.sendall(int32(9728) + int32(5001) + int32(2))
+                time.sleep(SLACK)
+
+        if frees:
+            threading.Thread(target=free, daemon=True).start()
+        started = time.monotonic()
+        said = told(way, step, patience)
+        seconds = time.monotonic() - started
+    assert reason in said if reason else said == ""
+    assert seconds < (LATE + SLACK if frees else min(longest, SILENCE) + 2 + SLACK)
+
+
+def told(way: str, step: StepSocket, patience: Patience) -> str:
+    """Ask a stepd in one of two ways; return what went wrong."""
+    if way == "inquiry":
+        return inquiry.ask_all([step], OURS, patience)[1].get(step, "")
+    try:
+        with stepd.Stepd(step, OURS, patience):
+            return ""
+    except PeerError as error:
+        return str(error)
+
+
+def test_extern_stepds_are_found_by_their_titles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles = {3: "slurmstepd: [7.extern]", 4: "slurmstepd: [8.batch]", 5: "slurmstepd: [x.extern]"}
+    for pid, title in titles.items():
+        (tmp_path / f"{pid}").mkdir()
+        (tmp_path / f"{pid}/cmdline").write_text(title + "\0")
+    monkeypatch.setattr(pulse, "programs", lambda *_: dict.fromkeys(titles, "slurmstepd"))
+    extern, batch = StepSocket("/s/n1_7.4294967292", 7), StepSocket("/s/n1_8.4294967291", 8)
+    other, known = StepSocket("/s/n1_7.0", 7), StepSocket("/s/n1_9.4294967292", 9)
+    known.pid = 6
+    found = pulse.of_each([extern, batch, other, known], str(tmp_path))
+    assert [found[step]._pid for step in (extern, batch, other, known)] == [3, 0, 0, 6]
+
+
 # A child that gets no CPU
 
 
-def test_a_child_that_wants_to_run_is_waited_for() -> None:
-    def burn() -> bytes:
-        end = time.monotonic() + LATE
-        while time.monotonic() < end:
-            pass
-        return b"done"
+def late() -> bytes:
+    """Take longer than the silence."""
+    time.sleep(LATE)
+    return b"done"
 
-    assert forked.run(burn, Patience(SILENCE, 60), 10) == b"done"
-    with pytest.raises(PeerError, match="not done in time"):
-        forked.run(burn, Deadline(SILENCE), 10)
-    with pytest.raises(PeerError, match="not done in time"):
-        forked.run(burn, Patience(SILENCE, SILENCE), 10)
+
+def test_a_child_that_wants_to_run_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forked, "_runs", lambda _: True)
+    assert forked.run(late, Patience(SILENCE, 60), 10) == b"done"
+    for deadline in (Deadline(SILENCE), Patience(SILENCE, SILENCE)):
+        with pytest.raises(PeerError, match=r"not done in time|does not end"):
+            forked.run(late, deadline, 10)
+
+
+def test_who_wants_to_run() -> None:
+    child = os.fork()
+    if not child:
+        while True:
+            pass
+    try:
+        assert forked._runs(child)
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    assert not forked._runs(child)
 
 
 def test_a_child_that_is_held_up_is_not() -> None:
-    def held() -> bytes:
-        time.sleep(LATE)
-        return b"done"
-
-    with pytest.raises(PeerError, match="not done in time"):
-        forked.run(held, Patience(SILENCE, 60), 10)
+    with pytest.raises(PeerError, match=r"not done in time|does not end"):
+        forked.run(late, Patience(SILENCE, 60), 10)
 
 
 # A process that a stepd may be taking right now
@@ -376,6 +496,3 @@ def test_one_that_has_ended(tmp_path: Path) -> None:
     layout.refuses = True
     layout.restored.clear()
     assert put_back(layout) in ([], ["refused"])
-
-
-assert pulse.STOPPED

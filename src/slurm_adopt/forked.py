@@ -18,18 +18,21 @@ from contextlib import suppress
 from time import sleep
 
 from .sigint import Spared
-from .slurm.deadline import Deadline
+from .slurm.deadline import Patience
 from .slurm.errors import PeerError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     from typing import Callable, NoReturn
+
+    from .slurm.deadline import Deadline
 else:
     with Spared():
         import _signal as signal  # all that is wanted of `signal`, which takes 3 ms to import
 
-ENDING = 5.0  # seconds that a killed child has to be gone, on a node with much to do
+ENDING = 0.5  # seconds that a killed child has to be gone, unless it waits for a CPU
+ENDING_LONGEST = 5.0  # seconds for such a one, and for one that has done all: exit(2) may queue
 POLLED = 0.0005  # seconds between two looks whether it is
 PART = 1 << 16  # bytes
 ANSWER, ERROR = b"=", b"!"  # the first byte that a child writes
@@ -70,13 +73,16 @@ def _run(function: Callable[[], bytes], deadline: Deadline, limit: int) -> bytes
         try:
             child = os.fork()
             if not child:
-                _be_child(function, writing, deadline.last() + 2 * ENDING)
+                _be_child(function, writing, deadline.last() + 2 * ENDING_LONGEST)
         finally:
             os.close(writing)
+        ending = Patience(ENDING, ENDING_LONGEST)
         try:
-            return _read(reading, child, deadline, limit + HEAD)
+            data = _read(reading, child, deadline, limit + HEAD)
+            ending = Patience(ENDING_LONGEST, ENDING_LONGEST)
         finally:
-            _end(child)
+            _end(child, ending)
+        return data
     finally:
         os.close(reading)
 
@@ -160,10 +166,11 @@ def _checked(data: bytes) -> bytes:
     return answer
 
 
-def _end(child: int) -> None:
+def _end(child: int, ending: Patience) -> None:
     """See that the child has ended; PeerError if it does not, for it is not ours to wait longer."""
-    ending = Deadline(ENDING)
     while not _gone(child):
+        if not ending.left() and ending.renews and _runs(child):
+            ending.renew()
         if not ending.left():
             raise PeerError(f"process {child} does not end when it is killed, and is left to init")
         with suppress(ProcessLookupError):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .slurm.conf import Conf
 
 # Of silence, in seconds: nothing answers, and nothing shows that a stepd is at work (deadline.py).
-ASKING = 2.0  # of all stepds that are asked whose they are
+ASKING = 5.0  # of all stepds that are asked whose they are; of stopped ones 2 (inquiry.QUIET)
 ADOPTING = 5.0  # of the one that adopts: it may take 4.1 s to say that it failed
 # For all that a login tries, in seconds: no sign of life makes it longer.
 ASKING_LONGEST = 30.0

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .stepd import Introduce
 
 IN_FLIGHT = 512  # connections open at the same time while all stepds are asked
+QUIET = 2.0  # seconds without an answer, after which those that are stopped are waited for no more
 INTRODUCING = 0.5  # seconds that one credential may take: the other stepds' answers are waiting
 
 
@@ -70,10 +71,9 @@ def ask_all(
             if not (waiting or inquiry.asked):
                 break
             left = deadline.left()
-            came = inquiry.collect(min(left, pause if waiting else LOOK))
+            came = inquiry.collect(min(left, pause if waiting else LOOK), waiting)
             pause = RETRY if came else min(SLOWEST, 1.5 * pause)
-            late = not (left or came)  # what has come is taken, also by who gets to run too late
-            if late and not inquiry.goes_on(waiting):
+            if not (left or came) or inquiry.stopped:  # what has come is taken, also by who is late
                 break
     finally:
         inquiry.close()
@@ -103,6 +103,11 @@ class _Question:
             self.pulse = Pulse(self.step.pid)
         return self.pulse.felt()
 
+    @property
+    def runs(self) -> bool:
+        """Whether it is there and not stopped, as far as that was looked at."""
+        return self.pulse is not None and self.pulse.runs
+
 
 _REQUESTS = REQUEST_STEP_UID.to_bytes(4, NATIVE) + REQUEST_STATE.to_bytes(4, NATIVE)
 _REPLY = 12  # bytes: protocol number, uid, state
@@ -118,6 +123,7 @@ class _Inquiry:
         "_look",
         "_poll",
         "_queued",
+        "_quiet",
         "_refused",
         "_trusted",
         "answers",
@@ -125,6 +131,7 @@ class _Inquiry:
         "introduced",
         "shortage",
         "silent",
+        "stopped",
     )
 
     def __init__(
@@ -135,12 +142,14 @@ class _Inquiry:
         self._introduce = introduce
         self._look = Deadline(LOOK)  # when it is to be seen whether the silent ones are alive
         self._poll = select.poll()
-        self._queued: dict[StepSocket, Pulse] | None = None
+        self._queued: dict[StepSocket, Pulse] = {}  # of those whose backlog is full
+        self._quiet = Deadline(QUIET)
         self._refused: list[StepSocket] = []
         self.introduced: set[StepSocket] = set()
         self.asked: dict[int, _Question] = {}
         self.answers: dict[StepSocket, Answer] = {}
         self.silent: dict[StepSocket, str] = {}
+        self.stopped = False  # whether all that have not answered are
         self.shortage = ""  # why another one could not be asked, when that was last tried
 
     def start(self, waiting: list[StepSocket]) -> list[StepSocket]:
@@ -195,14 +204,17 @@ class _Inquiry:
         self.introduced.update(again)
         return again
 
-    def collect(self, seconds: float) -> bool:
-        """Read what has been answered, waiting for at most `seconds`; say whether there was any."""
+    def collect(self, seconds: float, waiting: list[StepSocket]) -> bool:
+        """Read what has been answered, waiting for at most `seconds`; say whether there was any.
+
+        `waiting`: those that could not be asked yet.
+        """
         events = self._poll.poll(max(1, int(seconds * 1000)))
         if events:
             self._deadline.renew()
-            self._look = Deadline(LOOK)
+            self._look, self._quiet = Deadline(LOOK), Deadline(QUIET)
         elif not self._look.left():
-            self._feel()
+            self._feel(waiting)
         for fd, _ in events:
             question = self.asked[fd]
             if not _more(question):
@@ -212,29 +224,30 @@ class _Inquiry:
                 self._settle(question)
         return bool(events)
 
-    def goes_on(self, waiting: list[StepSocket]) -> bool:
-        """Say whether to go on after a silence: for stepds at work whose backlog is full.
+    def _feel(self, waiting: list[StepSocket]) -> None:
+        """Renew the deadline if one of those that have not answered is at work.
 
-        At first for those that are not stopped: to see whether one is at work takes two looks.
+        Where all of them are stopped there is nothing to wait for.
         """
-        if not waiting or self.shortage or not self._deadline.renews:
-            return False
-        if self._queued is None:
-            from .pulse import of_each
-
-            self._queued = of_each(waiting)
-            alive = sum(pulse.runs and not pulse.felt() for pulse in self._queued.values())
-        else:
-            alive = sum(self._queued[step].felt() for step in waiting if step in self._queued)
-        if alive:
-            self._deadline.renew()
-        return bool(alive)
-
-    def _feel(self) -> None:
-        """Renew the deadline if one of those that have not answered is at work."""
         self._look = Deadline(LOOK)
-        if self._deadline.renews and sum(q.alive() for q in self.asked.values()):  # all take note
+        if not self._deadline.renews:
+            return
+        felt = sum(question.alive() for question in self.asked.values())  # all take note
+        quiet = not self._quiet.left()
+        if quiet and waiting and not self.shortage:
+            self._queued = self._queued or self._pulses(waiting)
+            felt += sum(self._queued[step].felt() for step in waiting if step in self._queued)
+        if felt:
             self._deadline.renew()
+        elif quiet:
+            runs = sum(question.runs for question in self.asked.values())
+            runs += sum(self._queued[step].runs for step in waiting if step in self._queued)
+            self.stopped = not runs
+
+    def _pulses(self, steps: list[StepSocket]) -> dict[StepSocket, Pulse]:
+        from .pulse import of_each
+
+        return of_each(steps)
 
     def _settle(self, question: _Question) -> None:
         step = question.step
