@@ -299,6 +299,7 @@ def full(path: Path) -> socket.socket:
     return listener
 
 
+QUEUED = 1.5  # seconds
 HELD: list[socket.socket] = []  # connections that nobody takes
 # (state, whether it uses CPU time, whether a place gets free after LATE, longest wait) -> reason
 BACKLOGS = [
@@ -335,11 +336,11 @@ def test_a_full_backlog(
     monkeypatch.setattr(inquiry, "SLOWEST", 0.02)
     path = tmp_path / "n1_7.4294967292"
     step = StepSocket(str(path), 7)
-    patience = Patience(SILENCE, longest)
+    patience = Patience(QUEUED, longest)
     with contextlib.closing(full(path)) as listener:
 
         def free() -> None:
-            time.sleep(LATE)
+            time.sleep(2 * QUEUED)
             with contextlib.suppress(OSError):
                 listener.accept()[0].close()
                 connection, _ = listener.accept()
@@ -353,7 +354,7 @@ def test_a_full_backlog(
         said = told(way, step, patience)
         seconds = time.monotonic() - started
     assert reason in said if reason else said == ""
-    assert seconds < (LATE + SLACK if frees else min(longest, SILENCE) + 2 + SLACK)
+    assert seconds < QUEUED * (2 if frees else 1) + 2 + SLACK
 
 
 def told(way: str, step: StepSocket, patience: Patience) -> str:

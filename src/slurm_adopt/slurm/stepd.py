@@ -13,6 +13,7 @@ import _socket
 import os
 from time import sleep
 
+from .deadline import Deadline
 from .errors import PeerError, SetupError, SlurmAdoptError, UnsettledError
 from .versions import ALL_NS, GREETING, MOUNT_NS_OR_HANGUP, NO_NS, layout_of
 from .wire import NATIVE, Reader, Writer
@@ -21,7 +22,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable, TypeVar
 
-    from .deadline import Deadline
     from .pulse import Pulse
     from .spool import StepSocket
     from .versions import Release
@@ -243,17 +243,16 @@ class Stepd:
         self.protocol = self._receive(4).int32("protocol version")
 
     def _connect(self) -> None:
-        pause, waited = RETRY, 0.0
+        pause, look = RETRY, Deadline(QUEUE)
         while True:
             try:
                 self._timed().connect(self._step.path)
                 break
             except BlockingIOError:  # its backlog is full
                 sleep(min(pause, self._deadline.left()))
-                waited += pause
                 pause = min(SLOWEST, 1.5 * pause)
-                if waited > QUEUE:
-                    waited = 0.0
+                if not look.left():
+                    look = Deadline(QUEUE)
                     self._look()
                 if not self._deadline.left():
                     raise self._error("does not accept connections") from None
