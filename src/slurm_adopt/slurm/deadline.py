@@ -26,8 +26,8 @@ class Deadline:
         """Return the earlier of this deadline and `seconds` from now."""
         return Deadline(min(seconds, self.left()))
 
-    def renew(self) -> None:
-        """Take note of a sign of life of the peer's: this kind of deadline stays where it is."""
+    def renew(self, *, alive: bool = True) -> None:
+        """Begin a silence anew, after a sign of life or not: this kind stays where it is."""
 
     def last(self) -> float:
         """Seconds left if there are signs of life until the end."""
@@ -47,17 +47,19 @@ class Deadline:
 class Patience(Deadline):
     """A deadline that each sign of life of the peer's makes later, up to a last point in time."""
 
-    __slots__ = ("_last", "_longest", "_silence")
+    __slots__ = ("_alive", "_last", "_longest", "_silence")
 
     def __init__(self, silence: float, longest: float) -> None:
         """`silence`: seconds without a sign; `longest`: seconds in any case."""
         super().__init__(min(silence, longest))
         self._silence = silence
         self._longest = longest
+        self._alive = False
         self._last = monotonic() + longest
 
-    def renew(self) -> None:
-        """Begin the silence anew."""
+    def renew(self, *, alive: bool = True) -> None:
+        """Begin the silence anew; `alive`: since there was a sign of life."""
+        self._alive = alive
         self.at = min(monotonic() + self._silence, self._last)
 
     def last(self) -> float:
@@ -72,4 +74,5 @@ class Patience(Deadline):
     @property
     def lapsed(self) -> str:
         """Say so where signs of life have made it as late as it can be."""
-        return "" if self.renews else f" within {self._longest:g} s, though it is alive"
+        last = self._alive and not self.renews
+        return f" within {self._longest:g} s, though it is alive" if last else ""

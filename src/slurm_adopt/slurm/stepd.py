@@ -275,7 +275,7 @@ class Stepd:
             raise self._error("is in another PID namespace than this process, or has just ended")
 
     def _ask(self, code: int, body: bytes = b"", reply: int = 4) -> Reader:
-        self._deadline.renew()  # it has answered all before; what we have done since is ours
+        self._deadline.renew(alive=False)  # all before was answered; the time since then is ours
         self._send(code.to_bytes(4, NATIVE) + body)
         return self._receive(reply)
 
