@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -21,7 +22,6 @@ from tests.standin import Stepd, int32
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from slurm_adopt.slurm.cgroup import Layout
 
@@ -426,77 +426,113 @@ def test_a_child_that_is_held_up_is_not() -> None:
 PID = 42
 BEFORE = {"cpuacct": "/ssh", "freezer": "/ssh", "memory": "/ssh", "name=systemd": "/ssh"}
 JOB = "/slurm/uid_5001/job_7/step_extern"
+SLURMS = ("memory", "cpuacct", "freezer")  # in which a stepd moves it, in this order
+INSIDE = {**BEFORE, **dict.fromkeys(SLURMS, JOB)}
+STEP = StepSocket("/s/n1_7.4294967292", 7)
 
 
 class Moving:
     """A layout of which a stepd moves the process, one hierarchy after the other."""
 
-    mounts = dict.fromkeys(("cpuacct", "freezer", "memory"))
+    mounts = dict.fromkeys(SLURMS)
 
-    def __init__(self, top: Path, refuses: bool = False) -> None:
+    def __init__(self, top: Path) -> None:
         self.proc = str(top)
-        self.restored: list[dict[str, str]] = []
-        self.refuses = refuses
-        (top / str(PID)).mkdir()
+        self.entered: list[str] = []
+        self.restored = 0
+        self.refuses = self.gone = False
+        self.why = ""
+        (top / f"{PID}").mkdir()
         self.write(BEFORE)
 
     def write(self, places: dict[str, str]) -> None:
         """Have the process in these cgroups."""
         text = "".join(f"{n}:{name}:{path}\n" for n, (name, path) in enumerate(places.items()))
-        new = f"{self.proc}/new"
-        with open(new, "w") as file:
-            file.write(text)
-        os.replace(new, f"{self.proc}/{PID}/cgroup")
+        new = Path(self.proc, "new")
+        new.write_text(text)
+        new.replace(f"{self.proc}/{PID}/cgroup")
 
-    def restore(self, pid: int, before: dict[str, str]) -> list[str]:
-        """Note where it was found, and write it back."""
-        assert pid == PID
-        self.restored.append(unsettled._places(pid, cast("Layout", self)))
+    def read(self) -> dict[str, str]:
+        """Return its cgroups."""
+        return unsettled._places(PID, cast("Layout", self))
+
+    def missing(self, *_: object) -> dict[str, str | None]:
+        """Return where it is not in the job."""
+        place = None if self.gone else JOB
+        return {name: place for name in SLURMS if self.read()[name] != JOB}
+
+    def enter(self, _: int, controller: str, path: str) -> None:
+        """Write it into a cgroup."""
         if self.refuses:
-            return ["refused"]
-        self.write(before)
+            raise PeerError("cannot write")
+        self.entered.append(controller)
+        self.write({**self.read(), controller: path})
+
+    def obstacle(self, *_: object) -> str:
+        """Say why nothing may be put there."""
+        return self.why
+
+    def restore(self, *_: object) -> list[str]:
+        """Write it back."""
+        self.restored += 1
+        self.write(BEFORE)
         return []
 
 
-def put_back(layout: Moving) -> list[str]:
-    return unsettled.put_back(PID, BEFORE, cast("Layout", layout))
+@pytest.fixture
+def moving(tmp_path: Path) -> Moving:
+    return Moving(tmp_path)
 
 
-def test_nothing_is_written_while_the_stepd_is_at_work(tmp_path: Path) -> None:
-    """Written back in the middle it would be half in: in what the stepd reaches after that."""
-    layout, places = Moving(tmp_path), dict(BEFORE)
+def settle(layout: Moving) -> str:
+    return " | ".join(unsettled.settle(PID, BEFORE, cast("Layout", layout), STEP, 5001))
 
+
+def test_nothing_is_written_while_the_stepd_is_at_work(moving: Moving) -> None:
     def take() -> None:
-        for name in ("memory", "cpuacct", "freezer"):
+        for name in SLURMS:
             time.sleep(unsettled.STILL / 2)
-            places[name] = JOB
-            layout.write(places)
+            moving.write({**moving.read(), name: JOB})
 
-    stepd_at_work = threading.Thread(target=take)
-    stepd_at_work.start()
-    assert put_back(layout) == []
-    stepd_at_work.join()
-    assert unsettled._places(PID, cast("Layout", layout)) == BEFORE
-    (found,) = layout.restored
-    assert {name for name, path in found.items() if path == JOB} == set(layout.mounts)
+    at_work = threading.Thread(target=take)
+    at_work.start()
+    assert settle(moving) == "process 42 is in all cgroups of job 7 that confine it"
+    at_work.join()
+    assert moving.read() == INSIDE
+    assert (moving.entered, moving.restored) == ([], 0)
 
 
-def test_one_that_was_not_taken_stays(tmp_path: Path) -> None:
-    layout = Moving(tmp_path)
-    assert put_back(layout) == []
-    assert layout.restored == []
+def test_one_that_was_not_taken_stays(moving: Moving) -> None:
+    assert settle(moving) == ""
+    assert (moving.entered, moving.restored) == ([], 0)
 
 
-def test_one_that_cannot_be_written_back(tmp_path: Path) -> None:
-    layout = Moving(tmp_path, refuses=True)
-    layout.write({**BEFORE, "freezer": JOB})
-    assert put_back(layout) == ["refused"]
-    assert len(layout.restored) == 1
+def test_half_in_becomes_wholly_in(moving: Moving) -> None:
+    """Put back, it would be half in once the stepd goes on with the other half."""
+    moving.write({**BEFORE, "memory": JOB})
+    assert settle(moving) == "process 42 is in all cgroups of job 7 that confine it"
+    assert moving.read() == INSIDE
+    assert moving.entered == ["cpuacct", "freezer"]
 
 
-def test_one_that_has_ended(tmp_path: Path) -> None:
-    layout = Moving(tmp_path)
-    os.unlink(f"{layout.proc}/{PID}/cgroup")
-    layout.refuses = True
-    layout.restored.clear()
-    assert put_back(layout) in ([], ["refused"])
+@pytest.mark.parametrize(
+    ("attribute", "value", "says"),
+    [
+        ("why", "the job is suspended", "since the job is suspended"),
+        ("gone", True, "since the job has no cgroup for cpuacct"),
+        ("refuses", True, "since cannot write"),
+    ],
+)
+def test_what_cannot_be_wholly_in_is_wholly_out(
+    moving: Moving, attribute: str, value: object, says: str
+) -> None:
+    moving.write({**BEFORE, "memory": JOB})
+    setattr(moving, attribute, value)
+    assert settle(moving).endswith(says)
+    assert moving.read() == BEFORE
+
+
+def test_one_that_has_ended(moving: Moving) -> None:
+    Path(moving.proc, f"{PID}", "cgroup").unlink()
+    assert settle(moving) == ""
+    assert moving.restored == 0

@@ -308,7 +308,7 @@ class Node:
                 adoption = self._complete(adoption, job, step, cpus)
             except BaseException as error:
                 if layout:
-                    self._put_back(session, before, layout, cpus, error)
+                    self._put_back(session, before, layout, job, cpus, error)
                 if isinstance(error, SuspendedError):
                     error.taken = True
                 raise
@@ -404,20 +404,22 @@ class Node:
         pid: int,
         before: dict[str, str],
         layout: cgroup.Layout,
+        job: Job,
         cpus: set[int],
         error: BaseException,
     ) -> None:
         """Write a process back into the cgroups that it was in, as far as that can be done.
 
-        `cpus`: those that it was bound to, which coming into a cpuset may have changed.
+        `cpus`: those that it was bound to, which coming into a cpuset may have changed. Where its
+        stepd may be moving it at this moment it is settled in or out (unsettled.py).
         """
         if isinstance(error, UnsettledError):
             from . import unsettled
 
-            remarks = unsettled.put_back(pid, before, layout)
-        else:
-            remarks = layout.restore(pid, before)
-        for remark in remarks:
+            for said in unsettled.settle(pid, before, layout, job.socket, job.uid):
+                self._log.error(said)
+            return
+        for remark in layout.restore(pid, before):
             self._log.error(f"process {pid} stays in its job's cgroup: {remark}")
         if cpus and cpus != _cpus(pid):
             from . import affinity

@@ -1,9 +1,10 @@
 """A process that a stepd was to take, and that it may be taking at this very moment.
 
-The stepd moves it into one hierarchy after the other. To write it back meanwhile would leave it in
-some of them: half in the job. So it is written back once it has stayed where it is for a while, and
-is looked at again after that. What the stepd does later, when nobody waits any more, it does to the
-end. Imported only where a stepd has taken a request and not answered.
+The stepd moves it into one hierarchy after the other, and may be stopped in the middle. Written
+back then, the process would be half in once the stepd goes on: in what it reaches after that. So
+one that has not been moved at all stays where it is, and the stepd may take it later, to the end.
+One that is in some of the step's cgroups is written into the others: what the stepd does later
+changes nothing any more. Imported only where a stepd has taken a request and not answered.
 """
 
 from __future__ import annotations
@@ -12,46 +13,70 @@ from time import sleep
 
 from .slurm.cgroup import of_process
 from .slurm.deadline import Deadline
-from .slurm.errors import SetupError
+from .slurm.errors import SetupError, SlurmAdoptError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .slurm.cgroup import Layout
+    from .slurm.spool import StepSocket
 
 STILL = 0.5  # seconds without a move: a stepd needs some 15 ms for each hierarchy
-LONGEST = 5.0  # seconds for all
+LONGEST = 5.0  # seconds until it is left to itself where it is
 POLL = 0.05  # seconds between two looks
 
 
-def put_back(pid: int, before: dict[str, str], layout: Layout) -> list[str]:
-    """Write a process back to where it was, and see that it stays there; say what failed.
+def settle(
+    pid: int, before: dict[str, str], layout: Layout, step: StepSocket, uid: int
+) -> list[str]:
+    """See that a process is wholly in the step or wholly where it was; return what is to be said.
 
-    `before`: its cgroups, by controller.
+    `before`: its cgroups then, by controller.
     """
+    now = _when_still(pid, layout)
+    if not now or all(now.get(name) == path for name, path in _written(before, layout)):
+        return []
+    why = _complete(pid, layout, step, uid)
+    if not why:
+        return [f"process {pid} is in all cgroups of job {step.job_id} that confine it"]
+    remarks = layout.restore(pid, before)
+    said = [f"process {pid} is put back, since {why}"]
+    return said + [f"process {pid} stays in its job's cgroup: {remark}" for remark in remarks]
+
+
+def _complete(pid: int, layout: Layout, step: StepSocket, uid: int) -> str:
+    """Write a process into the cgroups of the step that it is not in; say why that fails."""
+    try:
+        if why := layout.obstacle(step, uid):
+            return why
+        for controller, path in layout.missing(pid, step, uid).items():
+            if path is None:
+                return f"the job has no cgroup for {controller or 'its processes'}"
+            layout.enter(pid, controller, path)
+        outside = layout.missing(pid, step, uid)
+        return layout.obstacle(step, uid, pid) or (outside and "it is still outside") or ""
+    except SlurmAdoptError as error:
+        return str(error)
+
+
+def _when_still(pid: int, layout: Layout) -> dict[str, str]:
+    """Return the cgroups of a process once they have not changed for a while; {} if it ended."""
     longest, still = Deadline(LONGEST), Deadline(STILL)
-    remarks: list[str] = []
     seen = _places(pid, layout)
-    while seen and longest.left():
+    while seen and still.left() and longest.left():
         sleep(POLL)
         now = _places(pid, layout)
         if now != seen:
             seen, still = now, Deadline(STILL)
-        elif not still.left():
-            if remarks or _at_home(now, before, layout):
-                return remarks
-            remarks = layout.restore(pid, before)
-            seen, still = _places(pid, layout), Deadline(STILL)
-    return layout.restore(pid, before)
+    return seen
 
 
 def _places(pid: int, layout: Layout) -> dict[str, str]:
-    """Return the cgroups of a process; none once it has ended."""
     try:
         return of_process(pid, layout.proc)
     except SetupError:
         return {}
 
 
-def _at_home(now: dict[str, str], before: dict[str, str], layout: Layout) -> bool:
-    """Say whether it is where it was, as far as it can be written there."""
-    return all(now.get(name) == path for name, path in before.items() if name in layout.mounts)
+def _written(before: dict[str, str], layout: Layout) -> list[tuple[str, str]]:
+    """Return those of the cgroups that can be written to here."""
+    return [(name, path) for name, path in before.items() if name in layout.mounts]

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from tests.cluster.cluster import Cluster
 
-MANY, FEW = 60, 20
+MANY, FEW = 60, 30
 LINES = ("both lines", "account line")
 SLOW = "/sys/fs/cgroup/cpu/slow"
-PERIOD, QUOTA = 100_000, 4_000  # microseconds: an adoption takes some 20 ms of CPU time
+PERIOD, QUOTA = 100_000, 1_000  # microseconds: an adoption takes some 3 ms of CPU time
 SILENCE = 5.0  # seconds that the module waits for one that is silent
 BOUND = 40.0  # seconds: all have been told by then that it does not answer
 UNSETTLED = "does not answer: it may still take process"
