@@ -77,6 +77,7 @@ class Seen:
     admitted: int = 0
     inside: int = 0  # wholly, in the right job
     half: int = 0  # in some hierarchies and not in others
+    apart: int = 0  # root's sshd in a job, its session not, as when a stepd takes it late
     elsewhere: int = 0  # wholly in another job of the user
     outside: int = 0
     refused: int = 0
@@ -220,7 +221,7 @@ class Storms:
         """Look where each session is, in the kernel's words: its shell and two sshd above it."""
         node = self.cluster.n1
         seen.admitted = len(pids)
-        seen.inside = seen.half = seen.outside = seen.elsewhere = 0
+        seen.inside = seen.half = seen.apart = seen.outside = seen.elsewhere = 0
         what = json.dumps({"pids": [pid for pid, _ in pids]})
         texts = json.loads(node.run(["python3", SCRIPT, "look", what], timeout=60).stdout)
         where = {text: _place(node, text) for three in texts for text in three}
@@ -228,8 +229,10 @@ class Storms:
             found = {where[text] for text in three}
             if found == {crowd.target}:
                 seen.inside += 1
-            elif len(found) > 1 or HALF in found:
+            elif HALF in found:
                 seen.half += 1
+            elif len(found) > 1:
+                seen.apart += 1
             elif found == {None}:
                 seen.outside += 1
             else:
@@ -373,6 +376,7 @@ COLUMNS: dict[str, str] = {
     "admitted": "admitted",
     "inside": "wholly in",
     "half": "half in",
+    "apart": "in part",
     "elsewhere": "other job",
     "outside": "in none",
     "refused": "refused",
