@@ -104,6 +104,20 @@ def test_pulse(
     assert len(asked) == questions
 
 
+@pytest.mark.parametrize(
+    ("states", "felt"), [("SSSS", False), ("SSSR", True), ("SDSS", True), ("TTTT", False)]
+)
+def test_a_thread_that_is_busy(tmp_path: Path, states: str, felt: bool) -> None:
+    """The one that takes connections may wait for a CPU, or to start another thread."""
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/stat").write_text("7 (x) S" + " 1" * 20)
+    for tid, state in enumerate([*states, *"S" * 5, "R"], 7):  # the last one came later
+        (tmp_path / f"7/task/{tid}").mkdir(parents=True)
+        (tmp_path / f"7/task/{tid}/stat").write_text(f"{tid} (a) b) {state} 1 1")
+    one = Pulse(7, str(tmp_path))
+    assert [one.felt() for _ in range(2)] == [felt] * 2
+
+
 @pytest.mark.parametrize("text", [None, "", "7 (x) S 1", "7 (x) S" + " x" * 20])
 def test_no_pulse(tmp_path: Path, text: str | None) -> None:
     (tmp_path / "7").mkdir()
@@ -113,7 +127,8 @@ def test_no_pulse(tmp_path: Path, text: str | None) -> None:
     assert [one.felt(lambda: True) for _ in range(3)] == [False] * 3
 
 
-def test_the_pulse_of_a_real_process() -> None:
+def test_the_pulse_of_a_real_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pulse, "_busy", lambda _: False)  # the one that looks is
     one = Pulse(os.getpid())
     assert not one.felt()
     end = time.process_time() + 0.05
@@ -150,6 +165,7 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     monkeypatch.setattr(inquiry, "LOOK", 0.1)
     monkeypatch.setattr(stepd, "ASKING", 1.0)
     monkeypatch.setattr(Pulse, "_look", lambda _: (state[0], 1))
+    monkeypatch.setattr(Pulse, "_busy", lambda _: False)
     monkeypatch.setattr(stepd.Stepd, "_check_pid_namespace", lambda _: None)
     return iter([state])
 

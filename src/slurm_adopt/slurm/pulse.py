@@ -1,17 +1,19 @@
 """Whether a stepd that has not answered yet is alive: at work, or answering others.
 
 A stepd adopts one process after the other, in some 15 ms each; of hundreds of logins at the same
-moment the last is answered seconds later. Two signs tell that from a stepd that is stopped or
-stuck. It has used CPU time since the last look (/proc/PID/stat counts in ticks of 10 ms). Or it
-answers a question on a connection of its own. The first costs the stepd nothing, so the second is
-asked only where that shows nothing. Imported only once a stepd has been silent for a while.
+moment the last is answered seconds later. Three signs tell that from a stepd that is stopped or
+stuck. It has used CPU time since the last look (/proc/PID/stat counts in ticks of 10 ms). The
+thread that takes connections wants a CPU, or is about to start another thread, which the kernel
+lets wait for all that move processes between cgroups. Or it answers a question on a connection of
+its own: that is asked last, since the others cost the stepd nothing. Imported only once a stepd has
+been silent for a while.
 """
 
 from __future__ import annotations
 
 import os
 
-from .running import programs, read
+from .running import listing, programs, read
 from .versions import EXTERN_STEPS
 
 TYPE_CHECKING = False
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 PROC = "/proc"
 STOPPED = "TtZX"  # states of a process that does not run (proc(5))
+BUSY = (b"R", b"D")  # states of a thread that runs or wants to, or waits in the kernel
+FIRST = 8  # threads that are looked at: that for connections is among the first, others come later
 
 
 class Pulse:
@@ -41,15 +45,23 @@ class Pulse:
         return self._look()[0] not in STOPPED
 
     def felt(self, asks: Callable[[], bool] | None = None) -> bool:
-        """Say whether there is a sign of life; the first look only takes note of the CPU time.
+        """Say whether there is a sign of life; the first look takes note of the CPU time.
 
         `asks` is called if there may be one that does not show, and says whether it has answered.
         """
         state, used = self._look()
         before, self._used = self._used, used
-        if state in STOPPED or before < 0:
+        if state in STOPPED:
             return False
-        return used > before or (asks is not None and asks())
+        if used > before >= 0 or self._busy():
+            return True
+        return before >= 0 and asks is not None and asks()
+
+    def _busy(self) -> bool:
+        tasks = f"{self._proc}/{self._pid}/task"
+        threads = sorted(map(int, filter(str.isdecimal, listing(tasks))))[:FIRST]
+        stats = (read(f"{tasks}/{thread}/stat").rpartition(b")")[2] for thread in threads)
+        return any(stat.split()[:1] in ([state] for state in BUSY) for stat in stats)
 
     def _look(self) -> tuple[str, int]:
         """Return state and CPU time of all its threads; it is root's, so nobody is kept waiting."""
