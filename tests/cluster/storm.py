@@ -370,7 +370,7 @@ def _play_all(
     modules: Sequence[str],
 ) -> None:
     settings = Settings(slurm_conf=NODES.format(cpus=os.cpu_count(), memory=MEMORY * (jobs + 1)))
-    with Cluster("storm", settings, console.print) as cluster:
+    with Cluster(f"storm-{os.getpid()}", settings, console.print) as cluster:
         storms = Storms(cluster)
         with storms.prepared(max(logins), jobs):
             for shape in shapes:
@@ -414,8 +414,7 @@ def table(seen: Sequence[Seen], jobs: int) -> Table:
         report.add_column(name, justify="left" if name in ("shape", "module") else "right")
     for one in seen:
         numbers: list[Any] = [getattr(one, name) for name in COLUMNS]
-        report.add_row(
-            str(one.logins), one.shape, one.module, *map(str, numbers),
-            f"{one.seconds:.1f}", f"{one.load:.0f}", f"{one.slowest_ms:.0f}" if one.slowest_ms else "",
-        )  # fmt: skip
+        slowest = f"{one.slowest_ms:.0f}" if one.slowest_ms else ""
+        took = (f"{one.seconds:.1f}", f"{one.load:.0f}", slowest)
+        report.add_row(f"{one.logins}", one.shape, one.module, *map(str, numbers), *took)
     return report
