@@ -244,6 +244,7 @@ def _login(cluster: Cluster, row: Row, programs: list[Program]) -> list[Seen]:
     try:
         done = cluster.ssh("alice", row.node, command, timeout=SECONDS)
     except HostTimeoutError as error:
+        _end_launchers(cluster)
         wrong = f"it hangs: {str(error).splitlines()[-1]}"
         return [Seen(row.name, one.name, wrong, "") for one in programs]
     parts = done.out.split(END)
@@ -251,6 +252,12 @@ def _login(cluster: Cluster, row: Row, programs: list[Program]) -> list[Seen]:
         wrong = f"the login failed: {done.err[-200:]}"
         return [Seen(row.name, one.name, wrong, "") for one in programs]
     return [_judged(row, one, part) for one, part in zip(programs, parts)]
+
+
+def _end_launchers(cluster: Cluster) -> None:
+    """End what a program that hung has left: it would keep the job's CPUs from the others."""
+    for node in cluster.nodes:
+        node.run(["pkill", "-u", "alice", "^(srun|mpirun|mpiexec|hydra|orted)"], check=False)
 
 
 def _judged(row: Row, program: Program, said: str) -> Seen:
