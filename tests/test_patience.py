@@ -225,6 +225,16 @@ def test_the_last_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("idle")
+def test_half_an_answer_is_not_waited_for(tmp_path: Path) -> None:
+    """It is no queue that the rest waits in, though others are answered."""
+    path, started = tmp_path / "s", time.monotonic()
+    talk = stepd.Stepd(StepSocket(str(path), 7), OURS, Patience(SILENCE, 60))
+    with Stepd(path, replies={ADD: b"\0\0"}), pytest.raises(UnsettledError), talk as one:
+        one.add_extern_pid(42)
+    assert time.monotonic() - started < LATE
+
+
+@pytest.mark.usefixtures("idle")
 def test_what_was_done_meanwhile_is_no_silence(tmp_path: Path) -> None:
     """The process that we are may itself get no CPU for a while, or have other things to do."""
     path = tmp_path / "s"

@@ -88,6 +88,7 @@ class Stepd:
     """A conversation with one stepd: greeted on entering, closed on leaving the `with` block."""
 
     __slots__ = (
+        "_begun",
         "_deadline",
         "_descriptors",
         "_introduce",
@@ -111,6 +112,7 @@ class Stepd:
         self._deadline = deadline
         self._introduce = introduce
         self._pulse: Pulse | None = None
+        self._begun = False  # whether a part of the answer has come
         self._socket = new_socket()
         self._descriptors: list[int] = []  # received; closed with the conversation
         self.protocol = 0
@@ -238,6 +240,7 @@ class Stepd:
 
     def _greet(self, greeting: bytes) -> None:
         """Connect and take the stepd's protocol number, -1 for a refusal."""
+        self._begun = False
         self._connect()
         self._send(greeting)
         self.protocol = self._receive(4).int32("protocol version")
@@ -275,6 +278,7 @@ class Stepd:
             raise self._error("is in another PID namespace than this process, or has just ended")
 
     def _ask(self, code: int, body: bytes = b"", reply: int = 4) -> Reader:
+        self._begun = False
         self._deadline.renew(alive=False)  # all before was answered; the time since then is ours
         self._send(code.to_bytes(4, NATIVE) + body)
         return self._receive(reply)
@@ -292,6 +296,7 @@ class Stepd:
             if not piece:
                 raise self._closed()
             data += piece
+            self._begun = True
         return Reader(data, f"stepd of job {self._step.job_id}", NATIVE)
 
     def _receive_descriptor(self) -> int:
@@ -309,14 +314,18 @@ class Stepd:
         raise self._error("answers nonsense: no descriptor came with the namespace")
 
     def _await(self, receive: Callable[[], Came]) -> Came:
-        """Return what the stepd sends; wait longer for one that shows that it is alive."""
+        """Return what the stepd sends; wait longer for one that shows that it is alive.
+
+        But no longer for the rest of an answer: what has begun to answer has no queue in front.
+        """
         while True:
             left = self._deadline.left()
             self._socket.settimeout(min(left, LOOK) or AT_LEAST)
             try:
                 return receive()
             except _socket.timeout:
-                self._look()
+                if not self._begun:
+                    self._look()
             except OSError as error:
                 raise self._broken(error) from None
             if not self._deadline.left():
