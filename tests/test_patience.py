@@ -465,7 +465,6 @@ class Moving:
     def __init__(self, top: Path) -> None:
         self.proc = str(top)
         self.entered: list[str] = []
-        self.restored = 0
         self.refuses = self.gone = False
         self.why = ""
         (top / f"{PID}").mkdir()
@@ -498,20 +497,14 @@ class Moving:
         """Say why nothing may be put there."""
         return self.why
 
-    def restore(self, *_: object) -> list[str]:
-        """Write it back."""
-        self.restored += 1
-        self.write(BEFORE)
-        return []
-
 
 @pytest.fixture
 def moving(tmp_path: Path) -> Moving:
     return Moving(tmp_path)
 
 
-def settle(layout: Moving) -> str:
-    return " | ".join(unsettled.settle(PID, BEFORE, cast("Layout", layout), STEP, 5001))
+def settle(layout: Moving) -> tuple[bool, str]:
+    return unsettled.settle(PID, BEFORE, cast("Layout", layout), STEP, 5001)
 
 
 def test_nothing_is_written_while_the_stepd_is_at_work(moving: Moving) -> None:
@@ -522,21 +515,21 @@ def test_nothing_is_written_while_the_stepd_is_at_work(moving: Moving) -> None:
 
     at_work = threading.Thread(target=take)
     at_work.start()
-    assert settle(moving) == "process 42 is in all cgroups of job 7 that confine it"
+    assert settle(moving) == (False, "process 42 is in all cgroups of job 7 that confine it")
     at_work.join()
     assert moving.read() == INSIDE
-    assert (moving.entered, moving.restored) == ([], 0)
+    assert moving.entered == []
 
 
 def test_one_that_was_not_taken_stays(moving: Moving) -> None:
-    assert settle(moving) == ""
-    assert (moving.entered, moving.restored) == ([], 0)
+    assert settle(moving) == (False, "")
+    assert moving.entered == []
 
 
 def test_half_in_becomes_wholly_in(moving: Moving) -> None:
     """Put back, it would be half in once the stepd goes on with the other half."""
     moving.write({**BEFORE, "memory": JOB})
-    assert settle(moving) == "process 42 is in all cgroups of job 7 that confine it"
+    assert settle(moving) == (False, "process 42 is in all cgroups of job 7 that confine it")
     assert moving.read() == INSIDE
     assert moving.entered == ["cpuacct", "freezer"]
 
@@ -549,16 +542,15 @@ def test_half_in_becomes_wholly_in(moving: Moving) -> None:
         ("refuses", True, "since cannot write"),
     ],
 )
-def test_what_cannot_be_wholly_in_is_wholly_out(
+def test_what_cannot_be_wholly_in_is_to_be_put_back(
     moving: Moving, attribute: str, value: object, says: str
 ) -> None:
     moving.write({**BEFORE, "memory": JOB})
     setattr(moving, attribute, value)
-    assert settle(moving).endswith(says)
-    assert moving.read() == BEFORE
+    assert settle(moving) == (True, f"process 42 is put back, {says}")
 
 
 def test_one_that_has_ended(moving: Moving) -> None:
     Path(moving.proc, f"{PID}", "cgroup").unlink()
-    assert settle(moving) == ""
-    assert moving.restored == 0
+    assert settle(moving) == (False, "")
+    assert moving.entered == []

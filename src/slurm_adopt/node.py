@@ -416,9 +416,11 @@ class Node:
         if isinstance(error, UnsettledError):
             from . import unsettled
 
-            for said in unsettled.settle(pid, before, layout, job.socket, job.uid):
+            back, said = unsettled.settle(pid, before, layout, job.socket, job.uid)
+            if said:
                 self._log.error(said)
-            return
+            if not back:
+                return
         for remark in layout.restore(pid, before):
             self._log.error(f"process {pid} stays in its job's cgroup: {remark}")
         if cpus and cpus != _cpus(pid):

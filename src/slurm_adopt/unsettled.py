@@ -27,20 +27,18 @@ POLL = 0.05  # seconds between two looks
 
 def settle(
     pid: int, before: dict[str, str], layout: Layout, step: StepSocket, uid: int
-) -> list[str]:
-    """See that a process is wholly in the step or wholly where it was; return what is to be said.
+) -> tuple[bool, str]:
+    """See that a process is wholly in the step, if it is in part.
 
-    `before`: its cgroups then, by controller.
+    Returns whether it is to be put back into `before`, its cgroups then by controller, since that
+    failed; and what is to be said.
     """
     now = _when_still(pid, layout)
     if not now or all(now.get(name) == path for name, path in _written(before, layout)):
-        return []
-    why = _complete(pid, layout, step, uid)
-    if not why:
-        return [f"process {pid} is in all cgroups of job {step.job_id} that confine it"]
-    remarks = layout.restore(pid, before)
-    said = [f"process {pid} is put back, since {why}"]
-    return said + [f"process {pid} stays in its job's cgroup: {remark}" for remark in remarks]
+        return False, ""
+    if why := _complete(pid, layout, step, uid):
+        return True, f"process {pid} is put back, since {why}"
+    return False, f"process {pid} is in all cgroups of job {step.job_id} that confine it"
 
 
 def _complete(pid: int, layout: Layout, step: StepSocket, uid: int) -> str:
