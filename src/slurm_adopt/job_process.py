@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ALL_STEPS = 10.0  # seconds for the stepds of all steps together
 ONE_STEP = 0.5  # seconds of silence of one of them (deadline.py): the next may answer
+ONE_LONGEST = 4.0  # seconds for one of them that is alive
 SILENT = 2  # steps that have not answered: then no other is asked
 LISTED = 1000  # processes of a step among which the oldest is looked for
 READ = 16  # processes of a step that are read
@@ -83,7 +84,7 @@ class Search:
             if silent == SILENT or not longest.left():
                 self._log.info(f"step {name} and later ones are not asked: the time is over")
                 break
-            patience = Patience(ONE_STEP, longest.left())
+            patience = Patience(ONE_STEP, min(ONE_LONGEST, longest.left()))
             try:
                 pids = self._pids(extern.other(socket, patience))
                 patience.renew()
