@@ -314,6 +314,27 @@ def test_what_has_come_is_taken_by_who_is_late(
     assert (list(answers), silent) == ([step], {})
 
 
+@pytest.mark.parametrize("way", ["inquiry", "conversation"])
+def test_who_gets_no_cpu_itself_looks_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, idle: Iterator[list[str]], way: str
+) -> None:
+    """One look shows nothing; and the silence may be over before there was a second one."""
+    assert idle
+    monkeypatch.setattr(stepd, "LOOK", SILENCE - 0.1)
+    monkeypatch.setattr(inquiry, "LOOK", SILENCE - 0.1)
+    ticks = iter(range(1000))
+    monkeypatch.setattr(Pulse, "_look", lambda _: ("S", next(ticks)))
+    standin, step = Late(tmp_path / "7"), StepSocket(str(tmp_path / "7"), 7)
+    standin.late = {UID: LATE}
+    with standin:
+        if way == "inquiry":
+            answers, silent = inquiry.ask_all([step], OURS, Patience(SILENCE, 60))
+            assert (len(answers), silent) == (1, {})
+        else:
+            with stepd.Stepd(step, OURS, Patience(SILENCE, 60)) as one:
+                assert one.uid() == 5001
+
+
 # Those that could not even be asked: the backlog is full
 
 

@@ -13,6 +13,7 @@ from .errors import FormatError, PeerError, SetupError, SlurmAdoptError
 from .stepd import (
     GREETED,
     LOOK,
+    LOOKS,
     REQUEST_STATE,
     REQUEST_STEP_UID,
     RETRY,
@@ -73,8 +74,12 @@ def ask_all(
             left = deadline.left()
             came = inquiry.collect(min(left, pause if waiting else LOOK), waiting)
             pause = RETRY if came else min(SLOWEST, 1.5 * pause)
-            if not (left or came) or inquiry.stopped:  # what has come is taken, also by who is late
+            if inquiry.stopped:
                 break
+            if not (left or came or deadline.left()):  # what has come is taken by who is late, too
+                if inquiry.looks >= LOOKS or not deadline.renews:
+                    break
+                deadline.renew(alive=False)
     finally:
         inquiry.close()
     silence = f"does not answer{deadline.lapsed}"
@@ -129,6 +134,7 @@ class _Inquiry:
         "answers",
         "asked",
         "introduced",
+        "looks",
         "shortage",
         "silent",
         "stopped",
@@ -149,6 +155,7 @@ class _Inquiry:
         self.asked: dict[int, _Question] = {}
         self.answers: dict[StepSocket, Answer] = {}
         self.silent: dict[StepSocket, str] = {}
+        self.looks = 0  # at who is alive, since something was answered
         self.stopped = False  # whether all that have not answered are
         self.shortage = ""  # why another one could not be asked, when that was last tried
 
@@ -213,6 +220,7 @@ class _Inquiry:
         if events:
             self._deadline.renew()
             self._look, self._quiet = Deadline(LOOK), Deadline(QUIET)
+            self.looks = 0
         elif not self._look.left():
             self._feel(waiting)
         for fd, _ in events:
@@ -230,6 +238,7 @@ class _Inquiry:
         Where all of them are stopped there is nothing to wait for.
         """
         self._look = Deadline(LOOK)
+        self.looks += 1
         if not self._deadline.renews:
             return
         felt = sum(question.alive() for question in self.asked.values())  # all take note

@@ -49,6 +49,7 @@ SLOWEST = 0.2  # seconds between two tries later on: hundreds may be trying
 LOOK = 0.6  # seconds of silence after which it is looked whether the stepd is alive, and again
 QUEUE = 2.0  # the same where its backlog is full, and its process may have to be looked for
 ASKING = 1.0  # seconds that a stepd has to answer another question meanwhile
+LOOKS = 2  # the fewest before a stepd is given up: we may be the one that gets no CPU
 AT_LEAST = 0.001  # seconds: what has come is taken, also by who gets to run too late
 PATH_MAX = 4096  # limits.h
 PIDS_MAX = 1 << 16  # pids in an answer
@@ -92,6 +93,7 @@ class Stepd:
         "_deadline",
         "_descriptors",
         "_introduce",
+        "_looks",
         "_pulse",
         "_socket",
         "_step",
@@ -113,6 +115,7 @@ class Stepd:
         self._introduce = introduce
         self._pulse: Pulse | None = None
         self._begun = False  # whether a part of the answer has come
+        self._looks = 0  # at whether it is alive, since it was asked
         self._socket = new_socket()
         self._descriptors: list[int] = []  # received; closed with the conversation
         self.protocol = 0
@@ -240,7 +243,7 @@ class Stepd:
 
     def _greet(self, greeting: bytes) -> None:
         """Connect and take the stepd's protocol number, -1 for a refusal."""
-        self._begun = False
+        self._begun, self._looks = False, 0
         self._connect()
         self._send(greeting)
         self.protocol = self._receive(4).int32("protocol version")
@@ -278,7 +281,7 @@ class Stepd:
             raise self._error("is in another PID namespace than this process, or has just ended")
 
     def _ask(self, code: int, body: bytes = b"", reply: int = 4) -> Reader:
-        self._begun = False
+        self._begun, self._looks = False, 0
         self._deadline.renew(alive=False)  # all before was answered; the time since then is ours
         self._send(code.to_bytes(4, NATIVE) + body)
         return self._receive(reply)
@@ -329,12 +332,15 @@ class Stepd:
             except OSError as error:
                 raise self._broken(error) from None
             if not self._deadline.left():
-                raise self._silent()
+                if self._begun or self._looks >= LOOKS or not self._deadline.renews:
+                    raise self._silent()
+                self._deadline.renew(alive=False)
 
     def _look(self) -> None:
         """Renew the deadline if the stepd, which has been silent for a while, is alive."""
         if not self._deadline.renews:
             return
+        self._looks += 1
         if self._pulse is None:
             from .pulse import of_each
 
