@@ -299,7 +299,9 @@ def run(console: Console, pattern: str, file: Path | None) -> int:
             with made(cluster, job):
                 for row in rows((job,)):
                     found += seen(cluster, row)
-    console.print(table(found), width=None if console.is_terminal else WIDTH)
+    if not console.is_terminal:
+        console.width = WIDTH
+    console.print(table(found))
     wrong = [one for one in found if one.wrong]
     for one in wrong:
         console.print(f"{one.row}: {one.program}: {one.wrong}", markup=False)

@@ -329,6 +329,19 @@ def removal() -> list[list[str]]:
     return [lines, *([found[place]] for place in places[1:])]
 
 
+@pytest.mark.parametrize("service", ["cron", "atd"])
+def test_uninstall_leaves_nothing_with_at_and_cron(tmp_path: Path, service: str) -> None:
+    """A guard that stayed behind would jump over the line that has come behind it."""
+    account, session = pam.at_or_cron(service)
+    theirs = ["@include common-auth", "@include common-account", "@include common-session"]
+    with_ours = [theirs[0], *account, *theirs[1:], *session]
+    file = tmp_path / service
+    file.write_text("".join(f"{line}\n" for line in with_ours))
+    script = "\n".join(removal()[0]).replace("/etc/pam.d/sshd", str(file))
+    subprocess.run(["sh", "-ec", script], check=True)
+    assert file.read_text().splitlines() == theirs
+
+
 def stripped(text: str) -> str:
     """Return what is left of docs/examples: the stock file, with our comments."""
     example = (stock.EXAMPLES / stock.EXAMPLE_OF["bookworm"]).read_text()

@@ -144,17 +144,29 @@ def programs(jobs: str, file: Path | None) -> None:
 @main.command()
 @click.option("--logins", default="300", help="how many at the same moment; commas between")
 @click.option("--jobs", default=30, help="how many jobs, where they are not for one")
-@click.option("--shapes", default="one job,users,newest,callerid", help="which, commas between")
-@click.option("--modules", default="C module,both lines,account line", help="the same")
+@click.option(
+    "--shapes",
+    default="one job,users,newest,callerid",
+    help="into one job; into the jobs of many users; into the jobs of one user, from the login "
+    "node (newest) or from inside of each (callerid); commas between",
+)
+@click.option(
+    "--modules", default="C module,both lines,account line", help="which stacks; commas between"
+)
 @click.option("--json", "file", type=click.Path(path_type=Path), help="write what was seen there")
 def storm(logins: str, jobs: int, shapes: str, modules: str, file: Path | None) -> None:
-    """Open hundreds of logins at once, with the C module and with ours; see where all are."""
+    """Open hundreds of logins at once, with the C module and with ours; see where all are.
+
+    In the table "half in" counts sessions in some of the job's cgroups and not in others, "in part"
+    those that are outside while their sshd of root's is in the job.
+    """
     from tests.cluster.storm import MODULES, SHAPES, run
 
     numbers = [int(word) for word in logins.split(",")]
+    for given, known in ((shapes, SHAPES), (modules, MODULES)):
+        if unknown := {*given.split(",")} - {*known}:
+            raise click.UsageError(f"{', '.join(unknown)}: there are {', '.join(known)}")
     chosen, by = shapes.split(","), modules.split(",")
-    if unknown := {*chosen} - {*SHAPES} | {*by} - {*MODULES}:
-        raise click.UsageError(f"{', '.join(unknown)}: there are {', '.join([*SHAPES, *MODULES])}")
     sys.exit(run(console, numbers, jobs, chosen, by, file))
 
 
