@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,28 @@ def test_nothing_fetched_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     process(tmp_path / "proc", 7, ["slurmd", "--conf-server", "c"])
     (found,) = running.slurmds(str(tmp_path / "proc"))
     assert (found.conf, found.told) == ("", False)
+
+
+# What is read of a process when it has become the user's: the exe, or what comes after it.
+@pytest.mark.parametrize("reading", ["_exe", "_strings"])
+@pytest.mark.parametrize("name", ["slurmd", "slurmstepd"])
+def test_a_child_that_becomes_a_program_of_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, reading: str
+) -> None:
+    """A stepd's child is root's until it runs what the user calls slurmd, with -f of the user's."""
+    process(tmp_path, 7, ["slurmstepd: [1.0]"], f"/usr/sbin/{name}")
+    read = getattr(running, reading)
+
+    def become(path: str) -> object:
+        shutil.rmtree(tmp_path / "7")
+        evil = ("SLURM_CONF=/home/alice/slurm.conf",)
+        words = ["slurmd", "-f", "/home/alice/slurm.conf"]
+        process(tmp_path, 7, words, "/home/alice/slurmd", "5001\t5001\t5001\t5001", evil)
+        return read(path)
+
+    assert [one.program for one in running.slurmds(str(tmp_path))] == [name]
+    monkeypatch.setattr(running, reading, become)
+    assert running.slurmds(str(tmp_path)) == []
 
 
 @pytest.mark.parametrize(("mode", "counts"), [(0o755, True), (0o4755, False), (0o2755, False)])

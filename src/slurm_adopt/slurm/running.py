@@ -89,12 +89,14 @@ _CACHE = "SLURMD_RECONF_CONF_CACHE"  # set for itself by a slurmd that starts an
 def slurmds(proc: str = PROC) -> list[Slurmd]:
     """Return root's slurmds by pid; of those started alike, as a slurmd and its child, one.
 
-    Where there is none, the same of root's stepds.
+    Where there is none, the same of root's stepds. What was read of a process counts only if it is
+    root's afterwards, too: a stepd forks as root, and its child becomes the user's program.
     """
     found: dict[str, dict[tuple[str, str], Slurmd]] = {name: {} for name in PROGRAMS}
     for pid, name in programs(PROGRAMS, proc).items():
         one = _slurmd(pid, name, f"{proc}/{pid}")
-        found[name].setdefault((one.conf, one.node), one)
+        if is_root(f"{proc}/{pid}") and _program(f"{proc}/{pid}") == name:
+            found[name].setdefault((one.conf, one.node), one)
     return list((found["slurmd"] or found["slurmstepd"]).values())
 
 
@@ -102,11 +104,15 @@ def programs(names: frozenset[str], proc: str = PROC) -> dict[int, str]:
     """Return root's processes that run a program of one of these names: pid -> name, by pid.
 
     Nothing but `status` is read of a process before that says it is root's: a process can keep
-    those waiting for ever who read its `exe`, `stat` or `environ`.
+    those waiting for ever who read its `exe`, `stat` or `environ`. And it has to be root's when
+    its `exe` has been read: it may have become a program of a user's in between.
     """
     pids = sorted(int(name) for name in listing(proc) if name.isdecimal())
     found = {pid: _program(f"{proc}/{pid}") for pid in pids if is_root(f"{proc}/{pid}")}
-    return {p: name for p, name in found.items() if name in names and _is_plain(f"{proc}/{p}")}
+    found = {pid: name for pid, name in found.items() if name in names}
+    return {
+        p: name for p, name in found.items() if _is_plain(f"{proc}/{p}") and is_root(f"{proc}/{p}")
+    }
 
 
 def _program(process: str) -> str:
