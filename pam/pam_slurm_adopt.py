@@ -87,6 +87,7 @@ def _runs_slurm() -> bool:
     from os import listdir, readlink
 
     try:
+        readlink("/proc/self")
         pids = [name for name in listdir("/proc") if name.isdecimal()]
     except OSError:
         return True

@@ -456,6 +456,7 @@ def test_the_script_sees_a_slurmd_as_the_package_does(
     (tmp_path / "7/exe").symlink_to(program)
     (tmp_path / "7/status").write_text(f"Name:\tslurmd\nUid:\t{uids}\nGid:\t0\t0\t0\t0\n")
     (tmp_path / "8").mkdir()
+    (tmp_path / "self").symlink_to("8")
     assert bool(running.slurmds(str(tmp_path))) is counts
     listdir, readlink = os.listdir, os.readlink
 
@@ -480,6 +481,14 @@ def test_the_script_takes_a_slurmd_to_run_without_proc(
 
 def no_proc() -> list[str]:
     raise FileNotFoundError
+
+
+def test_the_script_takes_a_slurmd_to_run_where_nothing_is_mounted(
+    monkeypatch: pytest.MonkeyPatch, script: ModuleType
+) -> None:
+    monkeypatch.setattr(os, "listdir", lambda _: [])
+    monkeypatch.setattr(os, "readlink", lambda _: no_proc())
+    assert script._runs_slurm() is True
 
 
 class OddService(Handle):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -226,6 +227,29 @@ def test_idle_with_a_given_file_looks_at_no_process(place: Place) -> None:
 def test_whether_slurm_runs_here(place: Place, runs: list[Slurmd]) -> None:
     place.slurmds = runs
     assert place.setting().runs_slurm is bool(runs)
+
+
+SEARCH = running.slurmds
+
+
+def test_slurm_runs_where_no_process_can_be_seen(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With no descriptor left no file of Slurm's can be read either: that opens no door."""
+    setting = place.setting()
+    monkeypatch.setattr(running, "slurmds", SEARCH)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        runs = setting.runs_slurm
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert runs is True
+
+
+def test_slurm_runs_where_there_is_no_proc(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "PROC", place.path("proc"))
+    assert place.setting().runs_slurm is True
 
 
 STEPD = Slurmd(9, "", "", configless=False, program="slurmstepd")

@@ -76,9 +76,11 @@ class Setting:
     def runs_slurm(self) -> bool:
         """Whether this host is a compute node: root's slurmd, or a stepd of root's, runs here.
 
-        It is taken for one where that cannot be seen.
+        It is taken for one where that cannot be seen: without /proc, or a descriptor to read it.
         """
-        return bool(self._slurmds()) or not os.path.exists("/proc/self")
+        from .slurm import running
+
+        return bool(self._slurmds()) or not running.read(f"{running.PROC}/self/status")
 
     def steps(self) -> list[StepSocket]:
         """List the extern steps of this node; SetupError if its spool directory cannot be read."""
