@@ -95,12 +95,23 @@ def _runs_slurm() -> bool:
         try:
             with open(f"/proc/{pid}/status", "rb") as file:
                 root = any(line.split() == [b"Uid:", *[b"0"] * 4] for line in file)
-            name = readlink(f"/proc/{pid}/exe").rpartition("/")[2] if root else ""
+            name = _program(f"/proc/{pid}") if root else ""
         except OSError:  # ended since, or a thread of the kernel
             continue
         if name.partition(" ")[0].removesuffix("-wlm") in ("slurmd", "slurmstepd"):
             return True
     return False
+
+
+def _program(process: str) -> str:
+    """Return the name of a process's program; where that is kept from us, what it is called by."""
+    from os import readlink
+
+    try:
+        return readlink(f"{process}/exe").rpartition("/")[2]
+    except PermissionError:
+        with open(f"{process}/comm", "rb") as file:
+            return file.read().decode("utf-8", "replace").strip()
 
 
 def _service(pamh: Any) -> str:

@@ -443,6 +443,7 @@ PROGRAMS = [
 ]
 
 
+@pytest.mark.parametrize("shown", [True, False])
 @pytest.mark.parametrize(("program", "uids", "counts"), PROGRAMS)
 def test_the_script_sees_a_slurmd_as_the_package_does(
     tmp_path: Path,
@@ -451,13 +452,16 @@ def test_the_script_sees_a_slurmd_as_the_package_does(
     program: str,
     uids: str,
     counts: bool,
+    shown: bool,
 ) -> None:
+    """`shown`: whether the exe may be read."""
     (tmp_path / "7").mkdir()
     (tmp_path / "7/exe").symlink_to(program)
     (tmp_path / "7/status").write_text(f"Name:\tslurmd\nUid:\t{uids}\nGid:\t0\t0\t0\t0\n")
     (tmp_path / "8").mkdir()
     (tmp_path / "self").symlink_to("8")
-    assert bool(running.slurmds(str(tmp_path))) is counts
+    called = program.rpartition("/")[2].removesuffix(" (deleted)")
+    (tmp_path / "7/comm").write_text(f"{called}\n")
     listdir, readlink = os.listdir, os.readlink
 
     def there(path: str) -> str:
@@ -467,9 +471,18 @@ def test_the_script_sees_a_slurmd_as_the_package_does(
         return Path(there(path)).open(mode)
 
     monkeypatch.setattr(os, "listdir", lambda path: listdir(there(path)))
-    monkeypatch.setattr(os, "readlink", lambda path: readlink(there(path)))
+
+    def read(path: str) -> str:
+        if path.endswith("exe") and not shown:
+            raise PermissionError
+        return readlink(there(path))
+
+    monkeypatch.setattr(os, "listdir", lambda path: listdir(there(path)))
+    monkeypatch.setattr(os, "readlink", read)
     monkeypatch.setattr(script, "open", opened, raising=False)
     assert script._runs_slurm() is counts
+    top = str(tmp_path)
+    assert (bool(running.slurmds(top)) or running.hidden(proc=top)) is counts
 
 
 def test_the_script_takes_a_slurmd_to_run_without_proc(

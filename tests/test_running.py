@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -188,6 +191,56 @@ def test_several(tmp_path: Path) -> None:
     (tmp_path / "5").mkdir()
     (tmp_path / "self").mkdir()
     assert [one.pid for one in running.slurmds(str(tmp_path))] == [4, 30]
+
+
+SEES = """
+from slurm_adopt.slurm import running
+names = frozenset({"slurmd-of-test"})
+print(bool(running.programs(names)), running.hidden(names))
+"""
+
+
+@pytest.mark.parametrize(
+    ("rights", "seen"),
+    [([], "True False"), (["setpriv", "--bounding-set=-sys_ptrace"], "False True")],
+)
+def test_a_program_that_may_not_be_looked_at(tmp_path: Path, rights: list[str], seen: str) -> None:
+    """Root without CAP_SYS_PTRACE does not see what root with it runs."""
+    program = tmp_path / "slurmd-of-test"
+    shutil.copy("/bin/sleep", program)
+    source = {"PYTHONPATH": str(Path(__file__).parents[1] / "src")}
+    argv = [*rights, sys.executable, "-c", SEES]
+    with subprocess.Popen([str(program), "60"]) as slurmd:
+        try:
+            done = subprocess.run(argv, env=source, check=True, capture_output=True, text=True)
+        finally:
+            slurmd.kill()
+    assert done.stdout.strip() == seen
+
+
+# (what it is called by, uids, whether it counts)
+HIDDEN = [
+    ("slurmd", "0\t0\t0\t0", True),
+    ("slurmstepd-wlm", "0\t0\t0\t0", True),
+    ("slurmctld", "0\t0\t0\t0", False),
+    ("slurmd", "5001\t0\t0\t0", False),
+]
+
+
+@pytest.mark.parametrize(("called", "uids", "counts"), HIDDEN)
+def test_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, called: str, uids: str, counts: bool
+) -> None:
+    process(tmp_path, 7, ["slurmd"], uids=uids)
+    (tmp_path / "7/comm").write_text(f"{called}\n")
+    assert not running.hidden(proc=str(tmp_path))  # its exe is seen
+    monkeypatch.setattr(os, "readlink", denied)
+    assert running.slurmds(str(tmp_path)) == []
+    assert running.hidden(proc=str(tmp_path)) is counts
+
+
+def denied(_: str) -> str:
+    raise PermissionError
 
 
 def test_this_machine() -> None:

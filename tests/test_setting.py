@@ -42,6 +42,7 @@ class Place:
         self.monkeypatch = monkeypatch
         self.usual(())
         monkeypatch.setattr(running, "slurmds", self._search)
+        monkeypatch.setattr(running, "hidden", lambda: False)
         self.asked: list[str] | Exception = []  # the names that all services know
         monkeypatch.setattr(forked, "run", self._ask)
         monkeypatch.setattr(aliases.of_hosts, "__defaults__", (self.path("hosts"),))
@@ -227,6 +228,13 @@ def test_idle_with_a_given_file_looks_at_no_process(place: Place) -> None:
 def test_whether_slurm_runs_here(place: Place, runs: list[Slurmd]) -> None:
     place.slurmds = runs
     assert place.setting().runs_slurm is bool(runs)
+
+
+def test_a_slurmd_that_may_not_be_looked_at_runs(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "hidden", lambda: True)
+    assert place.setting().runs_slurm is True
 
 
 SEARCH = running.slurmds

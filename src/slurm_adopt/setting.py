@@ -80,7 +80,9 @@ class Setting:
         """
         from .slurm import running
 
-        return bool(self._slurmds()) or not running.read(f"{running.PROC}/self/status")
+        if self._slurmds() or running.hidden():
+            return True
+        return not running.read(f"{running.PROC}/self/status")
 
     def steps(self) -> list[StepSocket]:
         """List the extern steps of this node; SetupError if its spool directory cannot be read."""

@@ -115,6 +115,27 @@ def programs(names: frozenset[str], proc: str = PROC) -> dict[int, str]:
     }
 
 
+def hidden(names: frozenset[str] = PROGRAMS, proc: str = PROC) -> bool:
+    """Say whether a process of root's goes by one of these names, and may not be looked at.
+
+    So it is without CAP_SYS_PTRACE, or with SELinux. The name is what it was called by, which for a
+    setuid program is a user's choice: it tells that Slurm runs, and nothing of where it is.
+    """
+    pids = [name for name in listing(proc) if name.isdecimal()]
+    return any(_is_hidden(f"{proc}/{pid}", names) for pid in pids if is_root(f"{proc}/{pid}"))
+
+
+def _is_hidden(process: str, names: frozenset[str]) -> bool:
+    try:
+        os.readlink(f"{process}/exe")
+    except PermissionError:
+        called = read(f"{process}/comm").decode("utf-8", "surrogateescape").strip()
+        return called.removesuffix("-wlm") in names
+    except OSError:  # ended since, or a thread of the kernel
+        pass
+    return False
+
+
 def _program(process: str) -> str:
     """Return the name of a process's program, also after the file was replaced by an upgrade.
 
