@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Callable, NoReturn
 import pytest
 
 from slurm_adopt import forked
-from slurm_adopt.slurm.deadline import Deadline
+from slurm_adopt.slurm.deadline import Deadline, Patience
 from slurm_adopt.slurm.errors import PeerError
 from tests.peers import no_descriptor_left
 
@@ -67,10 +67,17 @@ def be_deaf() -> NoReturn:
     sleep_for_ever()
 
 
+@pytest.mark.parametrize("seconds", [0.2, forked.ENDING + 0.2])
 @pytest.mark.parametrize("function", [sleep_for_ever, be_deaf])
-def test_never_done(function: Callable[[], bytes]) -> None:
+def test_never_done(function: Callable[[], bytes], seconds: float) -> None:
+    """It is killed, however long it was waited for."""
     with pytest.raises(PeerError, match=r"^not done in time$"):
-        run(function, 0.2)
+        run(function, seconds)
+
+
+def test_never_done_though_it_had_signs_of_life() -> None:
+    with pytest.raises(PeerError, match=r"^not done in time$"):
+        forked.run(sleep_for_ever, Patience(forked.ENDING, 9.0), LIMIT)
 
 
 def fail() -> NoReturn:

@@ -76,12 +76,12 @@ def _run(function: Callable[[], bytes], deadline: Deadline, limit: int) -> bytes
                 _be_child(function, writing, deadline.last() + 2 * ENDING_LONGEST)
         finally:
             os.close(writing)
-        ending = Patience(ENDING, ENDING_LONGEST)
+        silence = ENDING
         try:
             data = _read(reading, child, deadline, limit + HEAD)
-            ending = Patience(ENDING_LONGEST, ENDING_LONGEST)
+            silence = ENDING_LONGEST
         finally:
-            _end(child, ending)
+            _end(child, Patience(silence, ENDING_LONGEST))  # that begins now
         return data
     finally:
         os.close(reading)
