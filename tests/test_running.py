@@ -145,11 +145,23 @@ def test_nothing_fetched_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (found.conf, found.told) == ("", False)
 
 
-# What is read of a process when it has become the user's: the exe, or what comes after it.
+# What a stepd's child may be when something of it is read: the user's, or by then a setuid program
+# that the user's has become.
+BECOMES = [("/home/alice/slurmd", "5001\t5001\t5001\t5001"), ("/usr/bin/sudo", "0\t0\t0\t0")]
+EVIL = "/home/alice/slurm.conf"
+
+
+# What is read then: the exe, or what comes after it.
 @pytest.mark.parametrize("reading", ["_exe", "_strings"])
 @pytest.mark.parametrize("name", ["slurmd", "slurmstepd"])
+@pytest.mark.parametrize(("exe", "uids"), BECOMES)
 def test_a_child_that_becomes_a_program_of_the_users(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, reading: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    exe: str,
+    uids: str,
+    name: str,
+    reading: str,
 ) -> None:
     """A stepd's child is root's until it runs what the user calls slurmd, with -f of the user's."""
     process(tmp_path, 7, ["slurmstepd: [1.0]"], f"/usr/sbin/{name}")
@@ -157,13 +169,13 @@ def test_a_child_that_becomes_a_program_of_the_users(
 
     def become(path: str) -> object:
         shutil.rmtree(tmp_path / "7")
-        evil = ("SLURM_CONF=/home/alice/slurm.conf",)
-        words = ["slurmd", "-f", "/home/alice/slurm.conf"]
-        process(tmp_path, 7, words, "/home/alice/slurmd", "5001\t5001\t5001\t5001", evil)
+        process(tmp_path, 7, ["slurmd", "-f", EVIL], exe, uids, (f"SLURM_CONF={EVIL}",))
         return read(path)
 
     assert [one.program for one in running.slurmds(str(tmp_path))] == [name]
     monkeypatch.setattr(running, reading, become)
+    if reading == "_exe":
+        assert running.programs(running.PROGRAMS, str(tmp_path)) == {}
     assert running.slurmds(str(tmp_path)) == []
 
 
