@@ -306,6 +306,7 @@ def hanging(cluster: Cluster) -> Iterator[int]:
         reader = n1.popen(["sh", "-c", "exec cat /proc/[0-9]*/environ >/dev/null"])
         wait_for("who reads it waits", lambda: states(cluster, "D") == ["cat"])
         end(reader)
+        wait_for("it has gone", lambda: not states(cluster, "D") + states(cluster, "Z"))
         yield number
     finally:
         end(server)
