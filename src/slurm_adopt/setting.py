@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _LISTED = 4  # names in a line of the log
 _ASKING = 2.0  # seconds for this host's other names: the DNS may not answer
+_LONGEST = 5.0  # seconds, where the child that asks does not get a CPU
 _NAMES_LIMIT = 1 << 16  # bytes of all these
 
 
@@ -277,14 +278,14 @@ class Setting:
     def _ask(self) -> list[str]:
         from . import forked
         from .slurm import aliases
-        from .slurm.deadline import Deadline
+        from .slurm.deadline import Patience
         from .slurm.errors import PeerError
 
         def names() -> bytes:
             return os.fsencode("\n".join(aliases.of_host(self._hostname)))
 
         try:
-            found = forked.run(names, Deadline(_ASKING), _NAMES_LIMIT)
+            found = forked.run(names, Patience(_ASKING, _LONGEST), _NAMES_LIMIT)
         except PeerError as error:
             self._log.error(
                 f"the names of {self._hostname} cannot be told: {error}; nodename=NAME spares that"
