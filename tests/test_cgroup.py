@@ -297,6 +297,7 @@ def test_v2_owner_is_that_of_a_process_in_the_job(tree: Tree) -> None:
     tree.process(50, "0::/")
     os.chown(tree.proc / "50", 5002, 5002)
     assert layout.owner(step()) is None  # they do not agree
+    assert layout.uids(step()) == {5001, 5002}
 
 
 @pytest.mark.parametrize("leaf", ["task_special", "task_0"])

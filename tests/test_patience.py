@@ -296,6 +296,61 @@ def test_the_last_end_of_an_inquiry(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert 3 <= seconds < LONGEST + SLACK
 
 
+# (jobs of other users among 7 and 8; those that are late) -> those that are silent
+WHOSE: list[tuple[str, set[int], set[int], set[int]]] = [
+    ("another user's", {7}, {7}, {7}),
+    ("the own", {8}, {7}, set()),
+    ("both", {7}, {7, 8}, set()),
+]
+
+
+@pytest.mark.usefixtures("idle")
+@pytest.mark.parametrize(
+    ("others", "late", "silent"), [row[1:] for row in WHOSE], ids=[row[0] for row in WHOSE]
+)
+def test_another_user_s_that_is_at_work_is_not_waited_for(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    others: set[int],
+    late: set[int],
+    silent: set[int],
+) -> None:
+    """Whoever makes the own stepd slow makes no login of others slow."""
+    ticks = iter(range(1000))
+    monkeypatch.setattr(Pulse, "_look", lambda _: ("S", next(ticks)))
+    monkeypatch.setattr(inquiry, "OTHERS", 0.2)
+    steps = [StepSocket(str(tmp_path / f"{job}"), job) for job in (7, 8)]
+    with contextlib.ExitStack() as stepds:
+        for step in steps:
+            standin = Late(Path(step.path))
+            standin.late = {UID: LATE} if step.job_id in late else {}
+            stepds.enter_context(standin)
+        started = time.monotonic()
+        _, found = inquiry.ask_all(
+            steps, OURS, Patience(SILENCE, 60), of_another=lambda step: step.job_id in others
+        )
+        seconds = time.monotonic() - started
+    assert {step.job_id for step in found} == silent
+    assert (seconds < LATE) == bool(silent)
+
+
+@pytest.mark.usefixtures("idle")
+def test_another_user_s_backlog_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter(range(1000))
+    monkeypatch.setattr(Pulse, "_look", lambda _: ("S", next(ticks)))
+    monkeypatch.setattr(inquiry, "OTHERS", 0.2)
+    monkeypatch.setattr(inquiry, "QUIET", 0.1)
+    step = StepSocket(str(tmp_path / "n1_7.4294967292"), 7)
+    step.pid = os.getpid()
+    with contextlib.closing(full(Path(step.path))):
+        started = time.monotonic()
+        _, silent = inquiry.ask_all(
+            [step], OURS, Patience(SILENCE, LONGEST), of_another=lambda _: True
+        )
+    assert silent == {step: "does not accept connections"}
+    assert time.monotonic() - started < LONGEST
+
+
 def test_what_has_come_is_taken_by_who_is_late(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

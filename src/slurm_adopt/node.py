@@ -161,6 +161,7 @@ class Node:
             self._setting.trusted,
             self._patience(ASKING, ASKING_LONGEST),
             self._introduce,
+            lambda step: self._of_another(step, uid),
         )
         jobs = [
             Job(step, uid, answer.protocol, starting=answer.state == stepd.STARTING)
@@ -169,6 +170,15 @@ class Node:
         ]
         jobs += self._silent(silent, uid)
         return sorted(jobs, key=lambda job: job.job_id), len(answers) + len(silent)
+
+    def _of_another(self, step: spool.StepSocket, uid: int) -> bool:
+        """Say whether a job is another user's, by its cgroups; False where they do not tell."""
+        try:
+            layout = self._layout()
+        except SetupError:
+            return False
+        uids = layout.uids(step) if layout else set()
+        return bool(uids) and uid not in uids
 
     def _hint(self, directory: str, name: str, dead: int) -> None:
         """Say what may be wrong where this node has no extern step at all, but `dead` ones."""

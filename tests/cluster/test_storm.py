@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MANY, FEW = 60, 30
 LINES = ("both lines", "account line")
 SLOW = "/sys/fs/cgroup/cpu/slow"
+FREEZER = "/sys/fs/cgroup/freezer"
+HANGING = f"{FREEZER}/hanging"
+OTHERS = 10.0  # seconds: another user's stepd costs a login 2.6, the own one 30
 PERIOD, QUOTA = 100_000, 1_000  # microseconds: an adoption takes some 3 ms of CPU time
 SILENCE = 5.0  # seconds that the module waits for one that is silent
 BOUND = 40.0  # seconds: all have been told by then that it does not answer
@@ -42,7 +45,7 @@ class Stepd:
 
     def __init__(self, cluster: Cluster) -> None:
         self.node = cluster.n1
-        self.pid = ""
+        self.pid = self.frozen = ""
 
     def find(self, job: int) -> None:
         """Find it."""
@@ -57,8 +60,25 @@ class Stepd:
             self.node.run(["sh", "-c", f"echo {value} >{SLOW}/{name}"])
         self.node.run(["sh", "-c", f"echo {self.pid} >{SLOW}/cgroup.procs"])
 
+    def hang(self, job: int) -> None:
+        """Have it wait in the kernel, as for a file system that is gone: state D, and no answer."""
+        self.find(job)
+        said = self.node.run(["cat", f"/proc/{self.pid}/cgroup"]).stdout
+        self.frozen = FREEZER + said.partition(":freezer:")[2].splitlines()[0]
+        for line in (
+            f"mkdir {HANGING}",
+            f"echo {self.pid} >{HANGING}/cgroup.procs",
+            f"echo FROZEN >{HANGING}/freezer.state",
+        ):
+            self.node.run(["sh", "-c", line])
+
     def quick(self) -> None:
         """Let it have what it wants, and run."""
+        if self.frozen:
+            thaw = f"echo THAWED >{HANGING}/freezer.state"
+            back = f"echo {self.pid} >{self.frozen}/cgroup.procs"
+            self.node.run(["sh", "-ec", f"{thaw}; {back}; rmdir {HANGING}"])
+            self.frozen = ""
         if self.pid:
             self.signal("CONT")
             file = f"{SLOW}/cpu.cfs_quota_us"
@@ -120,3 +140,17 @@ def test_stopped_in_the_middle(storms: Storms, stepd: Stepd, lines: str) -> None
     assert (seen.admitted, seen.half) == (FEW, 0), seen
     assert any(SILENT in text for text in seen.said), seen
     assert seen.seconds < BOUND
+
+
+def test_another_user_s_is_alive_and_does_not_answer(cluster: Cluster, stepd: Stepd) -> None:
+    """Nobody makes the logins of others slow: theirs is not waited for as one's own is."""
+    other, job = cluster.submit("bob", mem="10M"), cluster.submit("alice")
+    stepd.hang(other)
+    mark = cluster.n1.mark()
+    result = cluster.ssh("alice", command="echo $SLURM_JOB_ID", timeout=60)
+    assert result.out.strip() == str(job)
+    refused = cluster.ssh("carol", timeout=60)
+    assert refused.rc == 255
+    assert max(result.seconds, refused.seconds) < OTHERS
+    said = f"stepd of job {other} (of uid 5002): {SILENT}"
+    assert sum(said in line for line in cluster.n1.log(mark)) == 2

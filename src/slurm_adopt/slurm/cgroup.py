@@ -81,6 +81,11 @@ class Layout:
 
     def owner(self, step: StepSocket) -> int | None:
         """Return whose job this is by what root has made or placed; None if that does not show."""
+        uids = self.uids(step)
+        return uids.pop() if len(uids) == 1 else None
+
+    def uids(self, step: StepSocket) -> set[int]:
+        """Return who the job's user may be by that; none if it does not show."""
         raise NotImplementedError
 
     def obstacle(self, step: StepSocket, uid: int, pid: int | None = None) -> str:
@@ -237,7 +242,7 @@ class V1(Layout):
         words = _words(f"{self.mounts[controller].directory(path)}/freezer.state")
         return "" if words in ([], ["THAWED"]) else words[0].lower()
 
-    def owner(self, step: StepSocket) -> int | None:
+    def uids(self, step: StepSocket) -> set[int]:
         """Read the uid off the directory's name."""
         mount = self.mounts.get("freezer")
         for top in self._tops if mount else ():
@@ -245,8 +250,8 @@ class V1(Layout):
             for name in _listing(directory):
                 known = name.startswith("uid_") and name[4:].isdecimal()
                 if known and os.path.isdir(f"{directory}/{name}/job_{step.job_id}/step_extern"):
-                    return int(name[4:])
-        return None
+                    return {int(name[4:])}
+        return set()
 
 
 class V2(Layout):
@@ -300,18 +305,17 @@ class V2(Layout):
             path = path.rpartition("/")[0]
         return ""
 
-    def owner(self, step: StepSocket) -> int | None:
-        """Take it from the processes that Slurm has put into the job's steps, if they agree.
+    def uids(self, step: StepSocket) -> set[int]:
+        """Take them from the processes that Slurm has put into the job's steps.
 
-        Root's do not count; where one has changed its uid there is no telling.
+        Root's do not count; where one has changed its uid there is more than one.
         """
         extern = self._step(step)
         job = self.mounts[UNIFIED].directory(os.path.dirname(extern)) if extern else ""
         users = [f"{job}/{name}/user" for name in _listing(job)] if job else []
         procs = [f"{user}/{task}/cgroup.procs" for user in users for task in _listing(user)]
         pids = [pid for path in procs for pid in _words(path)]
-        uids = {_uid_of(f"{self.proc}/{pid}") for pid in pids} - {0}
-        return uids.pop() if len(uids) == 1 else None
+        return {_uid_of(f"{self.proc}/{pid}") for pid in pids} - {0}
 
 
 def layout(conf: Conf, cgroup_conf: Conf, node: str, proc: str = PROC) -> Layout | None:

@@ -26,6 +26,7 @@ from .wire import NATIVE, Reader
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Callable
 
     from .pulse import Pulse
     from .spool import StepSocket
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 IN_FLIGHT = 512  # connections open at the same time while all stepds are asked
 QUIET = 2.0  # seconds without an answer, after which those that are stopped are waited for no more
+OTHERS = 2.0  # seconds that the stepds of other users have, alive or not
 INTRODUCING = 0.5  # seconds that one credential may take: the other stepds' answers are waiting
 
 
@@ -53,17 +55,19 @@ def ask_all(
     trusted: frozenset[int],
     deadline: Deadline,
     introduce: Introduce | None = None,
+    of_another: Callable[[StepSocket], bool] = lambda _: False,
 ) -> tuple[dict[StepSocket, Answer], dict[StepSocket, str]]:
     """Ask every stepd for its user and state, all at the same time, within one deadline.
 
     Each answer renews it (deadline.py): where one stepd is slow, since many ask, so are others.
-    One that has not answered renews it as long as it is at work.
+    One that has not answered renews it as long as it is at work. Those `of_another` user have
+    OTHERS: who makes the own stepd slow shall make no login of others slow.
 
     Returns the answers, and for each stepd that did not give one the reason. A stepd whose socket
     is gone or refuses connections has ended and is in neither. `trusted`: uids a stepd may be.
     Where descriptors are scarce, fewer are asked at a time; SetupError if there is none at all.
     """
-    inquiry = _Inquiry(trusted, deadline, introduce)
+    inquiry = _Inquiry(trusted, deadline, introduce, of_another)
     waiting = list(steps)
     pause = RETRY
     try:
@@ -74,7 +78,7 @@ def ask_all(
             left = deadline.left()
             came = inquiry.collect(min(left, pause if waiting else LOOK), waiting)
             pause = RETRY if came else min(SLOWEST, 1.5 * pause)
-            if inquiry.stopped:
+            if inquiry.stopped or inquiry.only_others(waiting):
                 break
             if not (left or came or deadline.left()):  # what has come is taken by who is late, too
                 if inquiry.looks >= LOOKS or not deadline.renews:
@@ -126,10 +130,13 @@ class _Inquiry:
         "_deadline",
         "_introduce",
         "_look",
+        "_of_another",
+        "_others",
         "_poll",
         "_queued",
         "_quiet",
         "_refused",
+        "_theirs",
         "_trusted",
         "answers",
         "asked",
@@ -141,12 +148,19 @@ class _Inquiry:
     )
 
     def __init__(
-        self, trusted: frozenset[int], deadline: Deadline, introduce: Introduce | None
+        self,
+        trusted: frozenset[int],
+        deadline: Deadline,
+        introduce: Introduce | None,
+        of_another: Callable[[StepSocket], bool],
     ) -> None:
         self._trusted = trusted
         self._deadline = deadline
         self._introduce = introduce
         self._look = Deadline(LOOK)  # when it is to be seen whether the silent ones are alive
+        self._of_another = of_another
+        self._others = Deadline(OTHERS)  # when it is to be seen whether all are other users'
+        self._theirs: set[StepSocket] = set()
         self._poll = select.poll()
         self._queued: dict[StepSocket, Pulse] = {}  # of those whose backlog is full
         self._quiet = Deadline(QUIET)
@@ -241,7 +255,9 @@ class _Inquiry:
         self.looks += 1
         if not self._deadline.renews:
             return
-        felt = sum(question.alive() for question in self.asked.values())  # all take note
+        asked = [one for one in self.asked.values() if one.step not in self._theirs]
+        waiting = [step for step in waiting if step not in self._theirs]
+        felt = sum(question.alive() for question in asked)  # all take note
         quiet = not self._quiet.left()
         if quiet and waiting and not self.shortage:
             self._queued = self._queued or self._pulses(waiting)
@@ -249,9 +265,18 @@ class _Inquiry:
         if felt:
             self._deadline.renew()
         elif quiet:
-            runs = sum(question.runs for question in self.asked.values())
+            runs = sum(question.runs for question in asked)
             runs += sum(self._queued[step].runs for step in waiting if step in self._queued)
             self.stopped = not runs
+
+    def only_others(self, waiting: list[StepSocket]) -> bool:
+        """Say whether all that are left are other users', once these have had their time."""
+        if self._others.left():
+            return False
+        self._others = Deadline(LOOK)
+        steps = [*waiting, *self._refused, *(question.step for question in self.asked.values())]
+        self._theirs.update(step for step in steps if self._of_another(step))
+        return self._theirs.issuperset(steps)
 
     def _pulses(self, steps: list[StepSocket]) -> dict[StepSocket, Pulse]:
         from .pulse import of_each
