@@ -174,6 +174,16 @@ def test_v1_owner(tree: Tree) -> None:
     assert (layout.owner(step()), layout.owner(other)) == (5001, None)
 
 
+def test_v1_owner_by_another_hierarchy(tree: Tree) -> None:
+    """Where processes are not tracked by cgroups, but confined."""
+    tree.mount("freezer")
+    tree.mount("cpuset")
+    tree.make("cpuset" + STEP)
+    cores = "ProctrackType=proctrack/linuxproc\nTaskPlugin=task/cgroup"
+    assert tree.layout(cores, "ConstrainCores=yes").owner(step()) == 5001
+    assert tree.layout("").owner(step()) is None  # cpuset confines nothing
+
+
 # A component of a heterogeneous job of 19.05 or 20.02: job 7, its cgroups under the leader's id
 LEADERS: list[tuple[str, list[str], list[str], int]] = [
     # (title, directories, freezer cgroups of the processes that the stepd lists, job id of cgroups)

@@ -243,14 +243,15 @@ class V1(Layout):
         return "" if words in ([], ["THAWED"]) else words[0].lower()
 
     def uids(self, step: StepSocket) -> set[int]:
-        """Read the uid off the directory's name."""
-        mount = self.mounts.get("freezer")
-        for top in self._tops if mount else ():
-            directory = f"{mount.point if mount else ''}/{top}"
-            for name in _listing(directory):
-                known = name.startswith("uid_") and name[4:].isdecimal()
-                if known and os.path.isdir(f"{directory}/{name}/job_{step.job_id}/step_extern"):
-                    return {int(name[4:])}
+        """Read the uid off the directory's name, in the first hierarchy that shows it."""
+        for controller in ("freezer", *sorted(self.controllers - {"freezer"})):
+            mount = self.mounts.get(controller)
+            for top in self._tops if mount else ():
+                directory = f"{mount.point if mount else ''}/{top}"
+                for name in _listing(directory):
+                    known = name.startswith("uid_") and name[4:].isdecimal()
+                    if known and os.path.isdir(f"{directory}/{name}/job_{step.job_id}/step_extern"):
+                        return {int(name[4:])}
         return set()
 
 
