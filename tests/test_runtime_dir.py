@@ -277,12 +277,18 @@ def test_deep(run: str) -> None:
 class Ticks:
     """A clock that runs out after some looks at it."""
 
+    renews = False
+
     def __init__(self, looks: int) -> None:
         self.looks = looks
 
     def left(self) -> float:
         self.looks -= 1
         return max(0.0, self.looks)
+
+    def last(self) -> float:
+        """Return what a child may take: not by this clock."""
+        return 60.0
 
     def within(self, _: float) -> Ticks:
         """No shares: they are of real seconds."""

@@ -68,12 +68,13 @@ def run(function: Callable[[], bytes], deadline: Deadline, limit: int) -> bytes:
 
 
 def _run(function: Callable[[], bytes], deadline: Deadline, limit: int) -> bytes:
+    longest = deadline.last() + 2 * ENDING_LONGEST
     reading, writing = os.pipe()
     try:
         try:
             child = os.fork()
             if not child:
-                _be_child(function, writing, deadline.last() + 2 * ENDING_LONGEST)
+                _be_child(function, writing, longest)  # and nothing else: an exception would escape
         finally:
             os.close(writing)
         silence = ENDING
