@@ -146,6 +146,7 @@ def test_its_end_if_the_parent_ends_first() -> None:
         "from slurm_adopt import forked\n"
         "from slurm_adopt.slurm.deadline import Deadline\n"
         "signal.signal(signal.SIGALRM, lambda *_: None)\n"
+        "forked.ENDING_LONGEST = 0.5\n"
         "def wait():\n"
         "    print(os.getpid(), flush=True)\n"
         "    os.kill(os.getppid(), signal.SIGKILL)\n"
