@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SERVICES = ("cron", "atd")
 SCRIPT = "/opt/slurm_adopt/pam/pam_slurm_adopt.py"
-DIRECTORY = "/tmp/ran"
+DIRECTORY = "/tmp/at_and_cron"
 # Says where it runs. What is in a job stays.
 PROBE = f"""\
 #!/bin/sh
