@@ -54,7 +54,12 @@ def demo(keep: bool) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def test(arguments: tuple[str, ...]) -> None:
     """Run all tests, or what the pytest arguments choose."""
-    os.execv(sys.executable, [sys.executable, "-m", "pytest", *arguments])
+    if arguments:
+        os.execv(sys.executable, [sys.executable, "-m", "pytest", *arguments])
+    from tests.dev.halves import run
+
+    on_signals_leave()
+    sys.exit(run())
 
 
 @main.command()
