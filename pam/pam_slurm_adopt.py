@@ -55,15 +55,15 @@ def _is_root(pamh: Any) -> bool:
 
 def _bridge(script: str) -> Any:
     """Import the package: from the checkout that this script is part of, else the installed one."""
-    if "slurm_adopt.bridge" not in sys.modules:
+    if "slurm_adopt.front.pam_python" not in sys.modules:
         checkout, pam, _ = script.rpartition("/pam/")
         path = list(sys.path)
         sys.path[:0] = [checkout + "/src"] if pam else []
         try:
-            import slurm_adopt.bridge  # noqa: F401
+            import slurm_adopt.front.pam_python  # noqa: F401
         finally:
             sys.path[:] = path
-    return sys.modules["slurm_adopt.bridge"]
+    return sys.modules["slurm_adopt.front.pam_python"]
 
 
 def _without_package(

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.cluster import pam
 from tests.cluster.cells import Cell
-from tests.cluster.cluster import Cluster
-from tests.cluster.root import BuildError, root_path, suite_root
-from tests.cluster.suites import BOOKWORM, Suite
+from tests.cluster.harness import pam
+from tests.cluster.harness.cluster import Cluster
+from tests.cluster.harness.root import BuildError, root_path, suite_root
+from tests.cluster.harness.suites import BOOKWORM, Suite
 from tests.signals import heed
 
 if TYPE_CHECKING:

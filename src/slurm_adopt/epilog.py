@@ -11,24 +11,24 @@ import os
 import signal
 from contextlib import contextmanager
 
-from . import runtime_dir
-from .log import Log
-from .options import LOG_LEVELS
-from .setting import Setting
-from .slurm import remains, spool
-from .slurm.cgroup import mounted
+from .node.slurm_site import Setting
+from .session import runtime_dir
+from .slurm.cgroup import orphaned_step
+from .slurm.cgroup.job_cgroup import MOUNTPOINT
+from .slurm.cgroup.step_cgroup import mounted
 from .slurm.deadline import Deadline
 from .slurm.digits import number
 from .slurm.errors import SetupError
-from .slurm.job_cgroup import MOUNTPOINT
+from .slurm.stepd import step_sockets
+from .system.log import LEVELS, Log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Callable
 
-    from .slurm.cgroup import Mount
-    from .slurm.remains import Ended, Found
+    from .slurm.cgroup.orphaned_step import Ended, Found
+    from .slurm.cgroup.step_cgroup import Mount
 
 ENDING = 10.0  # seconds: who starts processes all the time may go on as fast as they are ended
 SHOWN = 20  # pids in the line of the log
@@ -62,7 +62,7 @@ def end_sessions(job: Job, log: Log, mounts: dict[str, Mount] | None = None) -> 
     Slurm's configuration is read only where something is left.
     """
     mounts = mounted(MOUNTPOINT) if mounts is None else mounts
-    step = remains.find(mounts, job.node, job.uid, job.job_id, job.sluid)
+    step = orphaned_step.find(mounts, job.node, job.uid, job.job_id, job.sluid)
     deadline = Deadline(ENDING)
     if step is None:
         return []
@@ -76,8 +76,8 @@ def end_sessions(job: Job, log: Log, mounts: dict[str, Mount] | None = None) -> 
         directory = setting.spool
 
         def taken() -> bool:
-            sockets = spool.extern_steps(directory, job.node)
-            return any(spool.listens(s.path) for s in sockets if s.job_id == job.job_id)
+            sockets = step_sockets.extern_steps(directory, job.node)
+            return any(step_sockets.listens(s.path) for s in sockets if s.job_id == job.job_id)
 
         if taken():
             return []
@@ -131,7 +131,7 @@ def _orderly() -> Iterator[None]:
 
 def main() -> int:
     """Do all of it; return 0, never anything else, which would have slurmd drain the node."""
-    log = Log("slurm_adopt.epilog", LOG_LEVELS.index("error"))
+    log = Log("slurm_adopt.epilog", LEVELS["error"][0])
     try:
         job = Job(os.environ)
     except SetupError as error:

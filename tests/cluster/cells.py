@@ -10,33 +10,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.cluster import (
+from tests.cluster import stock
+from tests.cluster.harness import cgroups, phases, private, pythons, x11
+from tests.cluster.harness.cluster import Roots
+from tests.cluster.harness.config import NODES, Settings
+from tests.cluster.harness.suites import BOOKWORM, SUITES, Suite
+from tests.cluster.scenarios import (
     axes,
-    cgroups,
+    basic,
     credentials,
     elsewhere,
     expired,
     flags,
     of_job,
     penalties,
-    phases,
-    private,
     prologs,
-    pythons,
-    scenarios,
     services,
-    stock,
     uses,
-    x11,
 )
-from tests.cluster.cluster import Roots
-from tests.cluster.config import NODES, Settings
-from tests.cluster.suites import BOOKWORM, SUITES, Suite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from tests.cluster.cluster import Cluster
+    from tests.cluster.harness.cluster import Cluster
 
 TESTS = Path(__file__).with_name("test_matrix.py")
 HOSTS = ("ctl", "n1", "n2", "login")
@@ -50,7 +46,7 @@ class Cell:
 
     name: str
     roots: Mapping[str, Roots]
-    scenarios: tuple[Callable[[Cluster], None], ...] = scenarios.EVERYWHERE
+    scenarios: tuple[Callable[[Cluster], None], ...] = basic.EVERYWHERE
     settings: Settings = field(default_factory=Settings)
     limit = 1800  # seconds; some 60 on two idle cores
 
@@ -101,7 +97,7 @@ AUTH_SLURM = Settings(
     slurm_key="a secret of 32 bytes or longer\n",
     sackd=("login",),  # where no daemon of Slurm's has a sack socket
 )
-BASIC = scenarios.EVERYWHERE
+BASIC = basic.EVERYWHERE
 SOME = (*BASIC, axes.over_ipv6, axes.configless, *credentials.SLURM)
 ALL = (
     *BASIC,

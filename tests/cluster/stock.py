@@ -9,19 +9,19 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tests.cluster.host import CHECKOUT
-from tests.cluster.landing import COMMAND, job_of
-from tests.cluster.login import METHODS
-from tests.cluster.pam import PRODUCTION, both_lines
-from tests.cluster.root import root_path
+from tests.cluster.harness.host import CHECKOUT
+from tests.cluster.harness.landing import COMMAND, job_of
+from tests.cluster.harness.login import METHODS
+from tests.cluster.harness.pam import PRODUCTION, both_lines
+from tests.cluster.harness.root import root_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tests.cluster.cluster import Cluster
-    from tests.cluster.host import Host
-    from tests.cluster.pam import Lines
-    from tests.cluster.suites import Suite
+    from tests.cluster.harness.cluster import Cluster
+    from tests.cluster.harness.host import Host
+    from tests.cluster.harness.pam import Lines
+    from tests.cluster.harness.suites import Suite
 
 EXAMPLES = CHECKOUT / "docs/examples"
 EXAMPLE_OF = {"bookworm": "sshd.debian12", "trixie": "sshd.debian13"}  # suite -> file

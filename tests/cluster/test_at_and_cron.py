@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import pam, phases
-from tests.cluster.host import end
-from tests.cluster.landing import job_of
-from tests.cluster.wait import wait_for
+from tests.cluster.harness import pam, phases
+from tests.cluster.harness.host import end
+from tests.cluster.harness.landing import job_of
+from tests.cluster.harness.wait import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tests.cluster.cluster import Cluster
-    from tests.cluster.host import Host
+    from tests.cluster.harness.cluster import Cluster
+    from tests.cluster.harness.host import Host
 
 SERVICES = ("cron", "atd")
 SCRIPT = "/opt/slurm_adopt/pam/pam_slurm_adopt.py"

@@ -11,15 +11,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.cluster import cgroups
-from tests.cluster.host import CHECKOUT
-from tests.cluster.state import STATE_DIR, sweep
-from tests.cluster.wait import PATIENCE
+from tests.cluster.harness import cgroups
+from tests.cluster.harness.host import CHECKOUT
+from tests.cluster.harness.state import STATE_DIR, sweep
+from tests.cluster.harness.wait import PATIENCE
 
 DRIVER = """
 import sys, time
 from tests.dev.__main__ import on_signals_leave
-from tests.cluster.cluster import Cluster
+from tests.cluster.harness.cluster import Cluster
 on_signals_leave()
 with Cluster(sys.argv[1], report=print) as cluster:
     job = cluster.submit("alice")

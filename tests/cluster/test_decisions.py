@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests import decisions
-from tests.cluster import pam
-from tests.cluster.cluster import Settings
-from tests.cluster.driver import PAM_SILENT, WORDS, Driver, cgroups
-from tests.cluster.situations import ARRANGEMENTS, Scenery, Stage
+from tests.cluster.harness import pam
+from tests.cluster.harness.cluster import Settings
+from tests.cluster.harness.driver import PAM_SILENT, WORDS, Driver, cgroups
+from tests.cluster.scenarios.situations import ARRANGEMENTS, Scenery, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.cluster.cluster import Cluster
+    from tests.cluster.harness.cluster import Cluster
     from tests.decisions import Row
 
 ROWS = list(decisions.rows())

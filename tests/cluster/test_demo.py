@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
-from tests.cluster import demo
-from tests.cluster.state import State
+from tests.cluster.harness.state import State
+from tests.cluster.tools import demo
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.cluster.cluster import Cluster
+    from tests.cluster.harness.cluster import Cluster
 
 
 def test_every_situation(cluster: Cluster) -> None:

@@ -7,18 +7,26 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 from rich.console import Console
 
-from slurm_adopt.options import BY_NAME
+from slurm_adopt.decision.options import BY_NAME
 from tests import decisions
-from tests.cluster import compare
-from tests.cluster.cluster import Settings
-from tests.cluster.differences import ANY, DIFFERENCES, OURS, RELEASES, Difference, Release, Rows
-from tests.cluster.driver import Driver
-from tests.cluster.situations import Scenery
+from tests.cluster.harness.cluster import Settings
+from tests.cluster.harness.driver import Driver
+from tests.cluster.scenarios.differences import (
+    ANY,
+    DIFFERENCES,
+    OURS,
+    RELEASES,
+    Difference,
+    Release,
+    Rows,
+)
+from tests.cluster.scenarios.situations import Scenery
+from tests.cluster.tools import compare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.cluster.cluster import Cluster
+    from tests.cluster.harness.cluster import Cluster
 
 ROWS = compare.rows()
 T = TypeVar("T")

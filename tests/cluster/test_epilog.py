@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import cgroups
-from tests.cluster.cluster import EXTERN, Settings
-from tests.cluster.login import METHODS
+from tests.cluster.harness import cgroups
+from tests.cluster.harness.cluster import EXTERN, Settings
+from tests.cluster.harness.login import METHODS
+from tests.cluster.harness.wait import wait_for
 from tests.cluster.test_runtime_dir import EPILOG
-from tests.cluster.wait import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.cluster.cluster import Cluster
-    from tests.cluster.login import Session
+    from tests.cluster.harness.cluster import Cluster
+    from tests.cluster.harness.login import Session
 
 OURS = "slurm_adopt.epilog: "
 GUIDE = Path(__file__).parents[2] / "docs/administrators.md"

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import pam, stock
-from tests.cluster.suites import SUITES
+from tests.cluster import stock
+from tests.cluster.harness import pam
+from tests.cluster.harness.suites import SUITES
 
 if TYPE_CHECKING:
-    from tests.cluster.cluster import Cluster
-    from tests.cluster.suites import Suite
+    from tests.cluster.harness.cluster import Cluster
+    from tests.cluster.harness.suites import Suite
 
 LINES = pam.both_lines(*pam.PRODUCTION)
 

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import expired, pam, stock
+from tests.cluster import stock
+from tests.cluster.harness import pam
+from tests.cluster.scenarios import expired
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.cluster.cluster import Cluster
+    from tests.cluster.harness.cluster import Cluster
 
 # What an included account phase may be. Each ends the whole phase with a success or with the wish
 # for a new password, for local users or for all. (`requisite` and `die` only refuse.) pam_permit

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import cgroups, pam
-from tests.cluster.cluster import BATCH, Settings
-from tests.cluster.login import METHODS
-from tests.cluster.wait import wait_for
+from tests.cluster.harness import cgroups, pam
+from tests.cluster.harness.cluster import BATCH, Settings
+from tests.cluster.harness.login import METHODS
+from tests.cluster.harness.wait import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.cluster.cluster import Cluster
+    from tests.cluster.harness.cluster import Cluster
 
 NO_JOBS = "you have no active jobs on this node"
 GENERIC = "No Slurm jobs found on node."

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import cgroups, pam
-from tests.cluster.wait import wait_for
+from tests.cluster.harness import cgroups, pam
+from tests.cluster.harness.wait import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.cluster.cluster import Cluster
+    from tests.cluster.harness.cluster import Cluster
 
-from tests.cluster.cluster import Settings
+from tests.cluster.harness.cluster import Settings
 
 NO_JOBS = "Access denied by pam_slurm_adopt: you have no active jobs on this node"
 GATHERING = ("jobacct_gather/cgroup", "jobacct_gather/linux")

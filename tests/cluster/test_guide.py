@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import guide, pam, stock
-from tests.cluster.cluster import Cluster
-from tests.cluster.config import Settings
-from tests.cluster.landing import COMMAND, job_of
-from tests.cluster.login import asking, ssh_argv
+from tests.cluster import stock
+from tests.cluster.harness import guide, pam
+from tests.cluster.harness.cluster import Cluster
+from tests.cluster.harness.config import Settings
+from tests.cluster.harness.landing import COMMAND, job_of
+from tests.cluster.harness.login import asking, ssh_argv
 from tests.conftest import show_logs_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.cluster.host import Host
+    from tests.cluster.harness.host import Host
 
 KBDINT = "keyboard-interactive"
 SCRIPT = "/opt/slurm_adopt/pam/pam_slurm_adopt.py"

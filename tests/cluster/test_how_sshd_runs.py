@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import affinity, pam, services
-from tests.cluster.host import end
+from tests.cluster.harness import pam
+from tests.cluster.harness.host import end
+from tests.cluster.harness.wait import wait_for
+from tests.cluster.scenarios import affinity, services
 from tests.cluster.test_namespaces import Liar
 from tests.cluster.test_write import CONF
-from tests.cluster.wait import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.cluster.cluster import Cluster
+    from tests.cluster.harness.cluster import Cluster
 
 PORT = 2024
 THERE = ("-p", str(PORT))

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import pam
-from tests.cluster.driver import PHASES, Driver
-from tests.cluster.login import METHODS
-from tests.cluster.situations import arranged
+from tests.cluster.harness import pam
+from tests.cluster.harness.driver import PHASES, Driver
+from tests.cluster.harness.login import METHODS
+from tests.cluster.scenarios.situations import arranged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.cluster.cluster import Cluster
+    from tests.cluster.harness.cluster import Cluster
 
 OURS = "pam_slurm_adopt(sshd:account): "
 LONG = "x" * 300

@@ -8,17 +8,27 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import cgroups, of_job, pam, phases
-from tests.cluster.cluster import BATCH, Settings
-from tests.cluster.host import end
-from tests.cluster.login import ssh_argv
-from tests.cluster.of_job import OF_PROCESS, OWN, STRICT, cpus, env, job, limits, of_session
-from tests.cluster.wait import wait_for
+from tests.cluster.harness import cgroups, pam, phases
+from tests.cluster.harness.cluster import BATCH, Settings
+from tests.cluster.harness.host import end
+from tests.cluster.harness.login import ssh_argv
+from tests.cluster.harness.wait import wait_for
+from tests.cluster.scenarios import of_job
+from tests.cluster.scenarios.of_job import (
+    OF_PROCESS,
+    OWN,
+    STRICT,
+    cpus,
+    env,
+    job,
+    limits,
+    of_session,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.cluster.cluster import Cluster
+    from tests.cluster.harness.cluster import Cluster
 
 BOUND = 20  # seconds; what must not hang takes a fraction of this
 
@@ -296,7 +306,7 @@ def hanging(cluster: Cluster) -> Iterator[int]:
     """Return the id of a job of alice's with such a process, its only one."""
     n1 = cluster.n1
     n1.run(["sh", "-c", "test -e /dev/fuse || mknod /dev/fuse c 10 229"])
-    argv = ["python3", "/checkout/tests/cluster/standin_fuse.py", "/mnt"]
+    argv = ["python3", "/checkout/tests/cluster/standins/fuse.py", "/mnt"]
     server = n1.popen(argv, stdout=subprocess.PIPE)
     try:
         assert server.stdout

@@ -7,17 +7,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import pam, phases
-from tests.cluster.axes import INETD
-from tests.cluster.host import end
-from tests.cluster.login import Session, asking, ssh, ssh_argv
-from tests.cluster.phases import ONE_PROMPT, PUBLIC_KEY, TWO_METHODS, TWO_PROMPTS, Taken, Way
-from tests.cluster.wait import wait_for
+from tests.cluster.harness import pam, phases
+from tests.cluster.harness.host import end
+from tests.cluster.harness.login import Session, asking, ssh, ssh_argv
+from tests.cluster.harness.phases import (
+    ONE_PROMPT,
+    PUBLIC_KEY,
+    TWO_METHODS,
+    TWO_PROMPTS,
+    Taken,
+    Way,
+)
+from tests.cluster.harness.wait import wait_for
+from tests.cluster.scenarios.axes import INETD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.cluster.cluster import Cluster
+    from tests.cluster.harness.cluster import Cluster
 
 DENIED = "failed to adopt process into cgroup, denying access because action_adopt_failure=deny"
 PSUTIL = "/usr/lib/python3/dist-packages/psutil"

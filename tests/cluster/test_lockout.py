@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import lockout
+from tests.cluster.tools import lockout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.cluster.cluster import Cluster
+    from tests.cluster.harness.cluster import Cluster
 
 TRIES, PARALLEL, PROBES = 25, 5, 5
 NAMES = (

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import pam
 from tests.cluster.cells import Cell, chosen
-from tests.cluster.cluster import Cluster
+from tests.cluster.harness import pam
+from tests.cluster.harness.cluster import Cluster
 from tests.conftest import show_logs_of
 
 if TYPE_CHECKING:

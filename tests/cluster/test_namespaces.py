@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import in_tmp, pam, private, x11
+from tests.cluster.harness import pam, private, x11
+from tests.cluster.harness.wait import wait_for
+from tests.cluster.scenarios import in_tmp
 from tests.cluster.test_first_light import traces
 from tests.cluster.test_write import CONF, DENIED, SPOOL, Standin
-from tests.cluster.wait import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.cluster.cluster import Cluster
-    from tests.cluster.phases import Way
+    from tests.cluster.harness.cluster import Cluster
+    from tests.cluster.harness.phases import Way
 
 (PLUGIN,) = private.PLUGINS["22.05"]
 
@@ -91,7 +92,7 @@ class Liar(Standin):
     def send(self, protocol: int, *pieces: str) -> None:
         """Have it answer so."""
         path = f"{SPOOL}/n1_{self.job}.4294967292"
-        module = ["python3", "-m", "tests.cluster.standin_namespaces", path, "5001", str(protocol)]
+        module = ["python3", "-m", "tests.cluster.standins.namespaces", path, "5001", str(protocol)]
         script = 'cd /checkout; setsid "$@" >/dev/null 2>&1 </dev/null &'
         self.node.run(["sh", "-c", script, "sh", *module, *pieces])
         wait_for("stand-in", (self.node.root / (path + ".pid").lstrip("/")).exists)

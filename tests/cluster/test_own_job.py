@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import cgroups, own_job, pam, private
-from tests.cluster.host import end
-from tests.cluster.landing import job_of
-from tests.cluster.phases import KBDINT, STRICT
-from tests.cluster.wait import wait_for
+from tests.cluster.harness import cgroups, pam, private
+from tests.cluster.harness.host import end
+from tests.cluster.harness.landing import job_of
+from tests.cluster.harness.phases import KBDINT, STRICT
+from tests.cluster.harness.wait import wait_for
+from tests.cluster.scenarios import own_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.cluster.cluster import Cluster
+    from tests.cluster.harness.cluster import Cluster
 
 
 LINES = {"both": pam.both, "account": pam.with_module}
@@ -231,7 +232,7 @@ def silent(cluster: Cluster, enter: list[str]) -> Iterator[None]:
     """Mount over the job's /tmp what never answers root either, as a FUSE with allow_other may."""
     node = cluster.n1
     node.run(["sh", "-c", "test -e /dev/fuse || mknod /dev/fuse c 10 229"])
-    argv = [*enter, "python3", "/checkout/tests/cluster/standin_fuse.py", "/tmp"]
+    argv = [*enter, "python3", "/checkout/tests/cluster/standins/fuse.py", "/tmp"]
     server = node.popen(argv, stdout=subprocess.PIPE)
     try:
         assert server.stdout

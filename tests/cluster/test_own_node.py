@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.cluster import pam
-from tests.cluster.cluster import Settings
-from tests.cluster.host import end
-from tests.cluster.landing import PATIENT, from_job
+from tests.cluster.harness import pam
+from tests.cluster.harness.cluster import Settings
+from tests.cluster.harness.host import end
+from tests.cluster.harness.landing import PATIENT, from_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.cluster.cluster import Cluster
+    from tests.cluster.harness.cluster import Cluster
 
 IT = "(the job it comes from)"
 STRICT = "action_unknown=deny"

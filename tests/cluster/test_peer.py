@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import pam
+from tests.cluster.harness import pam
 
 if TYPE_CHECKING:
-    from tests.cluster.cluster import Cluster
+    from tests.cluster.harness.cluster import Cluster
 
 
 @pytest.fixture(autouse=True)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from slurm_adopt.job_environment import VARIABLES
-from tests.cluster import pam, programs
-from tests.cluster.cluster import Cluster
-from tests.cluster.of_job import STRICT, env
-from tests.cluster.suites import WITH_LAUNCHERS
+from slurm_adopt.decision.variables import VARIABLES
+from tests.cluster.harness import pam
+from tests.cluster.harness.cluster import Cluster
+from tests.cluster.harness.suites import WITH_LAUNCHERS
+from tests.cluster.scenarios.of_job import STRICT, env
+from tests.cluster.tools import programs
 from tests.conftest import show_logs_of
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.cluster import pythons
+from tests.cluster.harness import pythons
 
 if TYPE_CHECKING:
-    from tests.cluster.cluster import Cluster
+    from tests.cluster.harness.cluster import Cluster
 
 
 def test_own_python(cluster: Cluster) -> None:

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import guide, pam
-from tests.cluster.host import end
-from tests.cluster.private import PLUGINS, plugin_in_use
-from tests.cluster.wait import wait_for
+from tests.cluster.harness import guide, pam
+from tests.cluster.harness.host import end
+from tests.cluster.harness.private import PLUGINS, plugin_in_use
+from tests.cluster.harness.wait import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.cluster.cluster import Cluster
-    from tests.cluster.login import Result
+    from tests.cluster.harness.cluster import Cluster
+    from tests.cluster.harness.login import Result
 
 # podman
 

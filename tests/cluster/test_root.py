@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import pam
-from tests.cluster.landing import COMMAND
-from tests.cluster.login import METHODS
+from tests.cluster.harness import pam
+from tests.cluster.harness.landing import COMMAND
+from tests.cluster.harness.login import METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.cluster.cluster import Cluster
-    from tests.cluster.host import Host
+    from tests.cluster.harness.cluster import Cluster
+    from tests.cluster.harness.host import Host
 
 STRICT = ("action_no_jobs=deny", "action_generic_failure=deny", "action_adopt_failure=deny")
+
+FRONT = "/opt/slurm_adopt/src/slurm_adopt/front/pam_python.py"
 
 # what is wrong -> shell commands that bring it about in a host
 FAULTS = {
@@ -27,8 +29,8 @@ FAULTS = {
     "spool directory gone": "mv /var/spool/slurmd /var/spool/gone",
     "spool directory a file": "mv /var/spool/slurmd /var/spool/gone; touch /var/spool/slurmd",
     "package missing": "rm -r /opt/slurm_adopt/src",
-    "package garbage": "echo '(' >/opt/slurm_adopt/src/slurm_adopt/bridge.py",
-    "package exits": "echo 'raise SystemExit' >/opt/slurm_adopt/src/slurm_adopt/bridge.py",
+    "package garbage": f"echo '(' >{FRONT}",
+    "package exits": f"echo 'raise SystemExit' >{FRONT}",
     "script missing": "rm /opt/slurm_adopt/pam/pam_slurm_adopt.py",
     "script garbage": "echo '(' >/opt/slurm_adopt/pam/pam_slurm_adopt.py",
     "bridge missing": "mv /lib/security/pam_python.so /var/spool/",

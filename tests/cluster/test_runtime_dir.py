@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import pam
-from tests.cluster.cluster import Settings
-from tests.cluster.landing import ours
-from tests.cluster.login import METHODS
-from tests.cluster.private import PLUGINS, plugin_in_use
-from tests.cluster.wait import wait_for
+from tests.cluster.harness import pam
+from tests.cluster.harness.cluster import Settings
+from tests.cluster.harness.landing import ours
+from tests.cluster.harness.login import METHODS
+from tests.cluster.harness.private import PLUGINS, plugin_in_use
+from tests.cluster.harness.wait import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.cluster.cluster import Cluster
+    from tests.cluster.harness.cluster import Cluster
 
 TOP = "run/slurm_adopt/runtime"
 

@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import of_job, pam, phases
-from tests.cluster.landing import job_of
-from tests.cluster.login import ssh_argv
-from tests.cluster.phases import ONE_PROMPT, PUBLIC_KEY, WAYS, Taken, Way, job_with, where
-from tests.cluster.scenarios import LOOK, NO_JOBS, landed
+from tests.cluster.harness import pam, phases
+from tests.cluster.harness.landing import job_of
+from tests.cluster.harness.login import ssh_argv
+from tests.cluster.harness.phases import ONE_PROMPT, PUBLIC_KEY, WAYS, Taken, Way, job_with, where
+from tests.cluster.harness.wait import wait_for
+from tests.cluster.scenarios import of_job
+from tests.cluster.scenarios.basic import LOOK, NO_JOBS, landed
 from tests.cluster.test_first_light import traces
 from tests.cluster.test_write import CONF, Standin, standin
-from tests.cluster.wait import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.cluster.cluster import Cluster
-    from tests.cluster.login import Result
+    from tests.cluster.harness.cluster import Cluster
+    from tests.cluster.harness.login import Result
 
 __all__ = ["standin"]  # pytest finds it here
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cluster import pam
-from tests.cluster.cluster import Settings
-from tests.cluster.host import end
-from tests.cluster.landing import (
+from tests.cluster.harness import pam
+from tests.cluster.harness.cluster import Settings
+from tests.cluster.harness.host import end
+from tests.cluster.harness.landing import (
     PATIENT,
     UNKNOWN,
     Scene,
@@ -23,14 +23,14 @@ from tests.cluster.landing import (
     several_jobs,
     write_askpass,
 )
-from tests.cluster.login import METHODS
-from tests.cluster.standin_slurmd import StandinSlurmd
+from tests.cluster.harness.login import METHODS
+from tests.cluster.standins.slurmd import StandinSlurmd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.cluster.cluster import Cluster
-    from tests.cluster.host import Host
+    from tests.cluster.harness.cluster import Cluster
+    from tests.cluster.harness.host import Host
 
 IT = "(the job it comes from)"
 PIPE: dict[str, Any] = {
@@ -480,7 +480,7 @@ time.sleep(600)
 FIND = """\
 import sys, time
 sys.path.insert(0, "/opt/slurm_adopt/src")
-from slurm_adopt.login import connections_of
+from slurm_adopt.node.ssh_connection import connections_of
 started = time.monotonic()
 print(*connections_of(int(sys.argv[1])), time.monotonic() - started, sep="\\n")
 """

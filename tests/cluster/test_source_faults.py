@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Callable
 
 import pytest
 
-from tests.cluster.host import DAEMONS
-from tests.cluster.landing import BOUND, Scene, limit, several_jobs
-from tests.cluster.wait import wait_for
+from tests.cluster.harness.host import DAEMONS
+from tests.cluster.harness.landing import BOUND, Scene, limit, several_jobs
+from tests.cluster.harness.wait import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-    from tests.cluster.cluster import Cluster
-    from tests.cluster.host import Host
-    from tests.cluster.landing import Landing
+    from tests.cluster.harness.cluster import Cluster
+    from tests.cluster.harness.host import Host
+    from tests.cluster.harness.landing import Landing
 
     Fault = Callable[[Host], AbstractContextManager[None]]
 

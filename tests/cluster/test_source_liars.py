@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import pam
-from tests.cluster.host import end
-from tests.cluster.landing import Scene, from_login, limit, several_jobs
-from tests.cluster.standin_slurmd import PYTHON, StandinSlurmd
-from tests.cluster.wait import wait_for
+from tests.cluster.harness import pam
+from tests.cluster.harness.host import end
+from tests.cluster.harness.landing import Scene, from_login, limit, several_jobs
+from tests.cluster.harness.wait import wait_for
+from tests.cluster.standins.slurmd import PYTHON, StandinSlurmd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.cluster.cluster import Cluster
-    from tests.cluster.host import Host
+    from tests.cluster.harness.cluster import Cluster
+    from tests.cluster.harness.host import Host
 
 LIAR = "slurmd at 10.78.0.4:6818: "
 CONF = "/etc/slurm-source/slurm.conf"

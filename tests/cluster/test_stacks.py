@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import pam
-from tests.cluster.driver import cgroups
+from tests.cluster.harness import pam
+from tests.cluster.harness.driver import cgroups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.cluster.cluster import Cluster
+    from tests.cluster.harness.cluster import Cluster
 
 CONFINED = ("cpuset", "devices", "freezer", "memory")
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.storm import Storms
-from tests.cluster.wait import wait_for
+from tests.cluster.harness.wait import wait_for
+from tests.cluster.tools.storm import Storms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.cluster.cluster import Cluster
+    from tests.cluster.harness.cluster import Cluster
 
 MANY, FEW = 60, 30
 LINES = ("both lines", "account line")

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import clients, uses
+from tests.cluster.scenarios import uses
+from tests.cluster.tools import clients
 
 METHODS = ("publickey", "keyboard-interactive")
 
 if TYPE_CHECKING:
-    from tests.cluster.cluster import Cluster
+    from tests.cluster.harness.cluster import Cluster
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import pam, private
-from tests.cluster.cluster import BATCH, Cluster, Settings
-from tests.cluster.landing import from_login
-from tests.cluster.prologs import (
+from tests.cluster.harness import pam, private
+from tests.cluster.harness.cluster import BATCH, Cluster, Settings
+from tests.cluster.harness.landing import from_login
+from tests.cluster.harness.wait import wait_for
+from tests.cluster.scenarios.prologs import (
     AT_ONCE,
     LONG,
     gets_in,
@@ -22,7 +23,6 @@ from tests.cluster.prologs import (
     released_meanwhile,
     state,
 )
-from tests.cluster.wait import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import elsewhere, pam
-from tests.cluster.cluster import Settings
-from tests.cluster.elsewhere import (
+from tests.cluster.harness import pam
+from tests.cluster.harness.cluster import Settings
+from tests.cluster.harness.host import end
+from tests.cluster.harness.network import ADDRESSES
+from tests.cluster.scenarios import elsewhere
+from tests.cluster.scenarios.basic import LOOK, landed
+from tests.cluster.scenarios.elsewhere import (
     NO_JOBS,
     fake_slurmds,
     hosts_file,
@@ -21,15 +25,12 @@ from tests.cluster.elsewhere import (
     with_alias,
     works,
 )
-from tests.cluster.host import end
-from tests.cluster.network import ADDRESSES
-from tests.cluster.scenarios import LOOK, landed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tests.cluster.cluster import Cluster
-    from tests.cluster.host import Host
+    from tests.cluster.harness.cluster import Cluster
+    from tests.cluster.harness.host import Host
 
 GENERIC = "No Slurm jobs found on node."
 ETC = "/opt/slurm/etc"
@@ -201,7 +202,7 @@ def dns(host: Host, *known: str) -> Iterator[None]:
     before = {name: host.read(name) for name in ("etc/nsswitch.conf", "etc/resolv.conf")}
     server = host.popen(
         ["sh", "-ec", 'cd /checkout; exec "$@"', "sh", "python3", "-m",
-         "tests.cluster.standin_dns", *known]
+         "tests.cluster.standins.dns", *known]
     )  # fmt: skip
     lines = before["etc/nsswitch.conf"].splitlines()
     kept = [line for line in lines if not line.startswith("hosts:")]

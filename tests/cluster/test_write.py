@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import pam
-from tests.cluster.wait import wait_for
+from tests.cluster.harness import pam
+from tests.cluster.harness.wait import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.cluster.cluster import Cluster
+    from tests.cluster.harness.cluster import Cluster
 
 CONF = "/etc/slurm-standin/slurm.conf"
 SPOOL = "/run/standin"
@@ -40,7 +40,7 @@ class Standin:
         path = f"{SPOOL}/n1_{self.job}.4294967292"
         places = [name.partition("/") for name in controllers]
         files = [f"/sys/fs/cgroup/{c}{self.step}/{leaf}/cgroup.procs" for c, _, leaf in places]
-        module = ["python3", "-m", "tests.cluster.standin_stepd", path, "5001", str(reply), *files]
+        module = ["python3", "-m", "tests.cluster.standins.stepd", path, "5001", str(reply), *files]
         script = 'cd /checkout; setsid "$@" >/dev/null 2>&1 </dev/null &'
         self.node.run(["install", "-d", "-m", "1777", SPOOL])
         self.node.run(["sh", "-c", script, "sh", *module], user)

@@ -6,14 +6,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import pam, x11
-from tests.cluster.phases import KBDINT, STRICT
-from tests.cluster.x11 import FAR, LOOK, OF_JOB, OF_SSH, STARTERS, job, look, reaches_the_far_server
+from tests.cluster.harness import pam, x11
+from tests.cluster.harness.phases import KBDINT, STRICT
+from tests.cluster.harness.x11 import (
+    FAR,
+    LOOK,
+    OF_JOB,
+    OF_SSH,
+    STARTERS,
+    job,
+    look,
+    reaches_the_far_server,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tests.cluster.cluster import Cluster
+    from tests.cluster.harness.cluster import Cluster
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 from rich.console import Console
 
-from tests.cluster.root import BuildError, cache_dir
-from tests.cluster.state import clusters
-from tests.cluster.wait import NotInTimeError
+from tests.cluster.harness.root import BuildError, cache_dir
+from tests.cluster.harness.state import clusters
+from tests.cluster.harness.wait import NotInTimeError
 from tests.signals import heed
 
 if TYPE_CHECKING:
-    from tests.cluster.state import State
+    from tests.cluster.harness.state import State
 
 HOSTS = ("ctl", "n1", "n2", "login")
 
@@ -45,7 +45,7 @@ def _terminated(signum: int) -> NoReturn:
 @click.option("--keep", is_flag=True, help="leave the cluster up afterwards")
 def demo(keep: bool) -> None:
     """Bring up a cluster and log in by ssh in every situation."""
-    from tests.cluster.demo import main as show
+    from tests.cluster.tools.demo import main as show
 
     sys.exit(show(console, keep))
 
@@ -112,7 +112,7 @@ def down(name: str) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def bench(arguments: tuple[str, ...]) -> None:
     """Measure what a login costs."""
-    command = [sys.executable, "-m", "tests.cluster.bench", *arguments]
+    command = [sys.executable, "-m", "tests.cluster.tools.bench", *arguments]
     sys.exit(subprocess.run(command, check=False).returncode)
 
 
@@ -127,7 +127,7 @@ def lockout(
     tries: int, parallel: int, cells: str, vm: bool, listing: bool, file: Path | None
 ) -> None:
     """Have a user freeze the own job and log in to it; see whether others still get in."""
-    from tests.cluster import lockout
+    from tests.cluster.tools import lockout
 
     chosen = lockout.chosen(cells, vm)
     if listing or not chosen:
@@ -141,7 +141,7 @@ def lockout(
 @click.option("--json", "file", type=click.Path(path_type=Path), help="write what was seen there")
 def programs(jobs: str, file: Path | None) -> None:
     """Start programs in sessions in jobs made in many ways; print a table of what failed."""
-    from tests.cluster.programs import run
+    from tests.cluster.tools.programs import run
 
     sys.exit(run(console, jobs, file))
 
@@ -165,7 +165,7 @@ def storm(logins: str, jobs: int, shapes: str, modules: str, file: Path | None) 
     In the table "half in" counts sessions in some of the job's cgroups and not in others, "in part"
     those that are outside while their sshd of root's is in the job.
     """
-    from tests.cluster.storm import MODULES, SHAPES, run
+    from tests.cluster.tools.storm import MODULES, SHAPES, run
 
     numbers = [int(word) for word in logins.split(",")]
     for given, known in ((shapes, SHAPES), (modules, MODULES)):
@@ -178,7 +178,7 @@ def storm(logins: str, jobs: int, shapes: str, modules: str, file: Path | None) 
 @main.command()
 def compare() -> None:
     """See the C module and ours in the same situations; print what differs."""
-    from tests.cluster.compare import main as see
+    from tests.cluster.tools.compare import main as see
 
     sys.exit(see())
 
@@ -186,7 +186,7 @@ def compare() -> None:
 @main.command()
 def clients() -> None:
     """See which clients show why a login was refused; have them all in a job, and gone with it."""
-    from tests.cluster.clients import run
+    from tests.cluster.tools.clients import run
 
     sys.exit(run(console))
 

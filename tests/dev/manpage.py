@@ -8,9 +8,9 @@ from pathlib import Path
 from docutils.core import publish_string
 from docutils.writers.manpage import Writer
 
-from slurm_adopt.job_environment import ALONE, MEMORY, NAMED, VARIABLES, Kind
-from slurm_adopt.options import OPTIONS, Option
-from slurm_adopt.outcome import ACTION_CODES, AUTO, AUTO_MEANS, SITUATIONS, Situation
+from slurm_adopt.decision.options import OPTIONS, Option
+from slurm_adopt.decision.outcome import ACTION_CODES, AUTO, AUTO_MEANS, SITUATIONS, Situation
+from slurm_adopt.decision.variables import ALONE, MEMORY, NAMED, VARIABLES, Kind
 
 DOCS = Path(__file__).parents[2] / "docs"
 SOURCE = DOCS / "slurm_adopt.8.rst"

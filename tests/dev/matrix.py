@@ -16,7 +16,7 @@ import click
 from rich.table import Table
 
 from tests.cluster.cells import CELLS as IN_NAMESPACES
-from tests.cluster.root import BuildError, root_path, suite_root
+from tests.cluster.harness.root import BuildError, root_path, suite_root
 from tests.vm.cells import CELLS as IN_MACHINES
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from tests.cluster.suites import Suite
+    from tests.cluster.harness.suites import Suite
 
 HERE = Path(__file__).resolve().parents[2]
 PAGE = HERE / "docs/compatibility.md"

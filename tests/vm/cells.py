@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.cluster.suites import BOOKWORM, SUITES, Suite
+from tests.cluster.harness.suites import BOOKWORM, SUITES, Suite
 from tests.vm.image import NODE, STOCK
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cluster import pam
-from tests.cluster.config import Settings
-from tests.cluster.suites import SUITES
+from tests.cluster.harness import pam
+from tests.cluster.harness.config import Settings
+from tests.cluster.harness.suites import SUITES
 from tests.vm.node import Node
 
 if TYPE_CHECKING:

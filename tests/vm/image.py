@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.cluster.root import BuildError, cache_dir, suite_root
+from tests.cluster.harness.root import BuildError, cache_dir, suite_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.cluster.suites import Suite
+    from tests.cluster.harness.suites import Suite
 
 SIZE = "8G"  # of the file system; the file is sparse
 CACHE = "/var/cache/slurm_adopt"  # of a checkout on the machine

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from tests.cluster.config import Settings
-from tests.cluster.lockout import Pace, sshd_config
-from tests.cluster.suites import SUITES
+from tests.cluster.harness.config import Settings
+from tests.cluster.harness.suites import SUITES
+from tests.cluster.harness.wait import NotInTimeError
 from tests.cluster.test_runtime_dir import EPILOG
-from tests.cluster.wait import NotInTimeError
+from tests.cluster.tools.lockout import Pace, sshd_config
 from tests.vm.node import EXTERN, SPOOL, Node
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.cluster.host import ENVIRONMENT, HostTimeoutError, end
-from tests.cluster.root import cache_dir
-from tests.cluster.wait import wait_for
+from tests.cluster.harness.host import ENVIRONMENT, HostTimeoutError, end
+from tests.cluster.harness.root import cache_dir
+from tests.cluster.harness.wait import wait_for
 from tests.vm.image import ADDRESS, CONTROL_PORT
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tests.cluster import config, pam, setup
-from tests.cluster.config import Settings
-from tests.cluster.login import Result, Session, ssh
+from tests.cluster.harness import config, pam, setup
+from tests.cluster.harness.config import Settings
+from tests.cluster.harness.login import Result, Session, ssh
 from tests.vm.image import NODE, image
 from tests.vm.machine import Machine
 from tests.vm.payload import SETUP, Payload, checkout
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-    from tests.cluster.suites import Suite
+    from tests.cluster.harness.suites import Suite
 
 LOGIN = 150  # seconds for a login: 2 to 6 on an idle machine
 PATIENT = ("-o", f"ConnectTimeout={LOGIN}", "-o", "ServerAliveInterval=60")  # ten may start at once

@@ -7,7 +7,7 @@ import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.cluster.host import CHECKOUT
+from tests.cluster.harness.host import CHECKOUT
 
 SETUP = "payload/setup.sh"  # run by the machine when the archive is unpacked
 PLACES = ("src", "pam", "tests")  # of the checkout: what a node gets

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import pam
-from tests.cluster.config import BOTH_PORT, Settings
-from tests.cluster.host import CHECKOUT
-from tests.cluster.login import METHODS
-from tests.cluster.wait import wait_for
+from tests.cluster.harness import pam
+from tests.cluster.harness.config import BOTH_PORT, Settings
+from tests.cluster.harness.host import CHECKOUT
+from tests.cluster.harness.login import METHODS
+from tests.cluster.harness.wait import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.cluster.login import Session
+    from tests.cluster.harness.login import Session
     from tests.vm.machine import Machine
     from tests.vm.node import Node
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.host import CHECKOUT
-from tests.cluster.root import suite_root
-from tests.cluster.suites import SUITES
+from tests.cluster.harness.host import CHECKOUT
+from tests.cluster.harness.root import suite_root
+from tests.cluster.harness.suites import SUITES
 from tests.vm.image import STOCK, Cache, image
 from tests.vm.machine import Machine
 from tests.vm.payload import SETUP, Payload, checkout

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import affinity, of_job, pam, private, prologs
-from tests.cluster.config import Settings
-from tests.cluster.suites import SUITES
+from tests.cluster.harness import pam, private
+from tests.cluster.harness.config import Settings
+from tests.cluster.harness.suites import SUITES
+from tests.cluster.scenarios import affinity, of_job, prologs
 from tests.cluster.test_runtime_dir import EPILOG
 from tests.vm.node import SCOPE, Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.cluster.login import Session
+    from tests.cluster.harness.login import Session
 
 NO_JOBS = "Access denied by pam_slurm_adopt: you have no active jobs on this node"
 FAILED = "Access denied by pam_slurm_adopt: failed to adopt process into cgroup"
@@ -257,7 +258,7 @@ class Standin:
             sed -i "s,^SlurmdSpoolDir=.*,SlurmdSpoolDir=$1," $2/slurm.conf
             echo $$ >/sys/fs/cgroup$3/slurm/cgroup.procs
             cd /checkout
-            PYTHONPATH=. setsid python3 -m tests.cluster.standin_stepd $4 5001 $5 \
+            PYTHONPATH=. setsid python3 -m tests.cluster.standins.stepd $4 5001 $5 \
                 >/run/standin.out 2>&1 </dev/null &
         """
         self.machine.sh(script, spool, conf, self.step, path, str(reply))

@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from slurm_adopt.slurm.conf import Conf
+    from slurm_adopt.slurm.config.conf import Conf
     from slurm_adopt.slurm.deadline import Deadline
 
     class Auth(Protocol):
@@ -80,7 +80,7 @@ def _munge(conf: Conf) -> Auth:
 
 
 def _slurm(conf: Conf) -> Auth:
-    from slurm_adopt.slurm.auth.slurm import Sack
+    from slurm_adopt.slurm.auth.sack import Sack
 
     return Sack.from_conf(conf)
 

@@ -1,0 +1,1 @@
+"""The decision, without I/O: engine, outcomes, options, variables."""

@@ -1,0 +1,109 @@
+"""Whether another process listens for connections, whatever others on this host listen on.
+
+Its own sockets are asked: pidfd_getfd(2) (Linux 5.6) lends one, SO_ACCEPTCONN says. Before that
+there are the kernel's tables, in which the sockets that listen come first (net/ipv4/tcp_ipv4.c,
+tcp_seq_start): a user may have a hundred thousand, so they are read for a bounded time.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+from contextlib import suppress
+from errno import EBADF
+
+from slurm_adopt.slurm.deadline import Deadline
+from slurm_adopt.slurm.errors import SetupError
+
+from .ssh_connection import socket_inodes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PIDFD_GETFD = 438  # asm-generic/unistd.h
+READING = 1.0  # seconds for the tables
+_STATE, _INODE = 3, 9  # columns
+_COLUMNS = 11  # the fewest of a whole row
+_LISTEN = b"0A"
+
+
+def listens(pid: int, proc: str = "/proc") -> bool:
+    """Say whether a process listens for connections; SetupError where that cannot be told."""
+    inodes = socket_inodes(f"{proc}/{pid}/fd")
+    if not inodes:
+        return False
+    with suppress(OSError, ImportError, AttributeError, MemoryError):
+        return _asked(pid, f"{proc}/{pid}/fd")
+    return _looked_up(pid, inodes, proc)
+
+
+def _asked(pid: int, directory: str) -> bool:
+    """Ask each socket of a process; OSError where this kernel does not lend them."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def accepts(descriptor: int) -> bool:
+        """Say whether a socket takes connections; no if it has been closed since."""
+        lent = libc.syscall(PIDFD_GETFD, process, descriptor, 0)
+        if lent < 0:
+            number = ctypes.get_errno()
+            if number == EBADF:
+                return False
+            raise OSError(number, os.strerror(number))
+        value, size = ctypes.c_int(), ctypes.c_uint(ctypes.sizeof(ctypes.c_int))
+        option = (_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN)
+        try:
+            libc.getsockopt(lent, *option, ctypes.byref(value), ctypes.byref(size))
+        finally:
+            os.close(lent)
+        return bool(value.value)
+
+    process = os.pidfd_open(pid)
+    try:
+        return any(accepts(int(name)) for name in _sockets(directory))
+    finally:
+        os.close(process)
+
+
+def _sockets(directory: str) -> Iterator[str]:
+    """Yield the descriptors of a process that are sockets."""
+    for name in os.listdir(directory):
+        with suppress(OSError):  # closed since
+            if os.readlink(f"{directory}/{name}").startswith("socket:"):
+                yield name
+
+
+def _looked_up(pid: int, inodes: set[int], proc: str) -> bool:
+    deadline = Deadline(READING)
+    tables = (f"{proc}/{pid}/net/{table}" for table in ("tcp", "tcp6"))
+    try:
+        listening = (int(row[_INODE]) for path in tables for row in rows(path, deadline))
+        return any(inode in inodes for inode in listening)
+    except TooManyError as error:
+        raise SetupError(
+            f"cannot tell whether process {pid} listens: {error} to be read in {READING:g} s"
+        ) from None
+
+
+class TooManyError(SetupError):
+    """A table has more sockets that listen than can be read in the time."""
+
+
+def rows(path: str, deadline: Deadline) -> Iterator[list[bytes]]:
+    """Yield the columns of the sockets that listen, of one table; TooManyError."""
+    try:
+        with open(path, "rb") as file:
+            next(file, b"")  # the head of the table
+            for line in file:
+                columns = line.split()
+                if len(columns) < _COLUMNS or columns[_STATE] != _LISTEN:
+                    return
+                if not columns[_INODE].isdigit():
+                    return
+                if not deadline.left():
+                    raise TooManyError(f"{path} has too many sockets")
+                yield columns
+    except OSError:
+        return

@@ -1,0 +1,166 @@
+"""Which process becomes the session, where the service calls the account phase in another one.
+
+For keyboard-interactive sshd runs PAM's authentication and account phase in a child of its own
+(auth-pam.c, sshpam_thread) that ends before the session starts; what becomes the session is its
+parent. It is told by what it is, not by its title: the same program, root's, with the same
+connection. The sshd that listens is the same program and root's, too: it is never the one.
+"""
+
+from __future__ import annotations
+
+import os
+from time import CLOCK_BOOTTIME, clock_gettime, time
+
+from slurm_adopt.slurm.errors import SetupError
+
+COARSE = 0.02  # seconds: a clock tick, and as much again for file systems' times
+GENERATIONS = 4  # ancestors looked at
+
+
+def session_process(proc: str = "/proc") -> int:
+    """Return the pid of the process that becomes the session: this one or an ancestor.
+
+    SetupError where that may be another one, and cannot be told for certain.
+    """
+    own, parent = os.getpid(), os.getppid()
+    if not same_program(own, parent, proc):  # nearly all logins end here, or at the listening sshd
+        return own
+    from .login_slot import slot_of
+
+    if slot_of(own, proc):  # its parent is the sshd that listens
+        return own
+    from .listening import listens
+    from .ssh_connection import own_sockets, shares
+
+    sockets = own_sockets(proc)
+    if shares(parent, sockets, proc):
+        return _highest(own, sockets, proc)
+    if listens(parent, proc):
+        return own
+    if is_sshd(proc) and _is_root(parent, proc):
+        raise SetupError(
+            f"process {parent} may become the session in place of this one: it is a {_name(proc)} "
+            "of root's that does not listen, and no connection shows more; only connections over "
+            "TCP, vsock or a named unix socket do"
+        )
+    return own
+
+
+def is_child(proc: str = "/proc") -> bool:
+    """Say whether this may be a child of the process of sshd's that opens the session.
+
+    Where it is not, its parent is another program, or the sshd that listens. That one has given
+    back all slots if it has been told to read its configuration again (SIGHUP).
+    """
+    own, parent = os.getpid(), os.getppid()
+    if not same_program(own, parent, proc):
+        return False
+    from .login_slot import slot_of
+
+    try:
+        if slot_of(own, proc):
+            return False
+        return slot_of(parent, proc) is not None or not _listens(parent, proc)
+    except SetupError:  # what the parent has open may not be seen
+        return True
+
+
+def _listens(pid: int, proc: str) -> bool:
+    from .listening import listens  # with `login`, which nearly all logins do without
+
+    return listens(pid, proc)
+
+
+def may_listen_for(pid: int, parent: int, proc: str = "/proc") -> bool:
+    """Say whether a parent may be the sshd that listens: one of OpenSSH's, or the same program.
+
+    What else starts `sshd -i` may give it pipes and sockets of its own making as the connection.
+    """
+    return _name(proc, parent).startswith("sshd") or same_program(pid, parent, proc)
+
+
+def login_began(proc: str = "/proc") -> float:
+    """Return when the login began, or a bit before: seconds since the epoch.
+
+    Nothing of it, its PAM files included, has been looked at before. It is the start of the process
+    that opens the session (clock ticks since boot, which CLOCK_BOOTTIME counts as well).
+    """
+    pid = os.getppid() if is_child(proc) else os.getpid()
+    age = clock_gettime(CLOCK_BOOTTIME) - start_time(pid, proc) / os.sysconf("SC_CLK_TCK")
+    return time() - age - COARSE
+
+
+def _highest(own: int, sockets: set[int], proc: str) -> int:
+    """Go up as long as the ancestor is the same program of root's with the same connection."""
+    from slurm_adopt.system.sigint import Spared
+
+    from .listening import listens
+    from .login_slot import slot_of
+    from .ssh_connection import shares
+
+    try:
+        with Spared():
+            import psutil
+    except ImportError as error:
+        from slurm_adopt.system.missing import why
+
+        raise SetupError(
+            "another process becomes the session, and psutil is wanted to tell which: "
+            f"{why('psutil', error)}; install python3-psutil"
+        ) from None
+    try:
+        found = psutil.Process(own)
+        for _ in range(GENERATIONS):
+            parent = found.parent()  # checked against reuse of its pid
+            if parent is None or not same_program(own, parent.pid, proc):
+                break
+            if set(parent.uids()) != {0} or not shares(parent.pid, sockets, proc):
+                break
+            slot = slot_of(parent.pid, proc)  # whose parent is the sshd that listens
+            if slot is None and listens(parent.pid, proc):
+                break
+            found = parent
+            if slot:
+                break
+    except psutil.Error as error:
+        raise SetupError(f"cannot tell which process becomes the session: {error}") from None
+    return int(found.pid)
+
+
+def same_program(one: int, other: int, proc: str) -> bool:
+    """Compare the files two processes run, which may have been replaced or removed since."""
+    try:
+        return os.path.samestat(os.stat(f"{proc}/{one}/exe"), os.stat(f"{proc}/{other}/exe"))
+    except OSError:  # it has ended, or is a kernel thread
+        return False
+
+
+def is_sshd(proc: str = "/proc") -> bool:
+    """Say whether this program is one of OpenSSH's: sshd, sshd-session."""
+    return _name(proc).startswith("sshd")
+
+
+def _name(proc: str, pid: int | str = "self") -> str:
+    try:
+        return os.path.basename(os.readlink(f"{proc}/{pid}/exe"))
+    except OSError:
+        return ""
+
+
+def _is_root(pid: int, proc: str) -> bool:
+    from slurm_adopt.slurm.config.slurmd_processes import is_root
+
+    return is_root(f"{proc}/{pid}")
+
+
+def start_time(pid: int, proc: str = "/proc") -> int:
+    """Return when a process was started: clock ticks since boot; 0 if it is not there.
+
+    Field 22 of /proc/PID/stat (proc(5)); pid and start time together name a process for good. For
+    processes of root's only: this file's reader can be kept waiting by the process.
+    """
+    try:
+        with open(f"{proc}/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return 0

@@ -1,0 +1,147 @@
+"""What belongs to a job and is handed to a session that was adopted into it.
+
+SLURM_JOB_ID always; DISPLAY and XAUTHORITY of a job with X11; what the options ask for beyond that.
+Something of this that fails is logged and left out: the session is in the job all the same. Only
+namespaces are part of being in the job; node.py has them entered after all that is asked or read,
+and the limits set after them: a session that could not enter shall not be left with limits.
+"""
+
+from __future__ import annotations
+
+import os
+
+from slurm_adopt.slurm.errors import SlurmAdoptError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable
+
+    from slurm_adopt.decision.options import Options
+    from slurm_adopt.slurm.cgroup.job_cgroup import JobCgroups
+    from slurm_adopt.slurm.stepd.stepd import Stepd
+    from slurm_adopt.system.log import Log
+
+    from .job_process import JobProcess
+
+
+class Handover:
+    """What one session gets from its job."""
+
+    __slots__ = (
+        "_job_id",
+        "_log",
+        "_node",
+        "_options",
+        "_pid",
+        "_session",
+        "_set_limits",
+        "_step",
+        "_uid",
+    )
+
+    def __init__(
+        self,
+        step: Stepd,
+        job_id: int,
+        uid: int,
+        pid: int,
+        node: str,
+        options: Options,
+        log: Log,
+        session: bool,
+    ) -> None:
+        """`step`: the open conversation; `pid`: what becomes the session; `node`: NodeName.
+
+        `session`: whether this is the session phase.
+        """
+        self._step = step
+        self._job_id = job_id
+        self._uid = uid
+        self._pid = pid
+        self._session = session
+        self._node = node
+        self._options = options
+        self._log = log
+        self._set_limits: Callable[[], list[str]] | None = None
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables of the session."""
+        found = {"SLURM_JOB_ID": str(self._job_id)}
+        if not self._options.on("disable_x11"):
+            found.update(self._try("DISPLAY is left alone", self._x11))
+        if self._options["runtime_dir"] == "job":
+            found.update(self._try("XDG_RUNTIME_DIR is not set", self._runtime_dir))
+        if self._options["job_env"] != "SLURM_JOB_ID" or self._wants_limits():
+            found.update(self._try("the job's variables and limits are left out", self._of_job))
+        return found
+
+    def finish(self) -> None:
+        """Set the limits that environment() has read. Files may be the job's own by now."""
+        if self._set_limits:
+            self._try("limits are left as they are", self._limits)
+
+    def _try(self, without: str, read: Callable[[], dict[str, str]]) -> dict[str, str]:
+        try:
+            return read()
+        except SlurmAdoptError as error:
+            self._log.error(f"{without}: {error}")
+        except Exception as error:  # noqa: BLE001 - a mistake in here ends no login
+            self._log.error(f"{without}: unexpected {error!r} (please report this)")
+        return {}
+
+    def _x11(self) -> dict[str, str]:
+        """Return DISPLAY and XAUTHORITY of a job with X11."""
+        display, authority = self._step.x11() or (0, "")
+        variables = {
+            "DISPLAY": f"localhost:{display}.0" if display else "",
+            "XAUTHORITY": authority,
+        }
+        return {name: value for name, value in variables.items() if value}
+
+    def _runtime_dir(self) -> dict[str, str]:
+        """Make the job's own; take away those of jobs that are gone."""
+        from . import runtime_dir
+
+        path = runtime_dir.make(self._node, self._uid, self._job_id)
+        for remark in runtime_dir.sweep(self._node, os.path.dirname(self._step.path)):
+            self._log.error(remark)
+        return {"XDG_RUNTIME_DIR": path}
+
+    def _wants_limits(self) -> bool:
+        """Say whether to set limits: in the session phase only, so after pam_limits.
+
+        Until then other modules and sshd work as root, and pam_limits may want to raise a limit.
+        """
+        return self._session and self._options.on("job_limits")
+
+    def _of_job(self) -> dict[str, str]:
+        """Return the variables that job_env names; see to job_limits."""
+        from slurm_adopt.decision.variables import asks_a_process
+        from slurm_adopt.slurm.cgroup.job_cgroup import JobCgroups
+
+        from . import environment
+
+        given, limits = self._options["job_env"], self._wants_limits()
+        variables = asks_a_process(given)
+        cgroups = JobCgroups.of(self._pid)
+        process = self._process(cgroups, variables) if limits or variables else None
+        if limits and process:
+            self._prepare_limits(process.limits)
+        own = environment.own(self._job_id, self._uid, self._node)
+        return environment.variables(given, own, cgroups, process, self._log)
+
+    def _process(self, cgroups: JobCgroups, variables: bool) -> JobProcess | None:
+        from .job_process import Search
+
+        search = Search(self._job_id, self._uid, cgroups, self._log, variables)
+        return search.find(self._step, self._node)
+
+    def _prepare_limits(self, limits: bytes) -> None:
+        from .limits import set_on  # now: after the namespaces /usr may be the user's own
+
+        self._set_limits = lambda: set_on(self._pid, limits)
+
+    def _limits(self) -> dict[str, str]:
+        changed = self._set_limits() if self._set_limits else []
+        self._log.debug(f"limits of process {self._pid} set: {', '.join(changed) or 'none'}")
+        return {}

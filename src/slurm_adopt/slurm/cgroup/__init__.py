@@ -1,0 +1,1 @@
+"""Slurm's cgroups: of an extern step, of a whole job, what an orphaned step left."""

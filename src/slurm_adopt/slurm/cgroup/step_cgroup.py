@@ -1,0 +1,437 @@
+"""The cgroups of an extern step: where they are, whether a process is in them, putting it in.
+
+v1 (src/plugins/cgroup/v1, all releases): in each hierarchy a directory
+`/slurm[_NODENAME]/uid_UID/job_JOBID/step_extern[/task_N]`. v2 (src/plugins/cgroup/v2, since 22.05):
+`.../slurmstepd.scope/JOB/step_extern/user/task_special` or `task_N`, the stepd itself in
+`step_extern/slurm`; JOB is `job_JOBID` or since 26.05 an id that only the stepd can translate, so
+the step's directory is told from where its stepd is. A process is in the step if it is in such a
+directory or below. Nothing is ever created here, and nothing is moved up out of a `task_N`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from slurm_adopt.slurm.errors import PeerError, SetupError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from slurm_adopt.slurm.config.conf import Conf
+    from slurm_adopt.slurm.stepd.step_sockets import StepSocket
+
+PROC = "/proc"
+UNIFIED = ""  # the name that the v2 hierarchy has in /proc/PID/cgroup, where v1 has controllers
+STEPD_LEAF = "/step_extern/slurm"
+
+CONSTRAINTS = {  # controller -> keys of cgroup.conf that make task/cgroup use it
+    "cpuset": ("ConstrainCores",),
+    "memory": ("ConstrainRAMSpace", "ConstrainSwapSpace"),
+    "devices": ("ConstrainDevices",),
+}
+
+
+def confining(conf: Conf, cgroup_conf: Conf) -> frozenset[str]:
+    """Return the controllers by which this configuration confines jobs.
+
+    Memory only where it is a consumable resource: without that 23.02 and later leave it alone.
+    Source: slurm.conf(5), cgroup.conf(5).
+    """
+    found = set()
+    if tracks_by_cgroup(conf):
+        found.add("freezer")
+    if {"task/cgroup", "cgroup"} & set(conf.words("TaskPlugin")):  # Slurm adds the prefix itself
+        found.update(name for name, keys in CONSTRAINTS.items() if any(map(cgroup_conf.yes, keys)))
+        if "memory" not in conf.get("SelectTypeParameters").lower():
+            found.discard("memory")
+    if conf.get("JobAcctGatherType").lower() == "jobacct_gather/cgroup":
+        found.update(("memory", "cpuacct"))
+    return frozenset(found)
+
+
+def tracks_by_cgroup(conf: Conf) -> bool:
+    """Return whether a job's processes are found, and killed at its end, by their cgroup."""
+    return conf.get("ProctrackType", "proctrack/cgroup").lower() == "proctrack/cgroup"
+
+
+class Layout:
+    """Where the extern steps of this node are; `V1` and `V2` fill in the differences."""
+
+    def __init__(self, controllers: frozenset[str], mounts: dict[str, Mount], proc: str) -> None:
+        """Take `controllers` as returned by confining(), and `mounts` by controller."""
+        self.controllers = controllers
+        self.mounts = mounts
+        self.proc = proc
+
+    def missing(
+        self, pid: int, step: StepSocket, uid: int, kept: dict[str, str] | None = None
+    ) -> dict[str, str | None]:
+        """Return the hierarchies, by controller, in which the process is not in the step.
+
+        The value is the cgroup to write it into; None if the step has none there. `kept`: where it
+        has been before, by controller; that counts if it is a cgroup of the step.
+        """
+        raise NotImplementedError
+
+    def _again(self, controller: str, top: str, kept: dict[str, str] | None) -> str | None:
+        """Return the cgroup at or below `top` where the process has been before, if it is there."""
+        path = (kept or {}).get(controller, "")
+        inside = _below(path, top) and ".." not in path.split("/")
+        there = inside and os.path.isdir(self.mounts[controller].directory(path))
+        return path if there else None
+
+    def owner(self, step: StepSocket) -> int | None:
+        """Return whose job this is by what root has made or placed; None if that does not show."""
+        uids = self.uids(step)
+        return uids.pop() if len(uids) == 1 else None
+
+    def uids(self, step: StepSocket) -> set[int]:
+        """Return who the job's user may be by that; none if it does not show."""
+        raise NotImplementedError
+
+    def obstacle(self, step: StepSocket, uid: int, pid: int | None = None) -> str:
+        """Say why nothing may be put into the step now, or `pid` may not stay; "" if all is well.
+
+        A cgroup of it is frozen or about to be, itself or by one above, so that whatever is put
+        there stops. Or it is not root's: who owns its cgroup.procs has made it, and sets its limits
+        (Documentation/admin-guide/cgroup-v1/cgroups.rst; Slurm gives users directories of its own
+        making in some releases, 22.05 for one, but never the files in them).
+        """
+        # Read once: the kernel has who reads it wait for all that move processes meanwhile.
+        present = None if pid is None else of_process(pid, self.proc)
+        for controller, top in self._tops_of(step, uid):
+            for path in self._places(controller, top, present):
+                directory = self.mounts[controller].directory(path)
+                if why := self._frozen(controller, path):
+                    return (
+                        f"{directory} is {why}: the job is suspended; its user resumes it with "
+                        f"scancel -s CONT {step.job_id}, root with scontrol resume {step.job_id}"
+                    )
+                if owner := _uid_of(f"{directory}/cgroup.procs"):
+                    return f"{directory} is a cgroup that uid {owner} has made"
+        return ""
+
+    def frozen(self, present: dict[str, str]) -> str:
+        """Say which cgroup of a process in these is frozen or about to be; "" for none."""
+        for controller, path in present.items():
+            if controller in self.mounts and (why := self._frozen(controller, path)):
+                return f"{self.mounts[controller].directory(path)} is {why}"
+        return ""
+
+    def _tops_of(self, step: StepSocket, uid: int) -> list[tuple[str, str]]:
+        """Return the cgroups that hold the step's processes, each with its controller."""
+        raise NotImplementedError
+
+    def _frozen(self, controller: str, path: str) -> str:
+        """Say `frozen` or the like if what is in a cgroup is stopped, or about to be."""
+        raise NotImplementedError
+
+    def _places(self, controller: str, top: str, present: dict[str, str] | None) -> list[str]:
+        """Return the cgroups from `top` down to where processes are put, or where one is."""
+        if present is None:
+            below = filter(_for_tasks, _listing(self.mounts[controller].directory(top)))
+            return [top, *(f"{top}/{name}" for name in below)]
+        path = present.get(controller, "")
+        if not _below(path, top):
+            return []
+        names = path[len(top) :].split("/")
+        return [top + "/".join(names[:depth]) for depth in range(1, len(names) + 1)]
+
+    def restore(self, pid: int, before: dict[str, str]) -> list[str]:
+        """Write a process back to where it was; return what could not be done, and why."""
+        remarks = []
+        try:
+            present = of_process(pid, self.proc)
+        except SetupError:  # it has ended
+            return []
+        for controller, path in before.items():
+            if present.get(controller) != path and controller in self.mounts:
+                try:
+                    self.enter(pid, controller, path)
+                except PeerError as error:
+                    remarks.append(str(error))
+        return remarks
+
+    def follow_leader(self, step: StepSocket, uid: int, pids: list[int]) -> None:
+        """Note whose job id a heterogeneous job's component has its cgroups under, if not its own.
+
+        `pids`: the processes that its stepd finds in its step.
+        """
+
+    def enter(self, pid: int, controller: str, path: str) -> None:
+        """Write the process into an existing cgroup; PeerError if the kernel refuses."""
+        procs = self.mounts[controller].directory(path) + "/cgroup.procs"
+        try:
+            fd = os.open(procs, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(fd, b"%d" % pid)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise PeerError(f"cannot write process {pid} into {procs}: {error.strerror}") from None
+
+
+class V1(Layout):
+    """One hierarchy for each controller."""
+
+    def __init__(
+        self, controllers: frozenset[str], mounts: dict[str, Mount], node: str, proc: str = PROC
+    ) -> None:
+        """Take the NodeName: builds for several slurmd a host have it in the top directory."""
+        super().__init__(controllers, mounts, proc)
+        self._tops = (f"slurm_{node}", "slurm")
+
+    def missing(
+        self, pid: int, step: StepSocket, uid: int, kept: dict[str, str] | None = None
+    ) -> dict[str, str | None]:
+        """Look at configured hierarchies, and at all others in which the step has a cgroup."""
+        present = of_process(pid, self.proc)
+        outside: dict[str, str | None] = {}
+        for controller in sorted(self.controllers | present.keys()):
+            path = self._step(controller, step, uid)
+            if path is None and controller not in self.controllers:
+                continue
+            if path is None or not _below(present.get(controller, ""), path):
+                outside[controller] = path and (self._again(controller, path, kept) or path)
+        return outside
+
+    def follow_leader(self, step: StepSocket, uid: int, pids: list[int]) -> None:
+        """Take the one job of this uid in whose extern step all those processes are.
+
+        19.05 and 20.02 give the components of a heterogeneous job cgroups under the leader's id.
+        """
+        if any(self._step(controller, step, uid) for controller in self.mounts):
+            return
+        found = {job for pid in pids for job in self._jobs_of(pid, uid)}
+        if len(found) == 1:
+            step.cgroup_job = found.pop()
+
+    def _jobs_of(self, pid: int, uid: int) -> set[int]:
+        """Return the jobs of a uid in whose extern steps a process is, by any hierarchy."""
+        found = set()
+        try:
+            cgroups = of_process(pid, self.proc)
+        except SetupError:  # it has ended
+            return set()
+        for controller, path in cgroups.items():
+            root = self.mounts[controller].root if controller in self.mounts else ""
+            for top in self._tops:
+                names = path[len(root) :].split("/")
+                if path.startswith(root) and names[1:3] == [top, f"uid_{uid}"]:
+                    found.update(_extern_job(names[3:]))
+        return found
+
+    def _step(self, controller: str, step: StepSocket, uid: int) -> str | None:
+        mount = self.mounts.get(controller)
+        for top in self._tops if mount else ():
+            path = (
+                f"{mount.root if mount else ''}/{top}/uid_{uid}/job_{step.cgroup_job}/step_extern"
+            )
+            if mount and os.path.isdir(mount.directory(path)):
+                return path
+        return None
+
+    def _tops_of(self, step: StepSocket, uid: int) -> list[tuple[str, str]]:
+        """Return the step's cgroup in each hierarchy that has one."""
+        found = ((name, self._step(name, step, uid)) for name in sorted(self.mounts))
+        return [(name, path) for name, path in found if path is not None]
+
+    def _frozen(self, controller: str, path: str) -> str:
+        """Read freezer.state: FREEZING and FROZEN are also those that a cgroup above makes so."""
+        if controller != "freezer":
+            return ""
+        words = _words(f"{self.mounts[controller].directory(path)}/freezer.state")
+        return "" if words in ([], ["THAWED"]) else words[0].lower()
+
+    def uids(self, step: StepSocket) -> set[int]:
+        """Read the uid off the directory's name, in the first hierarchy that shows it."""
+        for controller in ("freezer", *sorted(self.controllers - {"freezer"})):
+            mount = self.mounts.get(controller)
+            for top in self._tops if mount else ():
+                directory = f"{mount.point if mount else ''}/{top}"
+                for name in _listing(directory):
+                    known = name.startswith("uid_") and name[4:].isdecimal()
+                    if known and os.path.isdir(f"{directory}/{name}/job_{step.job_id}/step_extern"):
+                        return {int(name[4:])}
+        return set()
+
+
+class V2(Layout):
+    """The unified hierarchy."""
+
+    def missing(
+        self, pid: int, step: StepSocket, uid: int, kept: dict[str, str] | None = None
+    ) -> dict[str, str | None]:
+        """Look at the one hierarchy; the uid is not in its paths, so the stepd's word counts."""
+        del uid
+        path = self._step(step)
+        if path is None:
+            return {UNIFIED: None}
+        if _below(of_process(pid, self.proc).get(UNIFIED, ""), path + "/user"):
+            return {}
+        user = path + "/user"
+        return {UNIFIED: self._again(UNIFIED, user, kept) or self._leaf(user)}
+
+    def _step(self, step: StepSocket) -> str | None:
+        """Return the extern step's cgroup: the one whose `slurm` child its stepd is in.
+
+        Never one that carries another job's id: a pid may have been given to another process.
+        """
+        try:
+            path = of_process(step.pid, self.proc).get(UNIFIED, "") if step.pid else ""
+        except SetupError:  # it has just ended
+            return None
+        job = path[: -len(STEPD_LEAF)].rpartition("/")[2]
+        other = job.startswith("job_") and job != f"job_{step.job_id}"
+        return path[: -len("/slurm")] if path.endswith(STEPD_LEAF) and not other else None
+
+    def _leaf(self, user: str) -> str | None:
+        """Return the cgroup for processes: an existing task_N, else task_special, else None."""
+        names = sorted(
+            name for name in _listing(self.mounts[UNIFIED].directory(user)) if _for_tasks(name)
+        )
+        return f"{user}/{names[0]}" if names else None
+
+    def _tops_of(self, step: StepSocket, uid: int) -> list[tuple[str, str]]:
+        """Return the cgroup beside the stepd's own."""
+        del uid
+        path = self._step(step)
+        return [(UNIFIED, path + "/user")] if path else []
+
+    def _frozen(self, controller: str, path: str) -> str:
+        """Read cgroup.freeze up to the mount point: what is to be frozen need not be so yet."""
+        mount = self.mounts[controller]
+        while controller == UNIFIED and path != mount.root and _below(path, mount.root):
+            if _words(f"{mount.directory(path)}/cgroup.freeze") == ["1"]:
+                return "frozen"
+            path = path.rpartition("/")[0]
+        return ""
+
+    def uids(self, step: StepSocket) -> set[int]:
+        """Take them from the processes that Slurm has put into the job's steps.
+
+        Root's do not count; where one has changed its uid there is more than one.
+        """
+        extern = self._step(step)
+        job = self.mounts[UNIFIED].directory(os.path.dirname(extern)) if extern else ""
+        users = [f"{job}/{name}/user" for name in _listing(job)] if job else []
+        procs = [f"{user}/{task}/cgroup.procs" for user in users for task in _listing(user)]
+        pids = [pid for path in procs for pid in _words(path)]
+        return {_uid_of(f"{self.proc}/{pid}") for pid in pids} - {0}
+
+
+def layout(conf: Conf, cgroup_conf: Conf, node: str, proc: str = PROC) -> Layout | None:
+    """Return the layout in use; None if the configuration confines nothing by cgroups."""
+    controllers = confining(conf, cgroup_conf)
+    plugin = cgroup_conf.get("CgroupPlugin", "autodetect").lower()
+    if not controllers or plugin == "disabled":
+        return None
+    mountpoint = cgroup_conf.get("CgroupMountpoint", "/sys/fs/cgroup").rstrip("/")
+    mounts = mounted(mountpoint, proc)
+    unified = mounts.get(UNIFIED)
+    if plugin == "cgroup/v2" or (plugin != "cgroup/v1" and unified and unified.point == mountpoint):
+        if unified is None:
+            raise SetupError(f"cgroup.conf says {plugin}, but no cgroup v2 hierarchy is mounted")
+        return V2(controllers, mounts, proc)
+    return V1(controllers, mounts, node, proc)
+
+
+class Mount:
+    """One mounted hierarchy."""
+
+    __slots__ = ("point", "root")
+
+    def __init__(self, point: str, root: str) -> None:
+        """`point`: where it is mounted; `root`: the cgroup that is seen there."""
+        self.point = point
+        self.root = root if root != "/" else ""
+
+    def directory(self, path: str) -> str:
+        """Return the directory of a cgroup that /proc/PID/cgroup calls `path`."""
+        return self.point + path[len(self.root) :]
+
+
+def mounted(mountpoint: str, proc: str = PROC) -> dict[str, Mount]:
+    """Return the mounted hierarchies by controller, those at or below `mountpoint` preferred.
+
+    The mount options that stand among a v1 hierarchy's controllers are in the keys as well.
+    """
+    found: dict[str, Mount] = {}
+    for line in _lines(f"{proc}/self/mountinfo"):
+        fields = line.split(" ")
+        separator = fields.index("-") if "-" in fields else len(fields)
+        kind = fields[separator + 1] if len(fields) > separator + 3 else ""
+        if kind not in ("cgroup", "cgroup2"):
+            continue
+        mount = Mount(_unescape(fields[4]), _unescape(fields[3]))
+        for controller in [UNIFIED] if kind == "cgroup2" else fields[separator + 3].split(","):
+            if controller not in found or _below(mount.point, mountpoint):
+                found[controller] = mount
+    return found
+
+
+def of_process(pid: int, proc: str = PROC) -> dict[str, str]:
+    """Return the cgroups of a process by controller, "" for v2, as /proc/PID/cgroup says."""
+    found = {}
+    for line in _lines(f"{proc}/{pid}/cgroup"):
+        _, colon, rest = line.partition(":")
+        if not colon:
+            continue
+        controllers, _, path = rest.partition(":")
+        for controller in controllers.split(","):
+            found[controller] = path
+    return found
+
+
+def members(directory: str) -> list[int]:
+    """Return the processes in a cgroup; none where it is gone. Those of other namespaces are 0."""
+    return [int(word) for word in _words(f"{directory}/cgroup.procs") if word.isdecimal()]
+
+
+def _below(path: str, top: str) -> bool:
+    return path == top or path.startswith(top + "/")
+
+
+def _for_tasks(name: str) -> bool:
+    """Say whether this is what Slurm calls a cgroup for processes of a step."""
+    return name == "task_special" or (name[:5] == "task_" and name[5:].isdecimal())
+
+
+def _extern_job(names: list[str]) -> list[int]:
+    """Return the job of [job_N, step_extern] or anything below it, nothing for other names."""
+    number = names[0][4:] if names[1:2] == ["step_extern"] and names[0][:4] == "job_" else ""
+    return [int(number)] if number.isdecimal() else []
+
+
+def _unescape(field: str) -> str:
+    """Undo mountinfo's octal escapes (proc(5))."""
+    return field.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
+
+
+def _uid_of(path: str) -> int:
+    try:
+        return os.stat(path).st_uid
+    except OSError:
+        return 0
+
+
+def _words(path: str) -> list[str]:
+    try:
+        with open(path, "rb") as file:
+            return file.read().decode("ascii", "replace").split()
+    except OSError:
+        return []
+
+
+def _listing(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
+
+
+def _lines(path: str) -> list[str]:
+    try:  # the kernel escapes little of what mount points and cgroups may be called
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+            return file.read().rstrip("\n").split("\n")
+    except OSError as error:
+        raise SetupError(f"cannot read {path}: {error.strerror}; is /proc mounted?") from None

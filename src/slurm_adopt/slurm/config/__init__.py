@@ -1,0 +1,1 @@
+"""Slurm's configuration: slurm.conf, host lists, which slurmd runs here, its ports."""

@@ -1,0 +1,279 @@
+"""slurm.conf and cgroup.conf: where they are, what they say; this node's name and spool.
+
+Syntax after src/common/parse_config.c and slurm.conf(5): `Key=Value` pairs separated by blanks,
+keys regardless of case, values in double quotes or bare, `#` starts a comment unless a backslash
+stands before it, a backslash at the end of a line continues it, `Include FILE` reads another file,
+the last of two values counts. No environment variable is read: SLURM_CONF is ignored.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+
+from slurm_adopt.slurm import files
+from slurm_adopt.slurm.digits import number
+from slurm_adopt.slurm.errors import SetupError
+
+from . import hostlist
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FETCHED = "/run/slurm/conf/slurm.conf"  # a link to where a configless slurmd keeps its copy
+PLACES = (  # in this order
+    "/etc/slurm/slurm.conf",
+    FETCHED,
+    "/etc/slurm-llnl/slurm.conf",
+    "/usr/local/etc/slurm.conf",
+)
+# PrologFlags that give a job its extern step: the one that says so, and those that include it
+# (prolog_str2flags in src/common/read_config.c; RunInJob since 24.05).
+CONTAIN = frozenset({"contain", "x11", "runinjob"})
+DEFAULT_SPOOL = "/var/spool/slurmd"  # DEFAULT_SPOOLDIR, src/common/read_config.h
+DEFAULT_PORT = "6818"  # SLURMD_PORT, src/common/read_config.h
+INCLUDES = 1000  # files in one configuration
+DEPTH = 32  # of files that include each other
+FILE_LIMIT = 64 << 20  # bytes in one file
+
+_COMMENT = re.compile(r"(?<!\\)(?:\\\\)*#")
+_ESCAPE = re.compile(r"\\(.?)")
+_PAIR = re.compile(r'(?<![^\s=])([^\s=]+)\s*=\s*(?:"([^"]*)"|(\S*))')
+
+
+class Conf:
+    """One parsed configuration: `values` by lower-case key, and the NodeName lines in order."""
+
+    __slots__ = ("files", "nodes", "path", "remarks", "values")
+
+    def __init__(self, path: str) -> None:
+        """Start empty; `path` is the file that is read."""
+        self.path = path
+        self.files = 0
+        self.values: dict[str, str] = {}
+        self.nodes: list[dict[str, str]] = []
+        self.remarks: list[str] = []  # what was passed over
+
+    def get(self, key: str, default: str = "") -> str:
+        """Return the value of a key given in any case."""
+        return self.values.get(key.lower(), default)
+
+    def yes(self, key: str) -> bool:
+        """Return whether a yes/no key says yes (src/common/parse_config.c: yes, up, true, 1)."""
+        return self.get(key).lower() in ("yes", "up", "true", "1")
+
+    def words(self, key: str) -> list[str]:
+        """Return the comma list of a key, in lower case."""
+        return [word.strip().lower() for word in self.get(key).split(",") if word.strip()]
+
+    def uids(self, key: str) -> frozenset[int]:
+        """Return root and the user that SlurmUser or SlurmdUser names; unknown ones are nobody."""
+        user = self.get(key, "root").partition("(")[0]
+        if user == "root":
+            return frozenset({0})
+        uid = number(user)
+        try:
+            return frozenset({0, pwd.getpwnam(user).pw_uid if uid is None else uid})
+        except (KeyError, ValueError):  # ValueError: a name that this locale cannot spell
+            return frozenset({0})
+
+
+def usual() -> list[str]:
+    """Return the usual places that have a slurm.conf; the first of them counts."""
+    return [path for path in PLACES if os.path.exists(path)]
+
+
+def load(path: str) -> Conf:
+    """Read slurm.conf and what it includes; SetupError if that cannot be done."""
+    conf = Conf(path)
+    _read(conf, path, ())
+    return conf
+
+
+def load_beside(slurm_conf: str, name: str) -> Conf:
+    """Read another file from the directory of slurm.conf; a missing one is empty (all defaults)."""
+    path = os.path.join(os.path.dirname(slurm_conf), name)
+    if not os.path.exists(path):
+        return Conf(path)
+    return load(path)
+
+
+def _read(conf: Conf, path: str, chain: tuple[str, ...]) -> None:
+    """Read a file; `chain`: the files that include it, outermost first."""
+    conf.files += 1
+    if path in chain:
+        raise SetupError(f"{path} is included by itself: " + " -> ".join((*chain, path)))
+    if len(chain) > DEPTH:
+        raise SetupError(f"{path}: more than {DEPTH} files include each other in a row")
+    if conf.files > INCLUDES:
+        raise SetupError(f"{path}: more than {INCLUDES} files are included; is it a loop?")
+    for line in _lines(_text(path)):
+        head = line.split(None, 1)
+        if len(head) == 2 and head[0].lower() == "include":
+            _include(conf, head[1].strip(), (*chain, path))
+            continue
+        pairs = {key.lower(): value for key, value in _pairs(line)}
+        if "nodename" in pairs:
+            conf.nodes.append(pairs)
+        elif "partitionname" not in pairs:
+            conf.values.update(pairs)
+
+
+def _text(path: str) -> str:
+    data = files.read(path, FILE_LIMIT)
+    if b"\0" in data:
+        raise SetupError(f"{path} is not a text file: it has NUL bytes")
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Yield logical lines without comments, blank ones left out.
+
+    An odd number of backslashes at the end continues a line; then each stands for what follows it
+    (_strip_continuation and _strip_escapes in src/common/parse_config.c).
+    """
+    pending = ""
+    for raw in text.split("\n"):
+        line = _uncomment(raw) if "#" in raw else raw
+        stripped = line.rstrip()
+        if stripped.endswith("\\") and (len(stripped) - len(stripped.rstrip("\\"))) % 2:
+            pending += stripped[:-1]
+            continue
+        line, pending = pending + stripped, ""
+        if line and not line.isspace():
+            yield _unescape(line).strip()
+    if pending.strip():
+        yield _unescape(pending).strip()
+
+
+def _unescape(line: str) -> str:
+    return _ESCAPE.sub(r"\1", line) if "\\" in line else line
+
+
+def _uncomment(line: str) -> str:
+    """Cut at the first # that does not follow an odd number of backslashes."""
+    found = _COMMENT.search(line)
+    return line[: found.end() - 1] if found else line
+
+
+def _pairs(line: str) -> list[tuple[str, str]]:
+    key, equals, value = line.partition("=")
+    if not equals:
+        return []
+    if '"' not in value and not any(c.isspace() for c in line):
+        return [(key, value)]
+    return [(key, quoted or bare) for key, quoted, bare in _PAIR.findall(line)]
+
+
+def _include(conf: Conf, name: str, chain: tuple[str, ...]) -> None:
+    """Read an included file; a pattern is passed over, as Slurm does (23.11)."""
+    name = name.strip('"').replace("%c", conf.get("ClusterName").lower())
+    if any(char in name for char in "*?["):
+        conf.remarks.append(f"{chain[-1]}: Include {name}: patterns are not supported")
+    else:
+        _read(conf, os.path.join(os.path.dirname(conf.path), name), chain)
+
+
+def contains(conf: Conf) -> str:
+    """Return PrologFlags as slurm.conf has it if that gives jobs an extern step, "" if not."""
+    return "" if CONTAIN.isdisjoint(conf.words("PrologFlags")) else conf.get("PrologFlags")
+
+
+def slurmd_port(conf: Conf) -> int:
+    """Return SlurmdPort, by default 6818; SetupError if it is no port."""
+    return port_number(conf.get("SlurmdPort", DEFAULT_PORT), f"SlurmdPort in {conf.path}")
+
+
+def port_number(text: str, what: str) -> int:
+    """Return a port; SetupError that names `what` if it is none."""
+    port = number(text)
+    if port is None or not 0 < port < 65536:
+        raise SetupError(f"{what} is {text[:40]}, which is no port number")
+    return port
+
+
+# Node name and spool directory
+
+
+def node_names(conf: Conf, hostname: str) -> list[tuple[str, str]]:
+    """Return (NodeName, NodeHostname) of the nodes that the host with this name is.
+
+    Order of src/common/stepd_api.c, _guess_nodename, without what asks the DNS or the environment:
+    short host name, full host name, `localhost`; then, beyond Slurm, the same in any case. There
+    are several where several slurmd run on a host; Slurm takes any of them, here they are in the
+    order of the file. The host's aliases are left to named().
+    """
+    return named(conf, [hostname.partition(".")[0], hostname, "localhost"])
+
+
+def named(conf: Conf, hosts: list[str]) -> list[tuple[str, str]]:
+    """Return (NodeName, NodeHostname) of the nodes on the first of these hosts that has one."""
+    for fold in (False, True):
+        for host in dict.fromkeys(hosts):
+            if found := _nodes_on(conf, host, fold):
+                return found
+    return []
+
+
+def dynamic(conf: Conf, hostname: str) -> list[tuple[str, str]]:
+    """Return what a node that no NodeName line has is called, where there may be such nodes."""
+    short = hostname.partition(".")[0]
+    return [(short, short)] if conf.get("MaxNodeCount", "0") != "0" else []
+
+
+def _nodes_on(conf: Conf, hostname: str, fold: bool) -> list[tuple[str, str]]:
+    """Return the nodes whose NodeHostname, by default NodeName, is `hostname`; `fold`: any case."""
+    found = []
+    for line in conf.nodes:
+        names = line["nodename"]
+        hosts = line.get("nodehostname", names)
+        if is_default(line) or not hostlist.contains(hosts, hostname, fold):
+            continue
+        if "nodehostname" not in line and not fold:
+            found.append((hostname, hostname))
+            continue
+        found += [
+            (name, host)
+            for name, host in parallel(names, hosts)
+            if host == hostname or (fold and host.lower() == hostname.lower())
+        ]
+    return found
+
+
+def is_default(line: dict[str, str]) -> bool:
+    """Return whether a NodeName line is the one that sets defaults for those after it."""
+    return line["nodename"].upper() == "DEFAULT"
+
+
+def parallel(names: str, others: str) -> list[tuple[str, str]]:
+    """Return each node name with its own of `others`; the last one is for all the rest."""
+    nodes, expanded = hostlist.expand(names), hostlist.expand(others)
+    return list(zip(nodes, expanded + expanded[-1:] * (len(nodes) - len(expanded))))
+
+
+def has_node(conf: Conf, name: str) -> bool:
+    """Return whether a NodeName line has a node, in any case; True where nodes may be dynamic."""
+    lines = (line for line in conf.nodes if not is_default(line))
+    found = any(hostlist.contains(line["nodename"], name, fold=True) for line in lines)
+    return found or conf.get("MaxNodeCount", "0") != "0"
+
+
+def as_configured(conf: Conf, name: str) -> tuple[str, str]:
+    """Return a NodeName as slurm.conf writes it, and its NodeHostname for %h; itself if unknown."""
+    for fold in (False, True):
+        for line in conf.nodes:
+            if is_default(line) or not hostlist.contains(line["nodename"], name, fold):
+                continue
+            hosts = line.get("nodehostname", line["nodename"])
+            for node, host in parallel(line["nodename"], hosts):
+                if node == name or (fold and node.lower() == name.lower()):
+                    return node, host
+    return name, name
+
+
+def spool_directory(conf: Conf, name: str, hostname: str) -> str:
+    """Return SlurmdSpoolDir with the first %h and then the first %n replaced (read_config.c)."""
+    path = conf.get("SlurmdSpoolDir", DEFAULT_SPOOL)
+    return path.replace("%h", hostname, 1).replace("%n", name, 1)

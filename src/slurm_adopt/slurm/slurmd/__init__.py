@@ -1,0 +1,1 @@
+"""The slurmd of another host: messages and the callerid request."""

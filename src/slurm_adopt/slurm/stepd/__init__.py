@@ -1,0 +1,1 @@
+"""The stepds: their sockets, one conversation, asking all at once, namespaces."""

@@ -1,0 +1,392 @@
+"""The slurmstepd's unix socket: whose step it is, adding a process, what the job has to give.
+
+Sources: src/common/stepd_api.c (client), src/slurmd/slurmstepd/req.c (server). The socket carries C
+objects in native byte order without framing; the client greets with a protocol number, the stepd
+answers its own, then requests follow: an int32 code and its body. A refusal may be a closed
+connection instead of a reply. A stepd of 17.11 or 18.08 answers -1 to a number; it is then asked
+again on a new connection and introduced to with a credential (introduction.py).
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+from time import sleep
+
+from slurm_adopt.slurm.deadline import Deadline
+from slurm_adopt.slurm.errors import PeerError, SetupError, SlurmAdoptError, UnsettledError
+from slurm_adopt.slurm.versions import ALL_NS, GREETING, MOUNT_NS_OR_HANGUP, NO_NS, layout_of
+from slurm_adopt.slurm.wire import NATIVE, Reader, Writer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable, TypeVar
+
+    from slurm_adopt.slurm.versions import Release
+
+    from .pulse import Pulse
+    from .step_sockets import StepSocket
+
+    Came = TypeVar("Came")
+
+    # Makes the greeting of stepds that want a credential, each time another; SlurmAdoptError.
+    Introduce = Callable[[Deadline], bytes]
+
+# fmt: off
+# Request codes (step_msg_t, src/common/stepd_api.h): the same numbers in every release.
+REQUEST_STATE          = 5   # body: none                  reply: int32 state
+REQUEST_STEP_LIST_PIDS = 15  # body: none                  reply: u32 n, n times u32 pid
+REQUEST_STEP_UID       = 20  # body: none                  reply: u32 uid
+REQUEST_ADD_EXTERN_PID = 22  # body: int32 pid             reply: int32 0 or -1
+REQUEST_X11_DISPLAY    = 23  # body: none                  reply: see versions.py
+REQUEST_GET_NS_FD      = 26  # body: none                  reply: see Stepd.namespaces()
+REQUEST_GET_NS_FDS     = 28  # body: none                  reply: the same
+# fmt: on
+
+STARTING = 1  # slurmstepd_state_t; of an extern step: its cgroups and namespaces are being made
+ALIVE = frozenset({STARTING, 2})  # 2 is running; all other states are ends
+RETRY = 0.01  # seconds until a stepd whose backlog was full is tried again, at first
+SLOWEST = 0.2  # seconds between two tries later on: hundreds may be trying
+LOOK = 0.6  # seconds of silence after which it is looked whether the stepd is alive, and again
+QUEUE = 2.0  # the same where its backlog is full, and its process may have to be looked for
+ASKING = 1.0  # seconds that a stepd has to answer another question meanwhile
+LOOKS = 2  # the fewest before a stepd is given up: we may be the one that gets no CPU
+AT_LEAST = 0.001  # seconds: what has come is taken, also by who gets to run too late
+PATH_MAX = 4096  # limits.h
+PIDS_MAX = 1 << 16  # pids in an answer
+NAMESPACES_MAX = 8  # kinds of namespaces (namespaces(7))
+CLONE_NEWNS = 0x00020000  # a mount namespace (linux/sched.h)
+DISPLAY_MAX = 65535 - 6000  # X11's displays are TCP ports from 6000 on
+DESCRIPTOR = 4  # bytes: a C int
+GREETED = GREETING.to_bytes(4, NATIVE)  # the usual greeting
+PEERCRED = 12  # bytes of struct ucred: pid, uid, gid (unix(7), SO_PEERCRED)
+LIMITS = {  # errno -> what has to be raised
+    23: "this host has no open file left (sysctl fs.file-max)",  # ENFILE
+    24: "this process has no descriptor left (RLIMIT_NOFILE: is nofile of pam_limits, in front of "
+    "this module, too low?)",  # EMFILE
+}
+
+
+def new_socket(flags: int = 0) -> _socket.socket:
+    """Return a socket to connect to a stepd's; SetupError if there is none to be had."""
+    try:
+        return _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC | flags)
+    except OSError as error:
+        reason = LIMITS.get(error.errno or 0, error.strerror)
+        raise SetupError(f"cannot ask a stepd: {reason}") from None
+
+
+def check_peer(socket: _socket.socket, step: StepSocket, trusted: frozenset[int]) -> None:
+    """Refuse a socket that somebody else than Slurm listens on; note who does."""
+    credentials = socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, PEERCRED)
+    uid = int.from_bytes(credentials[4:8], NATIVE)
+    if uid not in trusted:
+        step.stranger = True
+        raise PeerError(f"{step.path} is a socket of uid {uid}, not of Slurm: ignored")
+    step.pid = int.from_bytes(credentials[:4], NATIVE)
+
+
+class Stepd:
+    """A conversation with one stepd: greeted on entering, closed on leaving the `with` block."""
+
+    __slots__ = (
+        "_begun",
+        "_deadline",
+        "_descriptors",
+        "_introduce",
+        "_looks",
+        "_pulse",
+        "_socket",
+        "_step",
+        "_trusted",
+        "protocol",
+    )
+
+    def __init__(
+        self,
+        step: StepSocket,
+        trusted: frozenset[int],
+        deadline: Deadline,
+        introduce: Introduce | None = None,
+    ) -> None:
+        """`deadline` is for the whole conversation; each answer renews it (deadline.py)."""
+        self._step = step
+        self._trusted = trusted
+        self._deadline = deadline
+        self._introduce = introduce
+        self._pulse: Pulse | None = None
+        self._begun = False  # whether a part of the answer has come
+        self._looks = 0  # at whether it is alive, since it was asked
+        self._socket = new_socket()
+        self._descriptors: list[int] = []  # received; closed with the conversation
+        self.protocol = 0
+
+    def __enter__(self) -> Stepd:
+        """Connect and greet; PeerError if that fails."""
+        try:
+            self._open()
+        except BaseException:
+            self._socket.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connection, and the descriptors that came over it."""
+        self._socket.close()
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+    @property
+    def path(self) -> str:
+        """The socket file."""
+        return self._step.path
+
+    def other(self, step: StepSocket, deadline: Deadline) -> Stepd:
+        """Return a conversation, not yet begun, with another stepd; on the same terms."""
+        return Stepd(step, self._trusted, deadline, self._introduce)
+
+    def uid(self) -> int:
+        """Return the uid of the job's user."""
+        return self._ask(REQUEST_STEP_UID).u32("uid")
+
+    def state(self) -> int:
+        """Return slurmstepd_state_t; see ALIVE."""
+        return self._ask(REQUEST_STATE).int32("state")
+
+    def add_extern_pid(self, pid: int) -> None:
+        """Have the process adopted; PeerError if the stepd refuses, UnsettledError if it is silent.
+
+        The stepd puts it under proctrack, task and accounting plugins before it answers 0
+        (src/slurmd/slurmstepd/req.c, _handle_add_extern_pid); a 0 is no proof, see cgroup.py.
+        """
+        self._check_pid_namespace()
+        body = Writer(NATIVE).int32(pid).data()
+        try:
+            answer = self._ask(REQUEST_ADD_EXTERN_PID, body).int32("return code")
+        except _SilentError as error:
+            raise UnsettledError(f"{error}: it may still take process {pid}") from None
+        if answer != 0:
+            raise self._error(f"refuses to take process {pid}")
+
+    def x11(self) -> tuple[int, str] | None:
+        """Return the job's X11 display number and XAUTHORITY ("" for none); None without X11."""
+        release = self._release()
+        reader = self._ask(REQUEST_X11_DISPLAY, reply=sum(size for _, size in release.x11))
+        answer = {field: reader.int32(field) for field, _ in release.x11}
+        display, size = answer["display"], answer.get("length", 0)
+        if not 0 <= size <= PATH_MAX:
+            raise self._error(f"answers nonsense: XAUTHORITY is {size} bytes long")
+        raw = self._receive(size).take(size, "XAUTHORITY")
+        if not 0 <= display <= DISPLAY_MAX:
+            raise self._error(f"answers nonsense: display {display}")
+        path = raw[:-1].decode("ascii", "replace")
+        if size and not (raw.endswith(b"\0") and path.isascii() and path.isprintable()):
+            raise self._error("answers nonsense: XAUTHORITY is not one NUL-terminated path")
+        return (display, path) if display else None
+
+    def pids(self) -> list[int]:
+        """Return the processes that the stepd finds in its step."""
+        count = self._ask(REQUEST_STEP_LIST_PIDS).u32("number of pids")
+        if count > PIDS_MAX:
+            raise self._error(f"answers nonsense: {count} processes")
+        reader = self._receive(4 * count)
+        return [reader.u32("pid") for _ in range(count)]
+
+    def namespaces(self) -> list[tuple[int, int]]:
+        """Return the job's namespaces: CLONE_NEW* flag and descriptor, open while we talk.
+
+        Empty where the job has none of its own. A flag is what the stepd says, the descriptor
+        whatever it sent: setns() tells (src/slurmd/slurmstepd/req.c, _handle_get_ns_fd and _fds;
+        src/common/fd.c, send_fd_over_socket).
+        """
+        kind = self._release().namespaces
+        if kind == NO_NS:
+            return []
+        if kind == ALL_NS:
+            return self._all_namespaces()
+        try:
+            value = self._ask(REQUEST_GET_NS_FD).int32("namespace")
+        except _ClosedError:
+            if kind != MOUNT_NS_OR_HANGUP:
+                raise
+            self._socket.close()  # it does not know the request, so there are none
+            self._socket = new_socket()
+            self._open()
+            return []
+        if value < 0:
+            raise self._error("cannot give its job's namespace")
+        return [(CLONE_NEWNS, self._receive_descriptor())] if value else []
+
+    def _all_namespaces(self) -> list[tuple[int, int]]:
+        count = self._ask(REQUEST_GET_NS_FDS).u32("number of namespaces")
+        if count > NAMESPACES_MAX:
+            raise self._error(f"answers nonsense: {count} namespaces")
+        return [
+            (self._receive(4).u32("kind of namespace"), self._receive_descriptor())
+            for _ in range(count)
+        ]
+
+    def _release(self) -> Release:
+        release = layout_of(self.protocol)
+        if release is None:
+            raise self._error(f"speaks protocol {self.protocol}, of no known release")
+        return release
+
+    def _open(self) -> None:
+        """Connect and greet; once more with a credential if a number is refused."""
+        self._greet(GREETED)
+        if self.protocol < 0 and self._introduce is not None:
+            self._socket.close()
+            self._socket = new_socket()
+            self._greet(self._introduce(self._deadline))
+        if self.protocol < 0:
+            raise self._error("refuses this protocol version")
+
+    def _greet(self, greeting: bytes) -> None:
+        """Connect and take the stepd's protocol number, -1 for a refusal."""
+        self._begun, self._looks = False, 0
+        self._connect()
+        self._send(greeting)
+        self.protocol = self._receive(4).int32("protocol version")
+
+    def _connect(self) -> None:
+        pause, look = RETRY, Deadline(QUEUE)
+        while True:
+            try:
+                self._timed().connect(self._step.path)
+                break
+            except BlockingIOError:  # its backlog is full
+                sleep(min(pause, self._deadline.left()))
+                pause = min(SLOWEST, 1.5 * pause)
+                if not look.left():
+                    look = Deadline(QUEUE)
+                    self._look()
+                if not self._deadline.left():
+                    raise self._error("does not accept connections") from None
+            except OSError as error:
+                raise self._error(f"cannot be reached: {error.strerror}") from None
+        check_peer(self._socket, self._step, self._trusted)
+
+    def _check_pid_namespace(self) -> None:
+        """Refuse where a pid of ours would name another process on the stepd's side."""
+        try:
+            own = os.readlink("/proc/self/ns/pid")
+        except OSError as error:
+            text = f"cannot read /proc/self/ns/pid: {error.strerror}; is /proc mounted?"
+            raise SetupError(text) from None
+        try:
+            same = os.readlink(f"/proc/{self._step.pid}/ns/pid") == own
+        except OSError:  # pid 0: the kernel has no number for it here
+            same = False
+        if not same:
+            raise self._error("is in another PID namespace than this process, or has just ended")
+
+    def _ask(self, code: int, body: bytes = b"", reply: int = 4) -> Reader:
+        self._begun, self._looks = False, 0
+        self._deadline.renew(alive=False)  # all before was answered; the time since then is ours
+        self._send(code.to_bytes(4, NATIVE) + body)
+        return self._receive(reply)
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._timed().sendall(data, _socket.MSG_NOSIGNAL)
+        except OSError as error:
+            raise self._broken(error) from None
+
+    def _receive(self, size: int) -> Reader:
+        data = b""
+        while len(data) < size:
+            piece = self._await(lambda: self._socket.recv(size - len(data)))  # noqa: B023
+            if not piece:
+                raise self._closed()
+            data += piece
+            self._begun = True
+        return Reader(data, f"stepd of job {self._step.job_id}", NATIVE)
+
+    def _receive_descriptor(self) -> int:
+        """Take one byte and the descriptor that comes with it (SCM_RIGHTS, unix(7))."""
+        room, flags = _socket.CMSG_LEN(DESCRIPTOR), _socket.MSG_CMSG_CLOEXEC
+        data, ancillary, shown, _ = self._await(lambda: self._socket.recvmsg(1, room, flags))
+        for level, kind, payload in ancillary:
+            if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
+                self._descriptors.append(int.from_bytes(payload[:DESCRIPTOR], NATIVE))
+                return self._descriptors[-1]
+        if not data:
+            raise self._closed()
+        if shown & _socket.MSG_CTRUNC:  # it came, and there was no room: for a socket there is none
+            new_socket().close()
+        raise self._error("answers nonsense: no descriptor came with the namespace")
+
+    def _await(self, receive: Callable[[], Came]) -> Came:
+        """Return what the stepd sends; wait longer for one that shows that it is alive.
+
+        But no longer for the rest of an answer: what has begun to answer has no queue in front.
+        """
+        while True:
+            left = self._deadline.left()
+            self._socket.settimeout(min(left, LOOK) or AT_LEAST)
+            try:
+                return receive()
+            except _socket.timeout:
+                if not self._begun:
+                    self._look()
+            except OSError as error:
+                raise self._broken(error) from None
+            if not self._deadline.left():
+                if self._begun or self._looks >= LOOKS or not self._deadline.renews:
+                    raise self._silent()
+                self._deadline.renew(alive=False)
+
+    def _look(self) -> None:
+        """Renew the deadline if the stepd, which has been silent for a while, is alive."""
+        if not self._deadline.renews:
+            return
+        self._looks += 1
+        if self._pulse is None:
+            from .pulse import of_each
+
+            self._pulse = of_each([self._step])[self._step]
+        if self._pulse.felt(self._answers):
+            self._deadline.renew()
+
+    def _answers(self) -> bool:
+        """Say whether the stepd answers a question on another connection."""
+        try:
+            with self.other(self._step, self._deadline.within(ASKING)) as step:
+                step.state()
+        except SlurmAdoptError:
+            return False
+        return True
+
+    def _timed(self) -> _socket.socket:
+        """Return the socket with the time that is left as its limit."""
+        left = self._deadline.left()
+        if not left:
+            raise self._silent()
+        self._socket.settimeout(left)
+        return self._socket
+
+    def _broken(self, error: OSError) -> PeerError:
+        if isinstance(error, _socket.timeout):
+            return self._silent()
+        return self._error(f"broke the connection off ({error.strerror})")
+
+    def _closed(self) -> _ClosedError:
+        who = f"stepd of job {self._step.job_id}"
+        return _ClosedError(f"{who} closed the connection: the step is ending, or refuses")
+
+    def _silent(self) -> _SilentError:
+        return _SilentError(
+            f"stepd of job {self._step.job_id} does not answer{self._deadline.lapsed}"
+        )
+
+    def _error(self, text: str) -> PeerError:
+        return PeerError(f"stepd of job {self._step.job_id} {text}")
+
+
+class _SilentError(PeerError):
+    """The time is over."""
+
+
+class _ClosedError(PeerError):
+    """The stepd has closed the connection instead of answering."""

@@ -1,0 +1,156 @@
+"""Lines for the administrator: syslog's authpriv facility, SlurmdDebug's levels.
+
+Datagrams go to /dev/log directly rather than through syslog(3): the ident, facility and options of
+sshd's own logging stay as they are, and a syslog daemon that hangs cannot hold up a login.
+A line reads as Linux-PAM modules write theirs: `sshd[PID]: pam_slurm_adopt(sshd:account): text`.
+
+Where no syslog daemon listens, as in most containers, lines go to the container's log
+(container_log.py).
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import select
+import time
+
+LOG_AUTHPRIV = 10 << 3  # syslog(3)
+# fmt: off
+LEVELS = {  # SlurmdDebug's levels: rank (slurm.conf(5)), syslog severity
+    "fatal":  (1, 2), "error":  (2, 3), "info":   (3, 6), "verbose": (4, 6), "debug":  (5, 7),
+    "debug2": (6, 7), "debug3": (7, 7), "debug4": (8, 7), "debug5":  (9, 7),
+}
+# fmt: on
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+LINE_LIMIT = 1000  # characters of a line; rsyslog and journald take more, old ones cut at 1024
+SOCKETS = ("/dev/log", "/run/systemd/journal/dev-log")  # the second: /dev/log is a link to it
+SOCK_FLAGS = _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
+PROC = "/proc"
+PATIENCE_MS = 200  # a full socket buffer is waited for this long, then lines are lost
+
+
+class Log:
+    """Writes lines up to one level; `prefix` stands in front of each."""
+
+    __slots__ = ("_ident", "_lost", "_paths", "_prefix", "_proc", "_socket", "_stderr", "level")
+
+    def __init__(self, prefix: str, level: int, path: str = "", proc: str = PROC) -> None:
+        """Nothing is opened before the first line, but by open().
+
+        `path`: the only socket to write to; without it the usual ones, then PID 1's standard error.
+        """
+        self._prefix = prefix
+        self.level = level
+        self._paths = (path,) if path else SOCKETS
+        self._proc = "" if path else proc
+        self._ident = ""
+        self._socket: _socket.socket | None = None
+        self._stderr: int | None = None  # of PID 1
+        self._lost = False
+
+    def open(self) -> None:
+        """Do now what needs this host's files: lines go where they do now, whatever is entered."""
+        self._ident = self._ident or _ident()
+        time.localtime()  # which time zone
+        if not self._lost:
+            try:
+                self._connect()
+            except OSError:
+                self._lose()
+
+    def error(self, text: str) -> None:
+        """Tell of something that an administrator must act on."""
+        self.write("error", text)
+
+    def info(self, text: str) -> None:
+        """Tell of a decision: one line per login."""
+        self.write("info", text)
+
+    def debug(self, text: str) -> None:
+        """Tell of a step taken and what was seen."""
+        self.write("debug", text)
+
+    def write(self, level: str, text: str) -> None:
+        """Send one line; after the first that cannot be sent, all are lost: one wait at most."""
+        self._ident = self._ident or _ident()
+        rank, severity = LEVELS[level]
+        if rank > self.level or self._lost:
+            return
+        priority = LOG_AUTHPRIV | severity
+        now = time.localtime()
+        stamp = f"{MONTHS[now.tm_mon - 1]} {now.tm_mday:2} " + time.strftime("%H:%M:%S", now)
+        text = f"{self._ident}: {self._prefix}: {text}"
+        try:
+            self._send(f"<{priority}>{stamp} {printable(text)}".encode("utf-8", "replace"))
+        except OSError:
+            self._lose()
+
+    def _send(self, line: bytes) -> None:
+        self._connect()
+        try:
+            self._put(line)
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(self._socket or self._stderr or 0, select.POLLOUT)
+            poll.poll(PATIENCE_MS)
+            self._put(line)
+
+    def _put(self, line: bytes) -> None:
+        if self._socket is not None:
+            self._socket.send(line)
+        elif self._stderr is not None:
+            from .container_log import write
+
+            write(self._stderr, line[line.index(b">") + 1 :] + b"\n")
+
+    def _connect(self) -> None:
+        """Have a socket, or PID 1's standard error; OSError where there is neither."""
+        if self._socket is not None or self._stderr is not None:
+            return
+        for path in self._paths:
+            sock = _socket.socket(_socket.AF_UNIX, SOCK_FLAGS)
+            try:
+                sock.connect(path)
+            except OSError:
+                sock.close()
+            else:
+                self._socket = sock
+                return
+        if not self._proc:
+            raise FileNotFoundError(2, "nobody listens")
+        from . import container_log
+
+        self._stderr = container_log.opened(self._proc)
+
+    def _lose(self) -> None:
+        self._lost = True
+        self.close()
+
+    def close(self) -> None:
+        """Close what is open; a later line opens it again."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        if self._stderr is not None:
+            os.close(self._stderr)
+            self._stderr = None
+
+
+def printable(text: str) -> str:
+    """Escape what could forge another line, and cut what is too long.
+
+    By ascii(): a codec would be imported, in the end from the /usr of a job that was entered.
+    """
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return text if len(text) <= LINE_LIMIT else text[:LINE_LIMIT] + "..."
+
+
+def _ident() -> str:
+    """Return program and pid, as syslog(3) would by default, while /proc is of our namespace."""
+    try:
+        with open("/proc/self/comm", "rb") as file:
+            program = file.read().decode("ascii", "replace").rstrip("\n")
+    except OSError:
+        program = "pam"
+    return f"{program}[{os.getpid()}]"

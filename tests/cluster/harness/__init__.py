@@ -1,0 +1,1 @@
+"""The real cluster: hosts as namespaces, daemons, logins, jobs."""

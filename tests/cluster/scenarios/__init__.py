@@ -1,0 +1,1 @@
+"""What is arranged and seen on a cluster; several tests and cells share it."""

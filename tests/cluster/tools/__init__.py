@@ -1,0 +1,1 @@
+"""The commands of `./dev` that bring up clusters of their own."""

@@ -1,0 +1,1 @@
+"""Peers, clocks and handles that stand in for real ones, for tests of units."""

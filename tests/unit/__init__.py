@@ -1,0 +1,1 @@
+"""Tests of units: a table each, no cluster."""

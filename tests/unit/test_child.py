@@ -1,0 +1,234 @@
+"""A function in a child: whatever it does, the parent goes on in time and is as it was before."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable, NoReturn
+
+import pytest
+
+from slurm_adopt.slurm.deadline import Deadline, Patience
+from slurm_adopt.slurm.errors import PeerError
+from slurm_adopt.system import child
+from tests.fakes.peers import no_descriptor_left
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SOURCE = str(Path(__file__).parents[2] / "src")
+LIMIT = 1 << 20
+SIGNALS = ("SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt")
+
+
+def run(function: Callable[[], bytes], seconds: float = 10) -> bytes:
+    return child.run(function, Deadline(seconds), LIMIT)
+
+
+def signals() -> dict[str, str]:
+    """Return what the kernel says of this process's signals: pending, blocked, ignored, caught."""
+    rows = (line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return {row[0]: row[1] for row in rows if row[0] in SIGNALS}
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    """No child, no descriptor, no signal that is pending, and the same ones blocked and caught."""
+    before = signals()
+    with no_descriptor_left():
+        yield
+    assert signals() == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.parametrize("answer", [b"", b"x", b"a\0b\n" * (LIMIT // 4)], ids=len)
+def test_an_answer(answer: bytes) -> None:
+    assert run(lambda: answer) == answer
+
+
+def test_it_is_a_child() -> None:
+    assert run(lambda: b"%d" % os.getppid()) == b"%d" % os.getpid()
+
+
+def sleep_for_ever() -> NoReturn:
+    while True:
+        time.sleep(600)
+
+
+def be_deaf() -> NoReturn:
+    """Let nothing but SIGKILL be heard."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    sleep_for_ever()
+
+
+@pytest.mark.parametrize("seconds", [0.2, child.ENDING + 0.2])
+@pytest.mark.parametrize("function", [sleep_for_ever, be_deaf])
+def test_never_done(function: Callable[[], bytes], seconds: float) -> None:
+    """It is killed, however long it was waited for."""
+    with pytest.raises(PeerError, match=r"^not done in time$"):
+        run(function, seconds)
+
+
+def test_never_done_though_it_had_signs_of_life() -> None:
+    with pytest.raises(PeerError, match=r"^not done in time$"):
+        child.run(sleep_for_ever, Patience(child.ENDING, 9.0), LIMIT)
+
+
+def fail() -> NoReturn:
+    raise RuntimeError("x\ny")
+
+
+def leave() -> NoReturn:
+    raise SystemExit(3)
+
+
+def die() -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+# (function, error)
+FAILING = [
+    (fail, r"^unexpected RuntimeError\('x\\ny'\) \(please report this\)$"),
+    (leave, "^the child ended without an answer$"),
+    (die, "^the child ended without an answer$"),
+    (lambda: b"x" * (LIMIT + 1), f"^more than {LIMIT} bytes$"),
+    (lambda: b"x" * (LIMIT * 50), f"^more than {LIMIT} bytes$"),
+]
+
+
+@pytest.mark.parametrize(("function", "error"), FAILING)
+def test_failing(function: Callable[[], bytes], error: str) -> None:
+    with pytest.raises(PeerError, match=error):
+        run(function)
+
+
+@pytest.mark.parametrize("size", [1, 8, 9, 12, 13])
+def test_half_an_answer(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """As of a child that ends, killed for its memory, while it writes."""
+    whole = child._answer(lambda: b"whole")
+    monkeypatch.setattr(child, "_answer", lambda _: whole[:size])
+    with pytest.raises(PeerError, match=r"^the child ended without an answer$"):
+        run(bytes)
+
+
+def test_no_child_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise BlockingIOError(11, "no more")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    with pytest.raises(PeerError, match=r"^cannot have a child: no more$"):
+        run(bytes)
+
+
+def test_one_that_cannot_be_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wait for its end is bounded, too."""
+    children = []
+    monkeypatch.setattr(os, "kill", lambda pid, _: children.append(pid))
+    with pytest.raises(PeerError, match=r"^process \d+ does not end when it is killed"):
+        run(sleep_for_ever, 0.1)
+    monkeypatch.undo()
+    with handling():  # its end comes later, as that of a child of sshd's own does
+        os.kill(children[0], signal.SIGKILL)
+        os.waitpid(children[0], 0)
+
+
+def test_its_end_if_the_parent_ends_first() -> None:
+    """It does not wait for ever, whatever it reads: an alarm ends it, no handler of ours."""
+    script = (
+        "import os, signal, sys\n"
+        "from slurm_adopt.system import child as forked\n"
+        "from slurm_adopt.slurm.deadline import Deadline\n"
+        "signal.signal(signal.SIGALRM, lambda *_: None)\n"
+        "forked.ENDING_LONGEST = 0.5\n"
+        "def wait():\n"
+        "    print(os.getpid(), flush=True)\n"
+        "    os.kill(os.getppid(), signal.SIGKILL)\n"
+        "    while True: signal.pause()\n"
+        "forked.run(wait, Deadline(0.3), 100)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], env={"PYTHONPATH": SOURCE}, stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdout
+        assert int(parent.stdout.readline())
+        assert parent.stdout.read() == b""  # the child has ended, too: nobody else could write
+    assert parent.returncode == -signal.SIGKILL
+
+
+def test_its_import_catches_no_signal() -> None:
+    """The first import of Python's signals installs a handler for SIGINT."""
+    script = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+        "del sys.modules['_signal']\n"
+        "import slurm_adopt.system.child\n"
+        "print(open('/proc/self/status').read().partition('SigCgt:')[2].split()[0])\n"
+    )
+    argv = [sys.executable, "-c", script]
+    done = subprocess.run(argv, check=True, capture_output=True, env={"PYTHONPATH": SOURCE})
+    assert int(done.stdout, 16) & 1 << signal.SIGINT - 1 == 0
+
+
+# SIGCHLD
+
+
+@contextlib.contextmanager
+def handling(handler: object = None) -> Iterator[list[int]]:
+    """Have a handler for SIGCHLD, or another disposition; return what the handler has seen."""
+    seen: list[int] = []
+    before = signal.signal(
+        signal.SIGCHLD,
+        handler or (lambda number, _: seen.append(number)),  # type: ignore[arg-type]
+    )
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_no_handler_sees_its_end() -> None:
+    with handling() as seen:
+        assert run(lambda: b"x") == b"x"
+        with pytest.raises(PeerError):
+            run(sleep_for_ever, 0.1)
+        assert not seen
+
+
+def test_ignored() -> None:
+    """The kernel then waits for the child in our place."""
+    with handling(signal.SIG_IGN):
+        assert run(lambda: b"x") == b"x"
+        with pytest.raises(PeerError):
+            run(sleep_for_ever, 0.1)
+
+
+def test_blocked_before() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    try:
+        assert run(lambda: b"x") == b"x"
+        assert signal.SIGCHLD in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        assert not signal.sigpending()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+
+
+def test_the_end_of_another_child() -> None:
+    """What ends meanwhile is seen as ever, and is not waited for in place of sshd."""
+    with handling() as seen, subprocess.Popen(["sleep", "60"]) as other:
+
+        def end_it() -> bytes:
+            os.kill(other.pid, signal.SIGKILL)
+            while Path(f"/proc/{other.pid}/stat").read_text().split()[2] != "Z":
+                time.sleep(0.001)
+            return b"x"
+
+        assert run(end_it) == b"x"
+        assert seen == [signal.SIGCHLD]
+        assert other.wait() == -signal.SIGKILL

@@ -1,0 +1,549 @@
+"""The bridge and the entry script, over a stand-in of pam_python's handle."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from slurm_adopt.decision import engine
+from slurm_adopt.decision.adoption import Adoption
+from slurm_adopt.decision.login import Login
+from slurm_adopt.decision.outcome import SITUATIONS, Outcome
+from slurm_adopt.front import pam_python
+from slurm_adopt.node import node
+from slurm_adopt.slurm.config import slurmd_processes
+from slurm_adopt.system import log
+from tests.fakes.handle import CODES, Handle
+
+SCRIPT = Path(__file__).parents[2] / "pam" / "pam_slurm_adopt.py"
+NO_JOBS = "Access denied by pam_slurm_adopt: you have no active jobs on this node"
+DENY = "action_generic_failure=deny"
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Collect what would go to syslog."""
+    found: list[str] = []
+    monkeypatch.setattr(log.Log, "_send", lambda _, line: found.append(line.decode()))
+    monkeypatch.setattr(pam_python, "uid_of", {"root": 0, "alice": 5001}.get)
+    return found
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, outcome: Outcome | Exception) -> None:
+    """Have the engine come to this outcome."""
+
+    def decide(*_: object) -> Outcome:
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(pam_python, "decide", decide)
+
+
+def test_refusal_is_said_to_the_user(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    answer(monkeypatch, Outcome(SITUATIONS["no jobs"], "PAM_PERM_DENIED", "no job here"))
+    handle = Handle()
+    assert CODES[pam_python.account(handle, 0, [], {})] == "PAM_PERM_DENIED"
+    assert handle.said == [(Handle.PAM_ERROR_MSG, NO_JOBS)]
+    assert "pam_slurm_adopt(sshd:account): user alice (uid 5001)" in lines[0]
+    assert "no job here -> PAM_PERM_DENIED in" in lines[0]
+
+
+# (whether the program is sshd, level, user) -> syslog priorities of the lines
+OTHERS = [
+    (True, "info", "alice", ["<86>"]),
+    (True, "error", "alice", []),
+    (True, "info", "root", []),
+    (False, "info", "alice", []),
+    (False, "debug", "alice", ["<87>"]),
+]
+
+
+@pytest.mark.parametrize(("sshd", "level", "user", "expected"), OTHERS)
+def test_an_sshd_under_another_name(
+    monkeypatch: pytest.MonkeyPatch,
+    lines: list[str],
+    sshd: bool,
+    level: str,
+    user: str,
+    expected: list[str],
+) -> None:
+    """Is let by, and not in silence; other programs are."""
+    monkeypatch.setattr(pam_python, "is_sshd", lambda: sshd)
+    handle = Handle(user=user, service="sshd-compute")
+    assert CODES[pam_python.account(handle, 0, [f"log_level={level}"], {})] == "PAM_IGNORE"
+    assert [line[:4] for line in lines] == expected
+    named = ["service=sshd-compute has its logins decided" in line for line in lines]
+    assert named == [sshd] * len(lines)
+
+
+@pytest.mark.parametrize("code", ["PAM_IGNORE", "PAM_SUCCESS"])
+def test_nothing_is_said_unless_refused(
+    monkeypatch: pytest.MonkeyPatch, lines: list[str], code: str
+) -> None:
+    answer(monkeypatch, Outcome(SITUATIONS["no jobs"], code, "no job here"))
+    handle = Handle()
+    assert CODES[pam_python.account(handle, 0, [], {})] == code
+    assert not handle.said
+    assert len(lines) == 1
+
+
+def test_silent(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    answer(monkeypatch, Outcome(SITUATIONS["no jobs"], "PAM_PERM_DENIED", ""))
+    handle = Handle()
+    pam_python.account(handle, Handle.PAM_SILENT, [], {})
+    assert not handle.said
+    assert lines
+
+
+def test_failed_conversation_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, lines: list[str]
+) -> None:
+    answer(monkeypatch, Outcome(SITUATIONS["no jobs"], "PAM_PERM_DENIED", ""))
+    handle = Handle()
+    monkeypatch.setattr(handle, "conversation", lambda _: 1 // 0)
+    assert CODES[pam_python.account(handle, 0, [], {})] == "PAM_PERM_DENIED"
+    assert lines
+
+
+def test_environment(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    environment = {"SLURM_JOB_ID": "7"}
+    answer(
+        monkeypatch,
+        Outcome(SITUATIONS["adopted"], "PAM_SUCCESS", "", Adoption(1, 5001, 7, {}, environment)),
+    )
+    handle = Handle()
+    pam_python.account(handle, 0, [], {})
+    assert handle.env == environment
+    assert lines
+
+
+def test_complaints_come_first(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    answer(monkeypatch, Outcome(SITUATIONS["adopted"], "PAM_SUCCESS", ""))
+    pam_python.account(Handle(), 0, ["action_nojobs=deny", "log_level=error"], {})
+    (line,) = lines
+    assert "did you mean action_no_jobs=?" in line
+
+
+# The session phase, and what the phases of one handle tell each other
+
+
+def beforehand(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Have session phases be adopted into job 8; return what each is told of before, and hints."""
+    found: list[Any] = []
+
+    def decide_session(login: Login, *rest: object) -> Outcome:
+        found.append((rest[-1], login.hint))
+        adopted = Adoption(login.pid, 5001, 8)
+        return Outcome(SITUATIONS["adopted"], "PAM_SUCCESS", "session", adopted)
+
+    monkeypatch.setattr(pam_python, "decide_session", decide_session)
+    monkeypatch.setattr("slurm_adopt.node.adoption_note.take", lambda pid, uid: (pid, uid))
+    return found
+
+
+def test_session_phase_knows_the_account_phase(
+    monkeypatch: pytest.MonkeyPatch, lines: list[str]
+) -> None:
+    outcome = Outcome(SITUATIONS["no jobs"], "PAM_IGNORE", "")
+    answer(monkeypatch, outcome)
+    told, memory = beforehand(monkeypatch), dict[str, Any]()
+    handle = Handle()
+    pam_python.account(handle, 0, [], memory)
+    assert CODES[pam_python.session(handle, 0, [], memory)] == "PAM_SUCCESS"
+    assert told == [(outcome, None)]
+    assert "pam_slurm_adopt(sshd:session): user alice" in lines[-1]
+
+
+def test_a_second_session_line_knows_the_first(
+    monkeypatch: pytest.MonkeyPatch, lines: list[str]
+) -> None:
+    told, memory = beforehand(monkeypatch), dict[str, Any]()
+    for _ in range(2):
+        pam_python.session(Handle(), 0, [], memory)
+    (first, _), (second, _) = told
+    assert first == (os.getpid(), 5001)  # nothing in this process: what another has left
+    assert second.adoption.job_id == 8
+    assert lines
+
+
+def test_withdrawn_variables(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    """Where they still are; others stay."""
+    outcome = Outcome(SITUATIONS["no jobs"], "PAM_IGNORE", "")
+    outcome.withdrawn = frozenset({"SLURM_JOB_ID", "DISPLAY"})
+    answer(monkeypatch, outcome)
+    handle = Handle()
+    handle.env = {"SLURM_JOB_ID": "7", "LANG": "C"}
+    pam_python.account(handle, 0, [], {})
+    assert handle.env == {"LANG": "C"}
+    assert lines
+
+
+@pytest.mark.parametrize("change", ["user", "process", "uid"])
+def test_what_is_remembered_is_of_one_process_and_user(
+    monkeypatch: pytest.MonkeyPatch, lines: list[str], change: str
+) -> None:
+    answer(monkeypatch, Outcome(SITUATIONS["no jobs"], "PAM_IGNORE", ""))
+    told, memory = beforehand(monkeypatch), dict[str, Any]()
+    pam_python.account(Handle(), 0, [], memory)
+    if change == "process":
+        monkeypatch.setattr(os, "getpid", lambda: 4711)
+    monkeypatch.setattr(pam_python, "uid_of", {"alice": 5001 + (change == "uid"), "bob": 5001}.get)
+    pam_python.session(Handle("bob" if change == "user" else "alice"), 0, [], memory)
+    ((before, _),) = told
+    assert before == (os.getpid(), 5001 + (change == "uid"))
+    assert lines
+
+
+def test_job_id_of_the_environment_is_a_hint_in_the_session_phase(
+    monkeypatch: pytest.MonkeyPatch, lines: list[str]
+) -> None:
+    told = beforehand(monkeypatch)
+    hints: list[str | None] = []
+
+    def decide(login: Login, *_: object) -> Outcome:
+        hints.append(login.hint)
+        return Outcome(SITUATIONS["no jobs"], "PAM_IGNORE", "")
+
+    monkeypatch.setattr(pam_python, "decide", decide)
+    handle = Handle()
+    handle.env = {"SLURM_JOB_ID": "9"}
+    pam_python.account(handle, 0, [], {})
+    pam_python.session(handle, 0, [], {})
+    assert hints == [None]
+    assert [hint for _, hint in told] == ["9"]
+    assert lines
+
+
+# (file's bytes, what the user is told; None for our own sentence, part of the log line)
+MESSAGES = [
+    (b"No job of %u on %h (%j).\nAsk us.\n", "No job of alice on HOST (7 8).\nAsk us.", ""),
+    (b"%m\n", NO_JOBS, ""),
+    (b"100%% %x %", "100% %x %", ""),
+    (b"\x1b[31m\x07red\xff", "[31mred\ufffd", ""),
+    (b"x" * 4096, "x" * 4096, ""),
+    (b"x" * 4097, None, "it is larger than 4096 bytes"),
+    (b"", None, "is empty"),
+    (None, None, "No such file or directory"),
+]
+
+
+@pytest.mark.parametrize(("text", "told", "said"), MESSAGES)
+def test_message(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lines: list[str],
+    text: bytes | None,
+    told: str | None,
+    said: str,
+) -> None:
+    outcome = Outcome(SITUATIONS["no jobs"], "PAM_PERM_DENIED", "")
+    outcome.jobs = [7, 8]
+    answer(monkeypatch, outcome)
+    if text is not None:
+        (tmp_path / "m").write_bytes(text)
+    handle = Handle()
+    pam_python.account(handle, 0, [f"message={tmp_path}/m"], {})
+    ((_, words),) = handle.said
+    assert words == (NO_JOBS if told is None else told.replace("HOST", os.uname().nodename))
+    assert said in "".join(lines)
+
+
+def test_message_that_is_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str]
+) -> None:
+    answer(monkeypatch, Outcome(SITUATIONS["no jobs"], "PAM_PERM_DENIED", ""))
+    os.mkfifo(tmp_path / "m")
+    handle = Handle()
+    pam_python.account(handle, 0, [f"message={tmp_path}/m"], {})
+    assert handle.said[0][1] == NO_JOBS
+    assert "it is no regular file" in "".join(lines)
+
+
+# (user, options, whether a slurmd runs here, code)
+MISTAKES = [
+    ("alice", "", False, "PAM_IGNORE"),
+    ("alice", "", True, "PAM_PERM_DENIED"),
+    ("alice", "action_generic_failure=ignore", True, "PAM_IGNORE"),
+    ("alice", "action_generic_failure=allow", True, "PAM_SUCCESS"),
+    ("alice", DENY, False, "PAM_PERM_DENIED"),
+    ("root", f"ignore_root=0 {DENY}", True, "PAM_IGNORE"),
+    ("root", "ignore_root=0", True, "PAM_IGNORE"),
+]
+
+
+@pytest.mark.parametrize(("user", "options", "runs", "code"), MISTAKES)
+def test_our_own_mistake(
+    monkeypatch: pytest.MonkeyPatch,
+    lines: list[str],
+    user: str,
+    options: str,
+    runs: bool,
+    code: str,
+) -> None:
+    here = [slurmd_processes.Slurmd(9, "", "", configless=False)] if runs else []
+    monkeypatch.setattr(slurmd_processes, "slurmds", lambda: here)
+    answer(monkeypatch, ZeroDivisionError("oops"))
+    assert CODES[pam_python.account(Handle(user), 0, options.split(), {})] == code
+    assert "unexpected ZeroDivisionError: oops at " in lines[-1]
+    assert "test_pam_python.py:" in lines[-1]
+    assert ("services included" in lines[0]) == (user == "root")
+
+
+@pytest.mark.parametrize("name", ["", "x" * 300, "a\nb", "a/b", "%s%n", "nobody-knows-me"])
+def test_odd_user_names_are_unknown(name: str) -> None:
+    assert pam_python.uid_of(name) is None
+
+
+def test_a_nul_in_a_user_name() -> None:
+    assert pam_python.uid_of("a\0b") is None
+
+
+class Undecodable(Handle):
+    """What pam_python does where an item is no UTF-8: it raises."""
+
+    user: Any = property(lambda _: b"al\xffce".decode())
+    rhost: Any = property(lambda _: b"\xff".decode())
+    env: Any = property(lambda _: b"\xff".decode())
+
+    def __init__(self) -> None:
+        self.service = "sshd"
+        self.said: list[Any] = []
+
+
+def test_items_that_are_no_utf_8(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    """They count as what they are: an unknown user, a source that is no address."""
+    monkeypatch.setattr(node.Node, "jobs", lambda *_: pytest.fail("asked for jobs"))
+    assert CODES[pam_python.account(Undecodable(), 0, [], {})] == "PAM_USER_UNKNOWN"
+    (line,) = lines
+    assert "user al\\udcffce (uid None) from \\udcff, pid " in line
+
+
+# The entry script
+
+
+@pytest.fixture
+def script() -> ModuleType:
+    """Load the script as pam_python does: alone, by its path."""
+    spec = importlib.util.spec_from_file_location("entry", SCRIPT)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def account(script: ModuleType, handle: Any, options: str = "") -> str:
+    return CODES[script.pam_sm_acct_mgmt(handle, 0, [str(SCRIPT), *options.split()])]
+
+
+@pytest.fixture
+def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail if anything of Slurm is looked at."""
+    monkeypatch.setattr(node.Node, "jobs", lambda *_: pytest.fail("asked for jobs"))
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("options", ["", DENY, "ignore_root=1", "service=login", "action_x=1"])
+def test_root_is_answered_first(
+    monkeypatch: pytest.MonkeyPatch, script: ModuleType, options: str
+) -> None:
+    monkeypatch.setattr(script, "_bridge", lambda _: pytest.fail("loaded the package"))
+    assert account(script, Handle("root"), options) == "PAM_IGNORE"
+
+
+def test_root_without_a_user_database(monkeypatch: pytest.MonkeyPatch, script: ModuleType) -> None:
+    monkeypatch.setattr("pwd.getpwnam", lambda _: 1 // 0)
+    assert account(script, Handle("root"), DENY) == "PAM_IGNORE"
+
+
+def test_root_by_a_name_that_is_no_utf_8(
+    monkeypatch: pytest.MonkeyPatch, script: ModuleType
+) -> None:
+    zero = pwd.getpwnam("root")
+    monkeypatch.setattr("pwd.getpwnam", lambda name: {"al\udcffce": zero}[name])
+    assert account(script, Undecodable(), DENY) == "PAM_IGNORE"
+
+
+def test_the_checkout_s_package_is_used(
+    monkeypatch: pytest.MonkeyPatch, script: ModuleType
+) -> None:
+    loaded = dict(sys.modules)
+    for name in [name for name in sys.modules if name.startswith("slurm_adopt")]:
+        monkeypatch.delitem(sys.modules, name)
+    before = list(sys.path)
+    found = script._bridge(str(SCRIPT))
+    assert found.__file__ == str(SCRIPT.parents[1] / "src/slurm_adopt/front/pam_python.py")
+    assert sys.path == before
+    sys.modules.update(loaded)
+
+
+@pytest.mark.parametrize("path", ["/lib/security/pam_slurm_adopt.py", "pam_slurm_adopt.py"])
+def test_no_checkout_adds_no_path(
+    monkeypatch: pytest.MonkeyPatch, script: ModuleType, path: str
+) -> None:
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.delitem(sys.modules, "slurm_adopt.front.pam_python")
+    monkeypatch.delitem(sys.modules, "slurm_adopt")
+    with pytest.raises(ImportError):
+        script._bridge(path)
+
+
+# (user, service, options, code)
+BROKEN = [
+    ("alice", "sshd", "", "PAM_PERM_DENIED"),  # a slurmd runs here
+    ("alice", "sshd", "action_generic_failure=auto", "PAM_PERM_DENIED"),
+    ("alice", "sshd", "action_generic_failure=ignore", "PAM_IGNORE"),
+    ("alice", "sshd", "action_generic_failure=allow", "PAM_SUCCESS"),
+    ("alice", "sshd", "Action_Generic_Failure=DENY", "PAM_PERM_DENIED"),
+    ("alice", "sshd", "action_generic_failure=dney", "PAM_PERM_DENIED"),
+    ("alice", "sshd", "action_generic_failure=", "PAM_PERM_DENIED"),
+    ("alice", "sudo", DENY, "PAM_IGNORE"),
+    ("alice", "sudo", f"{DENY} service=*", "PAM_PERM_DENIED"),
+    ("alice", "login", f"{DENY} service=login", "PAM_PERM_DENIED"),
+    (None, None, DENY, "PAM_IGNORE"),
+    ("root", "sshd", DENY, "PAM_IGNORE"),
+    ("root", "sshd", f"ignore_root=0 {DENY}", "PAM_IGNORE"),
+]
+
+
+@pytest.mark.parametrize("error", [ImportError("x"), SystemExit(1), MemoryError(), SyntaxError()])
+@pytest.mark.parametrize(("user", "service", "options", "code"), BROKEN)
+def test_package_cannot_be_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+    script: ModuleType,
+    user: str | None,
+    service: str | None,
+    options: str,
+    code: str,
+    error: BaseException,
+) -> None:
+    def fail(_: str) -> None:
+        raise error
+
+    monkeypatch.setattr(script, "_bridge", fail)
+    monkeypatch.setattr(script, "_runs_slurm", lambda: True)
+    assert account(script, Handle(user, service), options) == code
+    monkeypatch.setattr(script, "_runs_slurm", lambda: False)
+    without = "PAM_IGNORE" if options in ("", "action_generic_failure=auto") else code
+    assert account(script, Handle(user, service), options) == without
+
+
+# (program, uids, whether it counts)
+PROGRAMS = [
+    ("/usr/sbin/slurmd", "0\t0\t0\t0", True),
+    ("/opt/slurm/sbin/slurmd (deleted)", "0\t0\t0\t0", True),
+    ("/usr/sbin/slurmstepd-wlm", "0\t0\t0\t0", True),
+    ("/usr/sbin/slurmdbd", "0\t0\t0\t0", False),
+    ("/home/alice/slurmd", "5001\t5001\t5001\t5001", False),
+    ("/home/alice/slurmd", "5001\t0\t0\t0", False),
+]
+
+
+@pytest.mark.parametrize("shown", [True, False])
+@pytest.mark.parametrize(("program", "uids", "counts"), PROGRAMS)
+def test_the_script_sees_a_slurmd_as_the_package_does(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    script: ModuleType,
+    program: str,
+    uids: str,
+    counts: bool,
+    shown: bool,
+) -> None:
+    """`shown`: whether the exe may be read."""
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/exe").symlink_to(program)
+    (tmp_path / "7/status").write_text(f"Name:\tslurmd\nUid:\t{uids}\nGid:\t0\t0\t0\t0\n")
+    (tmp_path / "8").mkdir()
+    (tmp_path / "self").symlink_to("8")
+    called = program.rpartition("/")[2].removesuffix(" (deleted)")
+    (tmp_path / "7/comm").write_text(f"{called}\n")
+    listdir, readlink = os.listdir, os.readlink
+
+    def there(path: str) -> str:
+        return path.replace("/proc", str(tmp_path))
+
+    def opened(path: str, mode: str) -> Any:
+        return Path(there(path)).open(mode)
+
+    monkeypatch.setattr(os, "listdir", lambda path: listdir(there(path)))
+
+    def read(path: str) -> str:
+        if path.endswith("exe") and not shown:
+            raise PermissionError
+        return readlink(there(path))
+
+    monkeypatch.setattr(os, "listdir", lambda path: listdir(there(path)))
+    monkeypatch.setattr(os, "readlink", read)
+    monkeypatch.setattr(script, "open", opened, raising=False)
+    assert script._runs_slurm() is counts
+    top = str(tmp_path)
+    assert (bool(slurmd_processes.slurmds(top)) or slurmd_processes.hidden(proc=top)) is counts
+
+
+def test_the_script_takes_a_slurmd_to_run_without_proc(
+    monkeypatch: pytest.MonkeyPatch, script: ModuleType
+) -> None:
+    monkeypatch.setattr(os, "listdir", lambda path: 1 // 0 if path != "/proc" else no_proc())
+    assert script._runs_slurm() is True
+
+
+def no_proc() -> list[str]:
+    raise FileNotFoundError
+
+
+def test_the_script_takes_a_slurmd_to_run_where_nothing_is_mounted(
+    monkeypatch: pytest.MonkeyPatch, script: ModuleType
+) -> None:
+    monkeypatch.setattr(os, "listdir", lambda _: [])
+    monkeypatch.setattr(os, "readlink", lambda _: no_proc())
+    assert script._runs_slurm() is True
+
+
+class OddService(Handle):
+    """The handle of a service whose name is no UTF-8."""
+
+    service: Any = property(lambda _: b"ssh\xff".decode())
+
+    def __init__(self, user: str) -> None:
+        self.user = user
+        self.env: Any = {}
+        self.said: list[Any] = []
+
+
+@pytest.mark.parametrize(
+    ("user", "options", "code"),
+    [
+        ("alice", DENY, "PAM_IGNORE"),
+        ("alice", f"{DENY} service=*", "PAM_PERM_DENIED"),
+        ("root", f"ignore_root=0 service=* {DENY}", "PAM_IGNORE"),
+    ],
+)
+def test_a_service_that_is_no_utf_8(script: ModuleType, user: str, options: str, code: str) -> None:
+    assert account(script, OddService(user), options) == code
+
+
+@pytest.mark.parametrize("phase", ["authenticate", "setcred", "chauthtok", "close_session"])
+def test_other_phases_are_ignored(script: ModuleType, phase: str) -> None:
+    assert getattr(script, f"pam_sm_{phase}")(Handle(), 0, [str(SCRIPT)]) == Handle.PAM_IGNORE
+
+
+def test_nothing_is_left_in_the_engine_for_the_bridge() -> None:
+    """What the engine decides about root must hold where the bridge decides in its place."""
+    login = Login("root", 0, "sshd", 1)
+    refusal = Outcome(SITUATIONS["no jobs"], "PAM_PERM_DENIED", "x")
+    assert engine.spare_root(login, refusal).code == "PAM_IGNORE"
+
+
+def test_a_log_that_fails_does_not_change_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, Outcome(SITUATIONS["no jobs"], "PAM_PERM_DENIED", ""))
+    monkeypatch.setattr(pam_python, "_report", lambda *_: 1 // 0)
+    assert CODES[pam_python.account(Handle("alice"), 0, [], {})] == "PAM_PERM_DENIED"
