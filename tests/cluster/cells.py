@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.cluster import stock
 from tests.cluster.harness import cgroups, phases, private, pythons, x11
 from tests.cluster.harness.cluster import Roots
 from tests.cluster.harness.config import NODES, Settings
@@ -26,6 +25,7 @@ from tests.cluster.scenarios import (
     penalties,
     prologs,
     services,
+    stock,
     uses,
 )
 

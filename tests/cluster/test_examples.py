@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import stock
 from tests.cluster.harness import pam
 from tests.cluster.harness.suites import SUITES
+from tests.cluster.scenarios import stock
 
 if TYPE_CHECKING:
     from tests.cluster.harness.cluster import Cluster

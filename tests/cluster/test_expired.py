@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import stock
 from tests.cluster.harness import pam
-from tests.cluster.scenarios import expired
+from tests.cluster.scenarios import expired, stock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import stock
 from tests.cluster.harness import guide, pam
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.config import Settings
 from tests.cluster.harness.landing import COMMAND, job_of
 from tests.cluster.harness.login import asking, ssh_argv
+from tests.cluster.scenarios import stock
 from tests.conftest import show_logs_of
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ import contextlib
 import subprocess
 from typing import TYPE_CHECKING
 
-from tests.cluster import stock
 from tests.cluster.harness import pam
 from tests.cluster.harness.host import end
 from tests.cluster.harness.landing import COMMAND, job_of
 from tests.cluster.harness.login import ASKPASS, METHODS, Result, ssh_argv
 from tests.cluster.harness.wait import wait_for
+from tests.cluster.scenarios import stock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
