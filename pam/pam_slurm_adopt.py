@@ -124,7 +124,7 @@ def _service(pamh: Any) -> str:
 
 def _complain(what: str, error: BaseException) -> None:
     """Log one line at authpriv.err, as log.py would: without syslog(3), without waiting."""
-    text = f"pam_slurm_adopt({what}): cannot run: {error!r}; is the package whole?"
+    text = f"pam_slurm_adopt({what}): cannot run: {error!r}; is the package complete?"
     line = text.encode("ascii", "backslashreplace")[:900]
     try:
         _to_syslog(line)

@@ -116,7 +116,7 @@ def _governed(option: str, level: str, *rows: tuple[str, ...]) -> list[Situation
 ONLY = Answer("PAM_SUCCESS", job="only")
 SOURCE = Answer("PAM_SUCCESS", job="source")
 INTO_ONLY = "adopted into job {only} (the only job)"
-NOT_THEIRS = "which is not one of this user's here"
+NOT_THEIRS = "which is not one of the user's jobs here"
 LOGIN = "slurmd at 10.78.0.4:6818: "  # what the login node's address answers
 
 # fmt: off
@@ -168,7 +168,7 @@ SITUATIONS = [
     # Several jobs here, and it is not known which one the login comes from.
     *_governed(
         "action_unknown", "info",
-        ("several jobs, from no job", "the source host knows no job of this connection"),
+        ("several jobs, from no job", "the source host knows no job for this connection"),
         ("several jobs, from another user's", f"named job {{foreign}}, {NOT_THEIRS}"),
         ("several jobs, from one elsewhere", f"named job {{elsewhere}}, {NOT_THEIRS}"),
         ("several jobs, slurmd refuses", LOGIN + "connection refused"),
@@ -208,7 +208,7 @@ SITUATIONS = [
 OF_ROOT = (
     "one job", "idle node", "no slurm.conf", "several jobs, slurmd refuses", "the only job fails",
 )  # fmt: skip
-SPARED = "but for root nothing is decided"
+SPARED = "root is left to the other modules"
 
 
 class Row(NamedTuple):
@@ -283,7 +283,8 @@ def _complaint(option: str, spelling: str) -> str:
     if spelling.lower() in {*ANSWERS[option], ""}:
         return ""
     if (option, spelling) in OLDER:
-        return f"{option}={spelling} is of an early release; it means {_meant(option, spelling)}"
+        today = _meant(option, spelling)
+        return f"{option}={spelling} is a value of an early release; it now means {today}"
     strictest = _meant(option, spelling)
     return f"unrecognized {option}={spelling}, setting to '{strictest}', the strictest"
 

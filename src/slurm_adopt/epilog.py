@@ -48,7 +48,8 @@ class Job:
         self.node = environment.get("SLURMD_NODENAME", "")
         if not self.node or uid is None or job_id is None:
             raise SetupError(
-                "SLURM_JOB_ID, SLURM_JOB_UID, SLURMD_NODENAME: not those of Slurm's Epilog"
+                "SLURM_JOB_ID, SLURM_JOB_UID or SLURMD_NODENAME is missing or malformed: run "
+                "this from Slurm's Epilog"
             )
         self.job_id, self.uid = job_id, uid
         self.slurm_conf = environment.get("SLURM_CONF", "")
@@ -83,10 +84,10 @@ def end_sessions(job: Job, log: Log, mounts: dict[str, Mount] | None = None) -> 
             return []
         ended = step.end(deadline, taken)
     except SetupError as error:
-        return [f"what job {job.job_id} has left in {step.path} is left alone: {error}"]
+        return [f"cannot end what job {job.job_id} has left in {step.path}: {error}"]
     said = (
-        f"job {job.job_id} of uid {job.uid} has ended, and its extern stepd before it, without "
-        f"ending what was in {step.path}: {_told(found, ended)}"
+        f"job {job.job_id} of uid {job.uid} has ended, but its extern stepd ended first and "
+        f"left something in {step.path}: {_told(found, ended)}"
     )
     return [said]
 

@@ -127,7 +127,7 @@ def of_pamtester(stage: Stage, row: Row, line: str) -> None:
         place(stage, row, done.cgroups)
 
 
-LET_BY = "though this program is sshd; service=sshd has its logins decided"
+LET_BY = "though this program is sshd; set service=sshd to have its logins decided"
 
 
 def of_login(stage: Stage, row: Row, line: str) -> None:

@@ -87,8 +87,8 @@ def test_with_it_they_end(cluster: Cluster, with_epilog: Cluster, method: str) -
             cluster.wait_gone(job)
         (line,) = (line for line in cluster.n1.log(mark) if OURS in line)
         step = cgroups.of_extern_step("n1", 5001, job)
-        assert f"job {job} of uid 5001 has ended, and its extern stepd before it" in line
-        assert f"what was in {step}: " in line
+        assert f"job {job} of uid 5001 has ended, but its extern stepd ended first" in line
+        assert f"left something in {step}: " in line
         assert line.endswith(" processes ended")
         assert (cluster.n1.root / cgroups.folder("freezer", step)).is_dir()
         assert cluster.socket("n1", job).is_socket()

@@ -63,7 +63,7 @@ SETUPS = [
     ("SlurmdSpoolDir=/nowhere", "cannot read the spool directory /nowhere: No such file"),
     ("SlurmdSpoolDir=/etc/passwd", "cannot read the spool directory /etc/passwd: Not a directory"),
     ("Include /nowhere.conf", "cannot read /nowhere.conf"),
-    ("Include slurm.conf", "is included by itself"),
+    ("Include slurm.conf", "includes itself"),
 ]
 
 
@@ -86,7 +86,7 @@ def test_node_name_unknown(cluster: Cluster, value: str, allowed: bool) -> None:
     text = cluster.n1.read("etc/slurm/slurm.conf").replace("NodeName=n[1-2]", "NodeName=x[1-2]")
     cluster.n1.write("etc/slurm-test/slurm.conf", text)
     options = ("slurm_conf=/etc/slurm-test/slurm.conf", f"action_generic_failure={value}")
-    expect_generic_failure(cluster, options, "give its name with nodename=NAME", allowed)
+    expect_generic_failure(cluster, options, "set nodename=NAME", allowed)
     # one job here: its socket carries the name
     job = cluster.submit("alice")
     assert cluster.ssh("alice", command="echo $SLURM_JOB_ID").out.strip() == str(job)
@@ -223,8 +223,8 @@ def test_own_words(cluster: Cluster, method: str) -> None:
 # Proctrack without cgroups
 
 # (TaskPlugin, what confines the session, what the log says of it, what it does not say)
-WORD = "whether this session ends with the job rests on the stepd's word"
-NOTHING = "the stepd's word is all there is, and nothing confines this session"
+WORD = "only the stepd's answer says that this session ends with the job"
+NOTHING = "only the stepd's answer says that this session is in the job; nothing confines"
 LINUXPROC = [
     ("task/affinity,task/cgroup", ("cpuset", "devices", "memory"), WORD, NOTHING),
     ("task/none", (), NOTHING, WORD),
@@ -286,6 +286,8 @@ def test_wrong_nodename(cluster: Cluster) -> None:
     cluster.submit("alice")
     mark = cluster.n1.mark()
     assert cluster.ssh("alice").rc == 255
-    said = [line for line in lines(cluster, mark) if "are on node n1, but this is taken" in line]
+    said = [
+        line for line in lines(cluster, mark) if "belong to node n1, but this host is taken" in line
+    ]
     assert len(said) == 1
     assert "authpriv.err" in said[0]

@@ -85,8 +85,12 @@ def test_a_password_is_changed_with_ours_in_the_stack(cluster: Cluster) -> None:
 OPTIONS = [
     ("action_no_jobs=", "PAM_PERM_DENIED", "unrecognized action_no_jobs="),
     ("action_no_jobs", "PAM_PERM_DENIED", "ignoring unrecognized option 'action_no_jobs'"),
-    ("action_no_jobs=ignore action_no_jobs=deny", "PAM_PERM_DENIED", "the last counts: 'deny'"),
-    ("action_no_jobs=deny action_no_jobs=ignore", "PAM_IGNORE", "the last counts: 'ignore'"),
+    (
+        "action_no_jobs=ignore action_no_jobs=deny",
+        "PAM_PERM_DENIED",
+        "the last value counts: 'deny'",
+    ),
+    ("action_no_jobs=deny action_no_jobs=ignore", "PAM_IGNORE", "the last value counts: 'ignore'"),
     ("action_no_jobs=ignore action_no_jobs=ignore", "PAM_IGNORE", "no jobs"),
     ("[action_no_jobs=ignore x]", "PAM_PERM_DENIED", "unrecognized action_no_jobs=ignore x"),
     ("=ignore", "PAM_PERM_DENIED", "ignoring unrecognized option '=ignore'"),
@@ -116,7 +120,7 @@ def test_ten_thousand_characters_never_let_a_user_in(cluster: Cluster, driver: D
     assert cluster
     answer = driver.call(f"{pam.OURS} nodename={'z' * 10_000}", "alice")
     assert answer.code != "PAM_SUCCESS"
-    assert "characters long: PAM may have cut the line off" in "\n".join(answer.log)
+    assert "characters long: PAM may have cut the line short" in "\n".join(answer.log)
     assert driver.call(pam.OURS, "root").code == "PAM_IGNORE"
 
 

@@ -340,10 +340,10 @@ def test_process_that_holds_up_who_reads_it(cluster: Cluster, hanging: int, meth
     assert known_here(hanging).items() <= found.items()
     assert "SLURM_CPUS_ON_NODE" in found
     assert not found.keys() & OF_PROCESS
-    said = [line for line in cluster.n1.log(mark) if "cannot be looked at" in line]
+    said = [line for line in cluster.n1.log(mark) if "cannot read its processes" in line]
     assert len(said) == 1, said  # in the session phase, which adopts
     assert all(f"step n1_{hanging}.{BATCH}: its processes (" in line for line in said)
-    assert all("not done in time" in line for line in said)
+    assert all("timed out after" in line for line in said)
     with cluster.session("alice", method=method):
         assert states(cluster, "D") + states(cluster, "Z") == []
 
@@ -355,7 +355,7 @@ def test_limits_of_a_process_that_holds_up_who_reads_it(cluster: Cluster, hangin
     result = cluster.ssh("alice", command="env; ulimit -n")
     assert env(result.out)["SLURM_JOB_ID"] == f"{hanging}"
     assert result.out.split()[-1] == "300"
-    assert "cannot be looked at" not in " ".join(cluster.n1.log(mark))
+    assert "cannot read its processes" not in " ".join(cluster.n1.log(mark))
 
 
 SIGNALS = "grep -E '^(SigPnd|ShdPnd|SigBlk|SigIgn|SigCgt):' /proc/$0/status"

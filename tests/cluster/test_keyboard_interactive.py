@@ -174,8 +174,8 @@ def test_no_place_for_the_note(prepared: Cluster, lines: str, where: str) -> Non
     with ONE_PROMPT.session(cluster) as session:
         assert phases.job_with(node, session.pid) == job
     why = {
-        "account": "a session line will have the stepd asked a second time",
-        "both": "the session line decides anew",
+        "account": "a session line will ask the stepd a second time",
+        "both": "the session line decides again",
     }[lines]
     assert any(why in line for line in node.log(mark))
     assert phases.notes(node) == []
@@ -321,6 +321,6 @@ def test_over_pipes(prepared: Cluster) -> None:
         result = ssh(node, "n1", "alice", "true", options, method="keyboard-interactive")
         assert result.rc == 255
         assert DENIED in result.out + result.err
-        assert any("may become the session in place of this one" in x for x in node.log(mark))
+        assert any("may become the session instead of this one" in x for x in node.log(mark))
         with Session(node, node, "alice", options=options, timeout=60) as session:
             assert phases.job_with(node, session.pid) == job

@@ -120,7 +120,7 @@ until mountpoint -q {OTHER}/pid; do sleep 0.02; done
 # (protocol, what is sent, what the log says)
 SENT = [
     (38 << 8, (), "closed the connection"),
-    (38 << 8, ("-1",), "cannot give its job's namespace"),
+    (38 << 8, ("-1",), "cannot hand out the job's namespace"),
     (38 << 8, ("9", "/dev/null"), "cannot enter the job's mnt namespace: [Errno 22]"),
     (45 << 8, ("2", PID, f"{OTHER}/pid"), "does not answer"),
     (45 << 8, ("2", PID, f"{OTHER}/pid", MNT, "/dev/null"), "cannot enter the job's mnt namespace"),

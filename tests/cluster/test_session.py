@@ -235,7 +235,9 @@ def test_what_the_account_phase_leaves_to_the_session_line(node: Cluster, way: W
         [line for line in node.n1.log(mark) if f"pam_slurm_adopt(sshd:{phase})" in line]
         for phase in ("account", "session")
     )
-    assert f"to go into job {job} (the only job) by the session line -> PAM_SUCCESS" in account[-1]
+    assert (
+        f"the session line will adopt into job {job} (the only job) -> PAM_SUCCESS" in account[-1]
+    )
     assert not [line for line in account if " took " in line]
     assert f"adopted into job {job} (" in after[-1]
     assert phases.notes(node.n1) == []
@@ -374,7 +376,7 @@ def test_no_job_is_left_and_the_account_stack_has_let_in(node: Cluster, way: Way
     assert refused.rc != 0
     assert "job " not in refused.out  # the command has not run
     said = [line for line in node.n1.log(mark) if "pam_slurm_adopt(sshd:session)" in line]
-    assert f"but the account phase has let the user in for job {job} -> " in said[-1], said
+    assert f"since the account phase let the user in for job {job} -> " in said[-1], said
 
 
 VARIABLES = "env; echo; cat /proc/self/cgroup"

@@ -125,7 +125,7 @@ def test_one_job_is_asked_about(cluster: Cluster) -> None:
     other = cluster.submit("alice", "n2")
     landing = from_job(cluster, other)
     assert landing.job == job
-    assert f"the source host named job {other}, which is not one of this user's here" in (
+    assert f"the source host named job {other}, which is not one of the user's jobs here" in (
         landing.line
     )
 
@@ -146,7 +146,9 @@ def firewall(host: Host, verdict: str) -> Iterator[None]:
 
 
 REFUSES = "slurmd at 10.78.0.4:6818: connection refused: slurmd does not run there"
-REJECTS = "slurmd at 10.78.0.4:6818: no route to host: no way to it, or a firewall rejects it"
+REJECTS = (
+    "slurmd at 10.78.0.4:6818: no route to host: there is no route to it, or a firewall rejects it"
+)
 DROPS = (
     "slurmd at 10.78.0.4:6818: no connection within the time limit: the host is down, or a "
     "firewall drops it"
@@ -181,7 +183,7 @@ def test_escaped_from_its_job(scene: Scene) -> None:
     assert scene.from_inside().job == scene.older
     script = 'for file in /sys/fs/cgroup/*/cgroup.procs; do echo "$0" >$file; done'
     scene.cluster.n2.run(["sh", "-ec", script, str(scene.inside.pid)])
-    scene.expect_unknown(scene.from_inside, "the source host knows no job of this connection")
+    scene.expect_unknown(scene.from_inside, "the source host knows no job for this connection")
 
 
 @contextlib.contextmanager
@@ -363,7 +365,7 @@ def test_it_ends_while_its_name_is_on_the_way(
         doomed.options(f"action_unknown={value}", "callerid_timeout=30")
         landing = doomed.from_login()
     assert (landing.rc, landing.job) == (0, doomed.newest), landing
-    assert f"decided anew, since job {job} has ended: stepd of job {job} {said}" in landing.line
+    assert f"decided again, since job {job} has ended: stepd of job {job} {said}" in landing.line
     assert "(the only job)" in landing.line
 
 
@@ -376,8 +378,8 @@ def test_it_ends_and_several_are_left(doomed: Scene, value: str) -> None:
         landing = doomed.from_login()
     assert landing.job == (newest if value == "newest" else None), landing
     assert landing.rc == (255 if value == "deny" else 0), landing
-    assert f"named job {job}, which is not one of this user's here" in landing.line
-    assert f"decided anew, since job {job} has ended" in landing.line
+    assert f"named job {job}, which is not one of the user's jobs here" in landing.line
+    assert f"decided again, since job {job} has ended" in landing.line
 
 
 def test_it_halts_while_its_name_is_on_the_way(doomed: Scene) -> None:

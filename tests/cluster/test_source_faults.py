@@ -108,12 +108,12 @@ def start(host: Host, daemon: str) -> None:
 SLURMD = "slurmd at 10.78.0.3:6818: "
 MUNGED = "munged at /run/munge/munge.socket.2: "
 SILENT = SLURMD + (
-    "no reply within the time limit: slurmd there, or what makes its credentials, is stopped or "
-    "overloaded"
+    "no reply within the time limit: slurmd there, or the daemon that makes its "
+    "credentials, is stopped or overloaded"
 )
 REFUSED = SLURMD + "connection refused: slurmd does not run there, or on another port"
 CLOSED = SLURMD + (
-    "closed without an answer: munge key or clock differs from there, or it runs another release "
+    "closed without an answer: its munge key or clock differs, or it runs another release "
     "of Slurm; asked as Slurm 22.05"
 )
 NO_REPLY = MUNGED + (

@@ -58,30 +58,30 @@ LIES = {
     "user of slurmctld": ("slurm", ("job", "{older}"), "reply is from uid 64030, not from root"),
     "another user's job": (
         "", ("job", "{bobs}"),
-        "the source host named job {bobs}, which is not one of this user's here",
+        "the source host named job {bobs}, which is not one of the user's jobs here",
     ),
     "job not on this node": (
         "", ("job", "{elsewhere}"),
-        "the source host named job {elsewhere}, which is not one of this user's here",
+        "the source host named job {elsewhere}, which is not one of the user's jobs here",
     ),
     "unknown job": (
         "", ("job", "4000000000"),
-        "the source host named job 4000000000, which is not one of this user's here",
+        "the source host named job 4000000000, which is not one of the user's jobs here",
     ),
-    "NO_VAL": ("", ("job", "4294967294"), "the source host knows no job of this connection"),
+    "NO_VAL": ("", ("job", "4294967294"), "the source host knows no job for this connection"),
     "INFINITE": ("", ("job", "4294967295"), LIAR + "callerid reply: job id is 4294967295"),
     "job 0": ("", ("job", "0"), LIAR + "callerid reply: job id is 0"),
     "credential of another body": (
-        "", ("other_body", "{older}"), LIAR + "credential of reply is not for this reply",
+        "", ("other_body", "{older}"), LIAR + "the reply's credential is for another message",
     ),
     "credential of another type": (
-        "", ("other_type", "{older}"), LIAR + "credential of reply is not for this reply",
+        "", ("other_type", "{older}"), LIAR + "the reply's credential is for another message",
     ),
     "credential of nothing": (
-        "", ("unbound", "{older}"), LIAR + "credential of reply is not for this reply",
+        "", ("unbound", "{older}"), LIAR + "the reply's credential is for another message",
     ),
     "credential for anyone": (
-        "", ("for_anyone", "{older}"), LIAR + "credential of reply is for uid 4294967295",
+        "", ("for_anyone", "{older}"), LIAR + "the reply's credential is for uid 4294967295",
     ),
     "no credential": (
         "", ("without_credential", "{older}"), LIAR + "reply: credential refused",
@@ -216,5 +216,5 @@ def test_answer_for_another_user_s_login(scene: Scene, other_port: str) -> None:
     with replayer(scene, "bob"):
         landing = from_login(scene.cluster, "bob")
         assert landing.job == bobs
-        said = f"the source host named job {scene.older}, which is not one of this user's here"
+        said = f"the source host named job {scene.older}, which is not one of the user's jobs here"
         assert said in landing.line

@@ -235,7 +235,8 @@ def test_alias_in_the_dns(cluster: Cluster) -> None:
             with dns(node, "--silent"):
                 mark = node.mark()
                 idle(cluster, GENERIC)
-                logged(node, mark, "the names of n1 cannot be told: not done in time; nodename=")
+                logged(node, mark, "cannot look up the names of n1: timed out after")
+                logged(node, mark, " s; set nodename=NAME to avoid that")
                 logged(node, mark, "cannot tell the node name: ")
                 job = cluster.submit("alice", "gpu1")  # now its socket says the name
                 assert landed(cluster.ssh("alice", command=LOOK).out, "gpu1") == job

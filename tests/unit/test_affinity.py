@@ -78,16 +78,18 @@ def test_the_whole_host_s_is_none(tmp_path: Path) -> None:
 def bound(*cpus: int) -> Iterator[int]:
     """Hold a process that may use these CPUs alone; yield its pid."""
     with subprocess.Popen(["sleep", "600"]) as process:
-        os.sched_setaffinity(process.pid, cpus)
-        yield process.pid
-        process.kill()
+        try:
+            os.sched_setaffinity(process.pid, cpus)
+            yield process.pid
+        finally:
+            process.kill()
 
 
 def test_widened_and_back(tmp_path: Path) -> None:
     assert len(MINE) > 1
     with bound(FIRST) as pid:
         layout = confined(tmp_path, pid, ",".join(map(str, MINE))).layout(ALL, CORES)
-        assert affinity.widen(pid, layout) == f"CPUs {','.join(map(str, MINE))}, not {FIRST} alone"
+        assert affinity.widen(pid, layout) == f"CPUs {','.join(map(str, MINE))} instead of {FIRST}"
         assert sorted(os.sched_getaffinity(pid)) == MINE
         assert affinity.widen(pid, layout) == ""
         assert affinity.restore(pid, {FIRST}) == ""
@@ -111,7 +113,9 @@ def test_what_the_kernel_does_not_give(tmp_path: Path) -> None:
     """It is said, and a process that is gone as well."""
     with bound(FIRST) as pid:
         layout = confined(tmp_path, pid, f"{FIRST},4000").layout(ALL, CORES)
-        with pytest.raises(SetupError, match=f"has the CPUs {FIRST} of its job's {FIRST},4000"):
+        with pytest.raises(
+            SetupError, match=f"may use only the CPUs {FIRST}, though its job has {FIRST},4000"
+        ):
             affinity.widen(pid, layout)
     with pytest.raises(SetupError, match="No such process"):
         affinity.widen(pid, layout)

@@ -168,7 +168,7 @@ def test_captured_dialogue(release: str, dialogue: Dialogue) -> None:
     assert outcome(wire(dialogue["reply"]), row, dialogue.get("credential")) == (
         f"answered error {decoded['body']['return_code']}"
         if decoded["msg_type"] == rpc.RESPONSE_SLURM_RC
-        else f"credential of reply is for uid {dialogue['credential']['uid_restriction']}"
+        else f"the reply's credential is for uid {dialogue['credential']['uid_restriction']}"
         if dialogue["credential"]["uid_restriction"]  # alice or bob had asked, not root
         else None
         if job_id == callerid.NO_VAL
@@ -300,7 +300,7 @@ def test_encrypted(kind: str, release: str, clear: bool) -> None:
     assert bool(why) is not clear
     if why:
         assert why == (
-            f"not asked: TLSType={kind} in /c/slurm.conf has Slurm {release} encrypt its RPCs, "
+            f"not asked: TLSType={kind} in /c/slurm.conf makes Slurm {release} encrypt its RPCs, "
             "which is not supported"
         )
 
@@ -476,7 +476,7 @@ def test_real_ordinary_user(real: Munge) -> None:
 def test_real_unrestricted(real: Munge) -> None:
     """A reply that anyone may decode was not made for us."""
     with Peer(responder(real, R2205, JOB, uid=ANY)) as peer:  # noqa: SIM117
-        with pytest.raises(PeerError, match="credential of reply is for uid 4294967295"):
+        with pytest.raises(PeerError, match="the reply's credential is for uid 4294967295"):
             callerid.ask(HERE, peer.place, R2205.protocol, real, Deadline(LONG), {slurmd.ASKER})
 
 

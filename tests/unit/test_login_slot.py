@@ -281,7 +281,7 @@ def test_what_the_listener_has_open_may_not_be_seen(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(login_slot, "may_listen_for", lambda *_: True)
     monkeypatch.setattr(os, "listdir", deny)
-    with pytest.raises(SetupError, match=rf"cannot see what /proc/{os.getppid()} has open"):
+    with pytest.raises(SetupError, match=rf"cannot list what /proc/{os.getppid()} has open"):
         login_slot.slot_of(os.getpid())
 
 

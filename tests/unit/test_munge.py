@@ -134,7 +134,7 @@ def test_auth_info(auth_info: str, socket_path: str, ttl: int) -> None:
         (8, 0, "BAD_CRED", "not a munge credential"),
         (14, 0, "CRED_INVALID", "another key"),
         (15, 600, "CRED_EXPIRED", "clocks of the hosts differ .* 600 s ago"),
-        (16, -600, "CRED_REWOUND", "clocks of the hosts differ .* 600 s ahead"),
+        (16, -600, "CRED_REWOUND", "clocks of the hosts differ .* 600 s in the future"),
         (17, 0, "CRED_REPLAYED", "used before"),
         (18, 0, "CRED_UNAUTHORIZED", "another user"),
         (99, 0, "error 99", "some text"),
@@ -152,7 +152,7 @@ def test_refused(path: str, status: int, age: int, name: str, words: str) -> Non
 
 def test_no_credential_made(path: str) -> None:
     """An error in an encode reply."""
-    with pytest.raises(CredentialError, match="makes no credential: internal error") as caught:
+    with pytest.raises(CredentialError, match="cannot make a credential: internal error") as caught:
         encode(path, reply(ENCODED, encoded(b"", 1, b"Oh\n\x1b[1mno\0")))
     assert "(munge: Oh[1mno)" in str(caught.value)
 
@@ -173,9 +173,9 @@ def test_no_credential_made(path: str) -> None:
         (reply(ENCODED, encoded(), length=(1 << 32) - 1), "length is 4294967295 bytes"),
         (reply(ENCODED, encoded(), length=len(encoded()) - 1), "credential needs 15 bytes"),
         (reply(ENCODED, encoded() + b"!"), "1 bytes too many"),
-        (reply(ENCODED, encoded(b"")), "credential does not look like one"),
-        (reply(ENCODED, encoded(b"MUNGE:\xff:")), "credential does not look like one"),
-        (reply(ENCODED, encoded(b"MUNGE:a b:")), "credential does not look like one"),
+        (reply(ENCODED, encoded(b"")), "malformed credential"),
+        (reply(ENCODED, encoded(b"MUNGE:\xff:")), "malformed credential"),
+        (reply(ENCODED, encoded(b"MUNGE:a b:")), "malformed credential"),
         (reply(ENCODED, b"\0\0" + u32((1 << 32) - 1)), "credential is 4294967295 bytes long"),
         (reply(ENCODED, b"\0\0" + u32(1)), "credential needs 1 bytes"),
         (reply(ENCODED, b"\0\xff" + CREDENTIAL), "error text needs 255 bytes"),
@@ -202,7 +202,7 @@ def test_length_fields_of_a_decode_reply(path: str, size: int, offset: int, widt
 def test_cut_at_every_byte(path: str) -> None:
     """A munged that closes in the middle, wherever that is."""
     for cut in range(len(DECODE_REPLY)):
-        with pytest.raises(PeerError, match=r"closed .* munged gave up"):
+        with pytest.raises(PeerError, match=r"closed .* see munged's log"):
             decode(path, DECODE_REPLY[:cut])
         Path(path).unlink()
 

@@ -104,7 +104,7 @@ BROKEN: list[tuple[int, Any, str]] = [
     (ONE, None, "closed the connection"),
     (37 << 8, None, "closed the connection"),
     (SEVERAL, None, "closed the connection"),
-    (ONE, [int32(-1)], "cannot give its job's namespace"),
+    (ONE, [int32(-1)], "cannot hand out the job's namespace"),
     (ONE, [int32(9)], "does not answer"),
     (ONE, [int32(9), b"\0"], "no descriptor came"),
     (ONE, [b"\x09\0"], "does not answer"),
@@ -116,7 +116,7 @@ BROKEN: list[tuple[int, Any, str]] = [
     (SEVERAL, [int32(2), int32(NEWPID), N], "does not answer"),
     (SEVERAL, [int32(2), int32(NEWPID), N, int32(NEWNS)], "does not answer"),
     (SEVERAL, [int32(2), int32(NEWPID), N, int32(NEWNS), b"\0"], "no descriptor came"),
-    (99, [int32(0)], "of no known release"),
+    (99, [int32(0)], "belongs to no known release"),
 ]
 
 
@@ -255,7 +255,7 @@ REFUSED: list[tuple[list[tuple[int, str]], str, str]] = [
     (
         [(NEWPID, "pid_for_children"), (NEWUSER, "user"), (NEWNS, "mnt")],
         "thread",
-        "user namespace: this process has 2 threads, and only one that has a single one can",
+        "user namespace: this process has 2 threads, and only a process with one thread can",
     ),
     ([(NEWNS, "mnt"), (0x04000000, "/dev/null")], "thread", "uts namespace: [Errno 22]"),
 ]
@@ -287,7 +287,9 @@ def test_for_another_process(other: int) -> None:
         try:
             assert namespaces.enter(inside, [(NEWNS, descriptor)]) == []  # it is there already
             before = open_fds()
-            with pytest.raises(SetupError, match=r"process \d+ becomes .* needs a session line"):
+            with pytest.raises(
+                SetupError, match=r"only process \d+, which becomes .* add a session line"
+            ):
                 namespaces.enter(other, [(NEWNS, descriptor)])
             assert open_fds() == before
             with pytest.raises(SetupError, match="cannot read /proc/4194304/ns"):
@@ -304,7 +306,7 @@ WHO: list[tuple[str, bool, bool, bool, str]] = [
     ("account", True, True, True, "left to the session line"),
     ("account", True, False, True, "left to the session line"),
     ("account", False, True, True, "entered"),
-    ("account", False, False, True, "needs a session line"),
+    ("account", False, False, True, "add a session line"),
     ("account", False, False, False, "adopted"),
     ("session", True, True, True, "entered"),
     ("session", False, True, True, "entered"),
@@ -338,7 +340,7 @@ def test_who_enters(
     standin = giver(tmp_path / "n1_7.4294967292", ONE, [int32(9), file] if some else [int32(0)])
     with standin:
         (job,) = here.jobs(UID)
-        if expected == "needs a session line":
+        if expected == "add a session line":
             with pytest.raises(SetupError, match=expected):
                 here.adopt(os.getpid(), job)
             return

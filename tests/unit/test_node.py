@@ -256,7 +256,7 @@ class OfAnother(Changing):
 CHANGED = [
     (Changing, "/slurm/uid_5001/job_6/step_extern", "job 6 is ending", True),
     (Changing, "/elsewhere", "job 6 is ending", True),
-    (OfAnother, "/elsewhere", f"job 6 is not of uid {UID} any more", False),
+    (OfAnother, "/elsewhere", f"job 6 does not belong to uid {UID} any more", False),
 ]
 
 
@@ -413,7 +413,7 @@ def test_the_job_is_another_user_s_now(
 ) -> None:
     here = made(tmp_path, tree, monkeypatch)
     stepd = Stepd(tmp_path / "n1_7.4294967292", uid=UID + 1)
-    with stepd, pytest.raises(PeerError, match=f"job 7 is not of uid {UID} any more"):
+    with stepd, pytest.raises(PeerError, match=f"job 7 does not belong to uid {UID} any more"):
         here.keep(KEPT)
 
 
@@ -485,8 +485,8 @@ def test_dead_sockets_do_not_hide_the_hint(
     with Stepd(tmp_path / "n1_8.0"):
         assert here.jobs(UID) == []
     lines = cast("Lines", here._log).lines
-    assert "0 extern steps here (2 sockets of dead ones), 0 of uid 5001" in lines
-    said = "1 steps run here, but no extern stepd answers (2 sockets of dead ones lie in "
+    assert "0 extern steps here (2 sockets without a stepd), 0 of uid 5001" in lines
+    said = "1 steps run here, but no extern stepd answers (2 sockets without a stepd in "
     assert any(line.startswith(said) for line in lines)
 
 
@@ -605,7 +605,7 @@ def test_a_note_that_cannot_be_read_is_none(
     here = made(tmp_path, tree, monkeypatch)
     monkeypatch.setattr("slurm_adopt.node.adoption_note.take", lambda *_: 1 // 0)
     assert here.noted(PID, UID) is None
-    assert "the account phase's note cannot be read" in cast("Lines", here._log).lines[-1]
+    assert "cannot read the account phase's note" in cast("Lines", here._log).lines[-1]
 
 
 @pytest.mark.parametrize(
@@ -669,7 +669,9 @@ def test_tls(tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Non
     row = slurmd.BY_NAME["24.11"]
     with Peer(slurmd.reply(row, slurmd.answer(row, 4711))) as peer:
         assert source_job(tmp_path, tree, monkeypatch, peer.port, row.protocol) == 4711
-    words = f"not asked: TLSType=tls/s2n in {tmp_path}/slurm.conf has Slurm 25.05 encrypt its RPCs"
+    words = (
+        f"not asked: TLSType=tls/s2n in {tmp_path}/slurm.conf makes Slurm 25.05 encrypt its RPCs"
+    )
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         port = listener.getsockname()[1]

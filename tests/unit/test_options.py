@@ -15,9 +15,9 @@ ROWS = [
     ("action_no_jobs=", "action_no_jobs", "deny", "it takes deny or ignore"),
     ("action_no_jobs=allow", "action_no_jobs", "deny", "unrecognized"),
     ("action_unknown=allow", "action_unknown", "allow", ""),
-    ("action_unknown=any", "action_unknown", "newest", "it means newest"),
-    ("action_unknown=ignore", "action_unknown", "allow", "it means allow"),
-    ("action_adopt_failure=Ignore", "action_adopt_failure", "allow", "it means allow"),
+    ("action_unknown=any", "action_unknown", "newest", "it now means newest"),
+    ("action_unknown=ignore", "action_unknown", "allow", "it now means allow"),
+    ("action_adopt_failure=Ignore", "action_adopt_failure", "allow", "it now means allow"),
     ("action_adopt_failure=any", "action_adopt_failure", "deny", "unrecognized"),
     ("action_unknown=newst", "action_unknown", "deny", "setting to 'deny'"),
     ("action_adopt_failure=deny", "action_adopt_failure", "deny", ""),
@@ -128,7 +128,7 @@ def test_the_last_of_two_counts() -> None:
     """A contradiction is complained of, a repetition is not."""
     options, complaints = parse(["action_unknown=deny", "ACTION_UNKNOWN=allow"])
     assert options["action_unknown"] == "allow"
-    assert complaints == ["action_unknown is given more than once, the last counts: 'allow'"]
+    assert complaints == ["action_unknown is given more than once; the last value counts: 'allow'"]
     assert parse(["action_unknown=deny", "action_unknown=DENY"])[1] == []
 
 

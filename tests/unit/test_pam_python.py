@@ -80,7 +80,7 @@ def test_an_sshd_under_another_name(
     handle = Handle(user=user, service="sshd-compute")
     assert CODES[pam_python.account(handle, 0, [f"log_level={level}"], {})] == "PAM_IGNORE"
     assert [line[:4] for line in lines] == expected
-    named = ["service=sshd-compute has its logins decided" in line for line in lines]
+    named = ["set service=sshd-compute to have its logins decided" in line for line in lines]
     assert named == [sshd] * len(lines)
 
 
@@ -264,7 +264,7 @@ def test_message_that_is_no_file(
     handle = Handle()
     pam_python.account(handle, 0, [f"message={tmp_path}/m"], {})
     assert handle.said[0][1] == NO_JOBS
-    assert "it is no regular file" in "".join(lines)
+    assert "it is not a regular file" in "".join(lines)
 
 
 # (user, options, whether a slurmd runs here, code)

@@ -293,8 +293,8 @@ CERTAIN: list[tuple[str, tuple[str, dict[str, str]], str]] = [
     ("sufficient", (f"session sufficient {OURS}", {}), "neither"),
     ("like required", (f"session [success=ok ignore=ignore default=bad] {OURS}", {}), "neither"),
     ("another service", (f"{LINE} service=login", {}), "another service"),
-    ("another module", (LINE.replace("pam_python", "pam_exec"), {}), "is not pam_python.so"),
-    ("another script", (LINE.replace("/opt", "/x.py /opt"), {}), "is not pam_python.so"),
+    ("another module", (LINE.replace("pam_python", "pam_exec"), {}), "by pam_python.so"),
+    ("another script", (LINE.replace("/opt", "/x.py /opt"), {}), "by pam_python.so"),
     ("a path to it", (LINE.replace("pam_python", "/lib/security/pam_python"), {}), ""),
     ("two", (f"{LINE}\n{LINE}", {}), "2 session lines"),
     ("one for each service", (f"{LINE}\n{LINE} service=login", {}), "2 session lines"),
@@ -334,7 +334,7 @@ CERTAIN: list[tuple[str, tuple[str, dict[str, str]], str]] = [
     ("another's guard", (guarded("pam_succeed", "/opt/pam_succeed"), {}), "may jump"),
     ("the guard of a substack", (f"{GUARD}\nsession substack a", {"a": LINE}), ""),
     ("one line", (f"{JUMP}\n{PERMIT}\n{LINE}", {}), ""),
-    ("ours", (f"{JUMP}\n{LINE}", {}), "pam_x.so' may jump over our line"),
+    ("ours", (f"{JUMP}\n{LINE}", {}), "pam_x.so' may jump over this module's line"),
     ("ours and more", (f"{JUMP.replace('=1', '=2')}\n{PERMIT}\n{LINE}", {}), "may jump"),
     ("a substack", (f"{JUMP}\nsession substack a\n{LINE}", {"a": f"{PERMIT}\n{PERMIT}"}), ""),
     ("an empty one", (f"{JUMP}\nsession substack a\n{LINE}", {"a": ""}), ""),
@@ -408,7 +408,7 @@ CERTAIN: list[tuple[str, tuple[str, dict[str, str]], str]] = [
     ("too far", (twins("success=2", "success=3"), {}), ""),  # that is a refusal
     # mistakes, and what libpam's releases read in different ways
     ("no such file", ("@include nowhere\n" + LINE, {}), "no file nowhere"),
-    ("a folder", (f"session include folder\n{LINE}", {}), "no regular file"),
+    ("a folder", (f"session include folder\n{LINE}", {}), "not a regular file"),
     ("a loop", (f"@include sshd\n{LINE}", {}), "too deep"),
     ("no name", (f"@include\n{LINE}", {}), "without a name"),
     ("no module", (f"session required\n{LINE}", {}), "names no module"),
@@ -417,7 +417,7 @@ CERTAIN: list[tuple[str, tuple[str, dict[str, str]], str]] = [
     (
         "an unknown type of ours",
         ("session include a", {"a": f"sesion required x.so\n{LINE}"}),
-        "no type",
+        "is not a module type",
     ),
     ("an unknown value", (f"session [succes=ok] x.so\n{LINE}", {}), "not understood"),
     ("an unknown action", (f"session [success=okay] x.so\n{LINE}", {}), "not understood"),
@@ -434,8 +434,16 @@ CERTAIN: list[tuple[str, tuple[str, dict[str, str]], str]] = [
     ("a continued line", (f"session required \\\n x.so\\ \n y\n{LINE}", {}), ""),
     ("a continued comment", (f"# x \\\n{ENDS}{LINE}", {}), "may end"),
     ("a comment behind", (f"session required x.so # \\\n{ENDS}{LINE}", {}), "may end"),
-    ("a comment in a line", (f"session required \\\n# x\n x.so\n{LINE}", {}), "does not go on"),
-    ("an empty line in a line", (f"session required x.so \\\n\n{LINE}", {}), "does not go on"),
+    (
+        "a comment in a line",
+        (f"session required \\\n# x\n x.so\n{LINE}", {}),
+        "a comment or an empty line",
+    ),
+    (
+        "an empty line in a line",
+        (f"session required x.so \\\n\n{LINE}", {}),
+        "a comment or an empty line",
+    ),
     ("an end in a line", (f"{LINE}\nsession required \\", {}), "ends inside"),
     ("a long line", (f"# {'x' * 999} {ENDS}{LINE}", {}), "more than 1000 bytes"),
     (
@@ -451,7 +459,11 @@ CERTAIN: list[tuple[str, tuple[str, dict[str, str]], str]] = [
     ),
     ("such a comment", (f"# \N{KELVIN SIGN}\n{LINE}", {}), ""),
     ("too many lines", (f"{PERMIT}\n" * pam_stack.LINES + LINE, {}), "more than 256 session lines"),
-    ("too many files", ("session include a\n" * pam_stack.FILES + LINE, {"a": ""}), "too many"),
+    (
+        "too many files",
+        ("session include a\n" * pam_stack.FILES + LINE, {"a": ""}),
+        "more than 64 files",
+    ),
 ]
 
 
@@ -473,7 +485,10 @@ def test_why_uncertain_names_the_line(tmp_path: Path) -> None:
     (tmp_path / "sshd").write_text(f"@include common\n{LINE}\n")
     (tmp_path / "common").write_text(ENDS)
     reason = pam_stack.why_uncertain("sshd", (str(tmp_path),))
-    assert reason == "common: 'sufficient pam_localuser.so' may end the stack in front of our line"
+    assert (
+        reason
+        == "common: 'sufficient pam_localuser.so' may end the stack before this module's line"
+    )
 
 
 @pytest.mark.parametrize("service", ["other", "Other", "../sshd", "", "login"])

@@ -176,8 +176,8 @@ def test_stop_in_the_middle_beside_a_silence(monkeypatch: pytest.MonkeyPatch) ->
     ("fates", "said"),
     [
         # as a slurmd whose munged is stopped: it refuses what is too old before it checks more
-        ([NEVER, NEVER, NEVER, b""], "no reply within the time limit: slurmd there, or what"),
-        ([b"", NEVER], "closed without an answer: munge key or clock differs"),
+        ([NEVER, NEVER, NEVER, b""], "no reply within the time limit: slurmd there, or the daemon"),
+        ([b"", NEVER], "closed without an answer: its munge key or clock differs"),
     ],
 )
 def test_what_is_said_of_silence(
@@ -257,7 +257,7 @@ def test_other_payload(name: str) -> None:
         (b"SSH-2.0-OpenSSH_9.2\r\n", "answered in SSH; is SlurmdPort right", 1),
         (
             None,
-            "closed without an answer: munge key or clock differs .*; asked as Slurm 22.05, 21",
+            "closed without an answer: its munge key or clock differs, .*; asked as Slurm 22.05",
             7,
         ),
         (b"HTTP/1.1 405 NOT ALLOWED\r\n\r\n", "answered in HTTP; asked as Slurm 22.05, 21.08", 7),
@@ -300,7 +300,7 @@ def test_protocol_zero() -> None:
         (reply(R2205, answer(R2205, 1), text="replayed"), "used before"),
         (
             reply(R2205, answer(R2205, 1), text=slurmd.credential(b"")),
-            "credential of reply is not for this reply",
+            "the reply's credential is for another message",
         ),
         (
             reply(
@@ -308,7 +308,7 @@ def test_protocol_zero() -> None:
                 answer(R2205, 1),
                 text=slurmd.credential(codec.payload(2, 5036, answer(R2205, 2))),
             ),
-            "credential of reply is not for this reply",
+            "the reply's credential is for another message",
         ),
         (
             reply(
@@ -326,7 +326,7 @@ def test_protocol_zero() -> None:
                     codec.payload(2, 5036, answer(R2205, 1)), restriction=slurmd.ASKER + 1
                 ),
             ),
-            "credential of reply is for uid ",
+            "the reply's credential is for uid ",
         ),
         (reply(BY_NAME["21.08"], answer(R2205, 1)), "version of reply is 9472, not 9728"),
         (reply(R2205, answer(R2205, 1), plugin=102), "reply has no credential of auth/munge"),
@@ -380,9 +380,9 @@ def test_length_fields(value: int, offset: int, field: str) -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (altered(4, 0, 2), "version 0 is of no known release"),
-        (altered(4, 0x2601, 2), "version 9729 is of no known release"),
-        (altered(4, 0xFFFF, 2), "version 65535 is of no known release"),
+        (altered(4, 0, 2), "version 0 belongs to no known release"),
+        (altered(4, 0x2601, 2), "version 9729 belongs to no known release"),
+        (altered(4, 0xFFFF, 2), "version 65535 belongs to no known release"),
         (altered(14, 1, 2), "forwards is 1"),
         (altered(16, 1, 2), "returns is 1"),
         (altered(18, 2, 2), "reply: "),

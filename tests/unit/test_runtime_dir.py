@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pwd
+import re
 import signal
 import socket
 import struct
@@ -110,11 +111,11 @@ def of_another(path: Path) -> None:
 
 # (place below /run, what is there, why it is refused)
 SQUATTERS = [
-    ("slurm_adopt", of_another, "not root's own"),
-    ("slurm_adopt", open_to_others, "not root's own"),
+    ("slurm_adopt", of_another, "does not belong to root"),
+    ("slurm_adopt", open_to_others, "does not belong to root"),
     ("slurm_adopt", a_link, "Not a directory"),
-    ("slurm_adopt/runtime", of_another, "not root's own"),
-    ("slurm_adopt/runtime", open_to_others, "not root's own"),
+    ("slurm_adopt/runtime", of_another, "does not belong to root"),
+    ("slurm_adopt/runtime", open_to_others, "does not belong to root"),
     ("slurm_adopt/runtime", a_link, "Not a directory"),
     ("slurm_adopt/runtime", Path.touch, "Not a directory"),
     (f"slurm_adopt/runtime/n1_{UID}_7", of_another, f"belongs to uid {UID + 1}"),
@@ -507,8 +508,8 @@ def test_the_times_of_an_epilog(run: str, monkeypatch: pytest.MonkeyPatch) -> No
     assert left(run) == [other.name]
     assert work.now > 4
     assert remark == (
-        f"cannot remove {run}/runtime/{other.name} (job 8 of uid {UID}): not done within 1 s, left "
-        "to the next epilog or login"
+        f"cannot remove {run}/runtime/{other.name} (job 8 of uid {UID}): timed out after 1 s; the "
+        "next Epilog or login goes on"
     )
     before = work.now
     runtime_dir.remove("n1", UID, 9, run)
@@ -549,7 +550,7 @@ def test_each_has_its_turn(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (remark,) = runtime_dir.remove("n1", UID, 999, run)
     assert len(seen) < 100
     assert remark.count("job ") == runtime_dir.SHOWN
-    assert "and 192 more: not done within 1 s" in remark
+    assert "and 192 more: timed out after 1 s" in remark
     for _ in range(200):
         runtime_dir.remove("n1", UID, 999, run)
     assert seen == names
@@ -562,8 +563,11 @@ def test_a_call_that_waits(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     deadline = Deadline(BOUND)
     said = runtime_dir.sweep("n1", str(tmp_path), run), runtime_dir.remove("n1", UID, 8, run)
     assert deadline.left()
-    line = f"cannot remove {run}/runtime/{name} (job 7 of uid {UID}): not done in time"
-    assert said == ([line], [line])
+    line = (
+        rf"cannot remove {run}/runtime/{re.escape(name)} \(job 7 of uid {UID}\): timed out after "
+    )
+    assert [len(lines) for lines in said] == [1, 1]
+    assert all(re.fullmatch(line + r"\d+\.\d s", lines[0]) for lines in said)
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 

@@ -127,7 +127,7 @@ def test_captured_callerid(tmp_path: Path, release: str, dialogue: Dialogue) -> 
     if decoded["msg_type"] == 8001:
         assert found == f"answered error {decoded['body']['return_code']}"
     elif dialogue["claims"]["ruid"] != ME:
-        assert found == f"credential of reply is for uid {dialogue['claims']['ruid']}"
+        assert found == f"the reply's credential is for uid {dialogue['claims']['ruid']}"
     else:
         job_id = decoded["body"]["job_id"]
         assert found == (None if job_id == callerid.NO_VAL else job_id)
@@ -182,9 +182,9 @@ GOOD_OR_NOT: list[tuple[object, str | None]] = [
     (without("payload"), None),
     (without("iat"), None),
     ({**CLAIMS, "id": {"name": "root"}}, None),
-    (without("uid"), "claim uid is no uid or gid"),
-    (without("ruid"), "claim ruid is no uid"),
-    (without("host"), "claim host is no name"),
+    (without("uid"), "claim uid is not a uid or gid"),
+    (without("ruid"), "claim ruid is not a uid"),
+    (without("host"), "claim host is not a name"),
     ({**CLAIMS, "uid": "0"}, "claim uid is no"),
     ({**CLAIMS, "uid": False}, "claim uid is no"),
     ({**CLAIMS, "uid": 0.0}, "claim uid is no"),
@@ -203,20 +203,20 @@ GOOD_OR_NOT: list[tuple[object, str | None]] = [
     ({**CLAIMS, "payload": "A-I="}, "claim payload is not base64"),
     ({**CLAIMS, "payload": "AQI=\n"}, "claim payload is not base64"),
     ({**CLAIMS, "payload": "\u0661"}, "claim payload is not base64"),
-    ([CLAIMS], "claims are no JSON object"),
-    (7, "claims are no JSON object"),
-    (b"", "it is no token|no JSON"),
-    (b"{", "claims are no JSON object"),
-    (b"\xff", "claims are no JSON object"),
-    (b'{"uid":' + b"9" * 5000 + b"}", "no JSON object|claim host"),
-    (b"[" * 9000, "claims are no JSON object"),
-    (b'{"a":' * 12000, "it is no token|no JSON object"),
+    ([CLAIMS], "claims are not a JSON object"),
+    (7, "claims are not a JSON object"),
+    (b"", "malformed token|not a JSON"),
+    (b"{", "claims are not a JSON object"),
+    (b"\xff", "claims are not a JSON object"),
+    (b'{"uid":' + b"9" * 5000 + b"}", "not a JSON object|claim host"),
+    (b"[" * 9000, "claims are not a JSON object"),
+    (b'{"a":' * 12000, "malformed token|not a JSON object"),
     ({**CLAIMS, "id": {"gids": [1, 2, 3]}}, None),
     ({**CLAIMS, "exp": -int("9" * 4299)}, None),
-    (HUGE_EXP, None if FEW_DIGITS else "claims are no JSON object"),
-    ({**CLAIMS, "id": [[]] * 15}, "claims are no JSON object"),
+    (HUGE_EXP, None if FEW_DIGITS else "claims are not a JSON object"),
+    ({**CLAIMS, "id": [[]] * 15}, "claims are not a JSON object"),
     ({**CLAIMS, "host": "{" * 15}, None),
-    ({**CLAIMS, "host": "[" * 16}, "claims are no JSON object"),
+    ({**CLAIMS, "host": "[" * 16}, "claims are not a JSON object"),
 ]
 
 
@@ -255,7 +255,7 @@ NOT_TOKENS = [
 @pytest.mark.parametrize("text", [*NOT_TOKENS, "a." + "b" * 20000 + ".c", "\u0661.b.c"])
 def test_no_token(text: str) -> None:
     """What does not look like a token is not shown to the sack."""
-    with pytest.raises(CredentialError, match="it is no token"):
+    with pytest.raises(CredentialError, match="malformed token"):
         Sack(("/nowhere",)).decode(text, Deadline(LONG))
 
 
@@ -300,7 +300,7 @@ def test_a_parser_that_fails(monkeypatch: pytest.MonkeyPatch, error: Exception) 
         raise error
 
     monkeypatch.setattr(json, "loads", fail)
-    with pytest.raises(CredentialError, match=r"claims are no JSON object$"):
+    with pytest.raises(CredentialError, match=r"claims are not a JSON object$"):
         slurm._claims(jwt(CLAIMS))
 
 
@@ -320,7 +320,7 @@ WHOLE = len(TOKEN).to_bytes(4, "big") + TOKEN
 
 # (what the sack does, part of the message)
 BAD: list[tuple[Script, str]] = [
-    (None, "closed without an answer: it gave no credential"),
+    (None, "closed without an answer: see the log of slurmd or sackd"),
     (b"", "closed without an answer"),
     (reset, "closed without an answer"),
     (never, "within the time limit: slurmd or sackd is stopped"),
@@ -329,10 +329,10 @@ BAD: list[tuple[Script, str]] = [
     (bytes(4), "token is 0 bytes long"),
     (b"\xff" * 4, "token is 4294967295 bytes long"),
     (b"\0\1\0\0" + TOKEN, "token is 65536 bytes long"),
-    (b"\0\0\0\4abc\0", "token does not look like one"),
-    (b"\0\0\0\2\xff\0", "token does not look like one"),
-    (WHOLE[:4] + b"x" * len(TOKEN), "token does not look like one"),
-    (WHOLE[:4] + TOKEN.replace(b".", b"\n"), "token does not look like one"),
+    (b"\0\0\0\4abc\0", "malformed token"),
+    (b"\0\0\0\2\xff\0", "malformed token"),
+    (WHOLE[:4] + b"x" * len(TOKEN), "malformed token"),
+    (WHOLE[:4] + TOKEN.replace(b".", b"\n"), "malformed token"),
 ]
 
 
@@ -379,7 +379,7 @@ ABSENT = [
         False,
         "sack at /nowhere/a: no such file.*start slurmd or sackd",
     ),
-    (("/nowhere/a",), True, "no sack socket: AuthInfo=disable_sack in slurm.conf; take that out"),
+    (("/nowhere/a",), True, "no sack socket: slurm.conf has AuthInfo=disable_sack; remove that"),
     (("/etc/passwd",), False, "sack at /etc/passwd: "),
 ]
 
@@ -393,7 +393,7 @@ def test_no_sack(sockets: tuple[str, ...], disabled: bool, message: str) -> None
 def test_sack_of_another_user(tmp_path: Path) -> None:
     """A socket that somebody else listens on is given nothing, and believed nothing."""
     with SackPeer(WHOLE, path=str(tmp_path / "s")) as peer:
-        with pytest.raises(PeerError, match=rf"it is of uid {ME}, not of Slurm: not used"):
+        with pytest.raises(PeerError, match=rf"uid {ME} runs it, not Slurm: ignored"):
             Sack((str(tmp_path / "s"),), trusted=(ME + 1,)).encode(b"", Deadline(LONG))
         assert peer.received == []
 
@@ -436,7 +436,9 @@ def test_sack_of_slurm_user(tmp_path: Path) -> None:
 
 
 def test_unknown_plugin(tmp_path: Path) -> None:
-    words = r"AuthType=auth/none in .*slurm\.conf is not supported: auth/munge, auth/slurm are"
+    words = (
+        r"AuthType=auth/none in .*slurm\.conf is not supported; supported: auth/munge, auth/slurm"
+    )
     with pytest.raises(SetupError, match=words):
         auth.of(loaded(tmp_path, "AuthType=auth/none"))
 

@@ -139,7 +139,7 @@ def test_stale_file_in_a_usual_place(place: Place) -> None:
     place.slurmds = [slurmd(9, path)]
     setting = place.setting()
     assert (setting.name, setting.conf.path) == ("n1", path)
-    assert place.logged(f"was started with; {stale} leads nowhere")
+    assert place.logged(f"was started with; {stale} names no")
 
 
 def test_spool_directory_that_is_not_there(place: Place) -> None:
@@ -263,7 +263,7 @@ def test_slurm_runs_where_there_is_no_proc(place: Place, monkeypatch: pytest.Mon
 STEPD = Slurmd(9, "", "", configless=False, program="slurmstepd")
 ONE, TWO = "NodeName=gpu1", "NodeName=x,y"
 DYNAMIC = ONE + "\nMaxNodeCount=9"
-LATE = PeerError("not done in time")
+LATE = PeerError("timed out after 2.0 s")
 UNKNOWN = "cannot tell the node name"
 # (slurm.conf, /etc/hosts, what other services say, what runs, node of a living stepd, node name,
 # part of the log or, without a node name, of the error)
@@ -323,7 +323,7 @@ def test_a_dns_that_does_not_answer(place: Place) -> None:
     given = place.write("given", f"SlurmdSpoolDir=TOP/spool\n{ONE}")
     with pytest.raises(SetupError, match=UNKNOWN):
         place.setting(given, hostname="h").steps()
-    said = "the names of h cannot be told: not done in time; nodename=NAME spares that"
+    said = "cannot look up the names of h: timed out after 2.0 s; set nodename=NAME to avoid that"
     assert place.logged(said)
 
 
@@ -342,7 +342,14 @@ NODES: list[tuple[str, str, str, list[Slurmd], str | None, str]] = [
     ("NodeName=Node1", "", "node1", [], "Node1", "node1 is Node1 in "),
     ("NodeName=n1 NodeHostname=H1", "", "h1", [], "n1", "h1 is H1 in "),
     ("NodeName=a[1-3] NodeHostname=h", "", "h", [], "a1", "3 nodes of "),
-    ("NodeName=a[1-3] NodeHostname=h", "", "h", [], "a1", "a1, a2, a3): taken for a1; nodename="),
+    (
+        "NodeName=a[1-3] NodeHostname=h",
+        "",
+        "h",
+        [],
+        "a1",
+        "a1, a2, a3): taken for a1; set nodename=",
+    ),
     ("NodeName=a[1-9] NodeHostname=h", "", "h", [], "a1", "(a1, a2, a3, a4, …): taken for a1"),
     ("NodeName=a[1-3] NodeHostname=h", "", "h", [slurmd(node="a3")], "a3", "taken for a3"),
     (

@@ -91,7 +91,7 @@ def test_all_ports(tmp_path: Path, text: str, ports: set[int]) -> None:
 
 @pytest.mark.parametrize("port", ["0", "65536", "ssh", "7001-x", "7001]-[", "9-1"])
 def test_bad_port(tmp_path: Path, hosts: str, port: str) -> None:
-    with pytest.raises(SetupError, match=r"no port number|not a range|brackets"):
+    with pytest.raises(SetupError, match=r"not a port number|not a range|brackets"):
         slurmd_ports.ports_at(loaded(tmp_path, f"NodeName=n1 Port={port}"), "10.0.0.1", hosts)
 
 

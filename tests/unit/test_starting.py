@@ -222,7 +222,7 @@ def test_another_step_is_a_sign(tmp_path: Path) -> None:
         timer.join()
         extern[0].__exit__()
     assert job.job_id == 7
-    assert "no extern step, but job 7 has another step: waiting for it, 30 s at most" in lines
+    assert "no extern step yet, but job 7 has another step: waiting up to 30 s" in lines
 
 
 # (uid and state of the step, name of its socket, whether its job has an ending extern step)

@@ -244,14 +244,14 @@ def test_descriptors_that_silent_stepds_hold(tmp_path: Path) -> None:
     with Stepd(tmp_path / "a", greeting="hang"), Stepd(tmp_path / "b"):
         found = asked_with_room_for(1, 0.5, tmp_path / "a", tmp_path / "b")
     assert found[:3] == ["0", "2", "does not answer"]
-    assert "this process has no descriptor left (RLIMIT_NOFILE" in found[3]
+    assert "this process is out of descriptors (RLIMIT_NOFILE" in found[3]
 
 
 def test_no_descriptor_at_all(tmp_path: Path) -> None:
     with Stepd(tmp_path / "s"):
         (error,) = asked_with_room_for(0, GENEROUS, tmp_path / "s")
     assert error.startswith("SetupError(")
-    assert "this process has no descriptor left (RLIMIT_NOFILE" in error
+    assert "this process is out of descriptors (RLIMIT_NOFILE" in error
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_no_room_for_a_namespace(tmp_path: Path) -> None:
         os.close(lowest)
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
         try:
-            with pytest.raises(SetupError, match=r"no descriptor left \(RLIMIT_NOFILE"):
+            with pytest.raises(SetupError, match=r"out of descriptors \(RLIMIT_NOFILE"):
                 talk.namespaces()
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
@@ -534,7 +534,7 @@ def test_unknown_protocol(tmp_path: Path) -> None:
     with (
         Stepd(tmp_path / "s", protocol=99),
         stepd.Stepd(step(tmp_path / "s"), ROOT, Deadline(0.3)) as talk,
-        pytest.raises(PeerError, match="protocol 99, of no known release"),
+        pytest.raises(PeerError, match="protocol 99, which belongs to no known release"),
     ):
         talk.x11()
 

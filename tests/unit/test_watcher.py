@@ -178,9 +178,9 @@ def ended(login: Login, journal: Journal, why: str) -> None:
     assert login.process.wait(BOUND) == KILLED
     line = journal.line()
     assert re.fullmatch(
-        rf"<83>\w+ +\d+ [\d:]+ .+\[\d+\]: pam_slurm_adopt\(sshd:account\): login of process "
-        rf"{login.pid} into {JOB} ended: it had not authenticated to the end, and {why}; it would "
-        "have kept its slot of sshd's MaxStartups",
+        rf"<83>\w+ +\d+ [\d:]+ .+\[\d+\]: pam_slurm_adopt\(sshd:account\): the login of process "
+        rf"{login.pid} into {JOB} was ended: it had not finished authenticating, and {why}; it "
+        "would have kept a slot of sshd's MaxStartups",
         line,
     ), line
     assert login.given_back()
@@ -272,7 +272,7 @@ def test_stopped_while_it_takes_long(
 def test_too_long(login: Login, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "LONGEST", 0.2)
     start(login, journal)
-    ended(login, journal, r"it was not done within 0\.2 s")
+    ended(login, journal, r"it had not finished after 0\.2 s")
 
 
 # Frozen, in a tree of files: (kind of mount, cgroups, file, what it says, what the line says)

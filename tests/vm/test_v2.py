@@ -381,7 +381,7 @@ def test_epilog_ends_what_a_dead_stepd_has_left(node: Node) -> None:
             machine.wait_for("what the session had started gone", gone, node.tails)
         lines = [line for line in node.log(mark) if line.startswith("slurm_adopt.epilog: ")]
         assert len(lines) == 1, lines
-        assert f"what was in {step}/user: " in lines[0]
+        assert f"left something in {step}/user: " in lines[0]
         node.wait_idle()
     finally:
         machine.sh("sed -i /^Epilog/d /etc/slurm/slurm.conf; systemctl restart slurmctld slurmd")

@@ -136,7 +136,7 @@ def _bring(choice: Choice, login: Login, options: Options, node: Node[Job]) -> O
     try:
         found = _step(lambda: node.jobs(_uid(login), job_id))
     except SlurmAdoptError as error:
-        text = f"job {job_id}, in the account phase chosen: {error}"
+        text = f"job {job_id}, which the account phase chose: {error}"
         return governed("adopt failure", options, text)
     if not found:
         return _no_less(_among_jobs(login, options, node), job_id)
@@ -161,7 +161,7 @@ def _keep(adoption: Adoption, login: Login, options: Options, node: Node[Job]) -
     except SlurmAdoptError as error:
         fresh = _without(job_id, login, node)
         if fresh is None:
-            text = f"job {job_id}, in the account phase adopted into: {error}"
+            text = f"job {job_id}, which the account phase adopted into: {error}"
             return governed("adopt failure", options, text)
         return _no_less(_decided(fresh, login, options, node), job_id)
     if kept.written:
@@ -176,7 +176,7 @@ def _no_less(outcome: Outcome, job_id: int) -> Outcome:
     """
     if outcome.code != "PAM_IGNORE":
         return outcome
-    text = f"{outcome.text}, but the account phase has let the user in for job {job_id}"
+    text = f"{outcome.text}; refused, since the account phase let the user in for job {job_id}"
     return Outcome(SITUATIONS[outcome.situation], "PAM_PERM_DENIED", text)
 
 
@@ -184,7 +184,7 @@ def spare_root(login: Login, outcome: Outcome) -> Outcome:
     """Turn all but an adoption of root into PAM_IGNORE: it comes here with ignore_root=0 only."""
     into = outcome.adoption or outcome.choice
     if login.uid == 0 and into is None and outcome.code != "PAM_IGNORE":
-        return _fixed("root spared", f"{outcome.text}; but for root nothing is decided")
+        return _fixed("root spared", f"{outcome.text}; root is left to the other modules")
     return outcome
 
 
@@ -251,7 +251,7 @@ def _anew(gone: _GoneError, login: Login, options: Options, node: Node[Job]) -> 
         outcome = _into_one_of(gone.jobs, login, options, node)
     except _GoneError as again:
         outcome = governed("adopt failure", options, str(again))
-    outcome.text = f"{outcome.text}; decided anew, since {gone}"
+    outcome.text = f"{outcome.text}; decided again, since {gone}"
     return outcome
 
 
@@ -312,7 +312,7 @@ def _by_source(login: Login, options: Options, node: Node[Job], jobs: list[Job])
         try:
             return _into(named, login, node, how)
         except SlurmAdoptError as error:
-            remark = f"comes from job {named.job_id}, but {error}"
+            remark = f"the login comes from job {named.job_id}, but {error}"
             if len(jobs) == 1 or (_settles(error) and options["action_unknown"] == "newest"):
                 return _failed(error, options, remark)
     if len(jobs) == 1:
@@ -335,11 +335,11 @@ def _named(login: Login, node: Node[Job], jobs: list[Job]) -> tuple[Job | None, 
     except SlurmAdoptError as error:
         return None, "", str(error)
     if job_id is None:
-        return None, "", "the source host knows no job of this connection"
+        return None, "", "the source host knows no job for this connection"
     for job in jobs:
         if job.job_id == job_id:
             return job, "the job it comes from", ""
-    return None, "", f"the source host named job {job_id}, which is not one of this user's here"
+    return None, "", f"the source host named job {job_id}, which is not one of the user's jobs here"
 
 
 def _unknown(
@@ -366,7 +366,7 @@ def _newest(jobs: list[Job], node: Node[Job]) -> tuple[Job, str]:
     suspended = [job for job in jobs if node.suspended(job)]
     running = [job for job in jobs if job not in suspended]
     newest = max(running or jobs, key=lambda job: (job.started, job.job_id))
-    but = f" but for {len(suspended)} suspended" if running and suspended else ""
+    but = f", not counting {len(suspended)} suspended" if running and suspended else ""
     return newest, f"the newest of {len(jobs)}{but}"
 
 
@@ -388,14 +388,14 @@ def _settles(error: SlurmAdoptError) -> bool:
 
 
 def _chosen(choice: Choice) -> Outcome:
-    text = f"to go into job {choice.job_id} ({choice.how}) by the session line"
+    text = f"the session line will adopt into job {choice.job_id} ({choice.how})"
     return Outcome(SITUATIONS["chosen"], "PAM_SUCCESS", text, choice=choice)
 
 
 def _adopted(login: Login, adoption: Adoption, how: str) -> Outcome:
     text = f"adopted into job {adoption.job_id} ({how})"
     if adoption.pid != login.pid:
-        text = f"process {adoption.pid}, which becomes the session, {text}"
+        text = f"process {adoption.pid}, which becomes the session, was {text}"
     return Outcome(SITUATIONS["adopted"], "PAM_SUCCESS", text, adoption)
 
 
@@ -426,6 +426,6 @@ def undecided(options: Options, text: str, runs_slurm: Callable[[], bool]) -> Ou
     except Exception:  # noqa: BLE001 - this is no time for another failure
         runs = True
     action = AUTO_MEANS[runs]
-    why = f"{action}, since {'a' if runs else 'no'} slurmd or slurmstepd of root's runs here"
+    why = f"{action}, since {'a' if runs else 'no'} slurmd or slurmstepd runs here as root"
     said = f"{row.name}: {text}; {row.option}={AUTO} ({why})"
     return Outcome(row, ACTION_CODES[action], said)

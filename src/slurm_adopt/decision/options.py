@@ -186,8 +186,8 @@ def parse(arguments: list[str]) -> tuple[Options, list[str]]:
     complaints: list[str] = []
     if (length := sum(map(len, arguments))) > LONG:
         complaints.append(
-            f"the options are {length} characters long: PAM may have cut the line off, and what "
-            "stood behind has no effect; make it shorter than 1000"
+            f"the options are {length} characters long: PAM may have cut the line short and "
+            "lost the rest; make the line shorter than 1000 characters"
         )
     for argument in arguments:
         name, equals, given = argument.partition("=")
@@ -197,13 +197,17 @@ def parse(arguments: list[str]) -> tuple[Options, list[str]]:
             continue
         today = option.older.get(given.lower())
         if today is not None:
-            complaints.append(f"{option.name}={given} is of an early release; it means {today}")
+            complaints.append(
+                f"{option.name}={given} is a value of an early release; it now means {today}"
+            )
         value = _valid(option, today or given)
         if value is None:
             value = option.strictest
             complaints.append(_bad_value(option, given, value))
         if values.get(option.name, value) != value:
-            complaints.append(f"{option.name} is given more than once, the last counts: '{value}'")
+            complaints.append(
+                f"{option.name} is given more than once; the last value counts: '{value}'"
+            )
         values[option.name] = value
     return Options(values), complaints
 

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 
 DANGER = (
-    "ignore_root=0: this login of root may be adopted; what it starts, services included, is then "
-    "limited by the job and dies with it"
+    "ignore_root=0: this login of root may be adopted; all that it starts, services included, is "
+    "then limited by the job and ends with it"
 )
 
 
@@ -85,7 +85,7 @@ def _answer(
         try:
             _set_variables(pamh, outcome)
         except Exception as error:  # noqa: BLE001 - variables do not change what was decided
-            log.error(f"the session's variables are not all set: {our_mistake(error)}")
+            log.error(f"cannot set all variables of the session: {our_mistake(error)}")
         with suppress(Exception):  # telling of a decision does not change it
             _report(log, login, outcome, time.monotonic() - started)
             if outcome.message and not flags & pamh.PAM_SILENT:
@@ -137,7 +137,9 @@ def _report(log: Log, login: Login, outcome: Outcome, seconds: float) -> None:
     if outcome.situation == "other service" and is_sshd():
         # An sshd under another name (PAMServiceName) that is let by keeps nobody out.
         level = "info"
-        text += f", though this program is sshd; service={login.service} has its logins decided"
+        text += (
+            f", though this program is sshd; set service={login.service} to have its logins decided"
+        )
     log.write(
         level,
         f"user {login.user[:64]} (uid {login.uid}) from {source[:64]}, pid {login.pid}: "

@@ -112,7 +112,7 @@ def _parse(data: bytes, pid: int, uid: int) -> Adoption | Choice | None:
         chosen = number(words[2]) if len(words) == 3 and words[1] == str(uid) else None
         if chosen is None or lines:
             return None
-        return Choice(chosen, uid, "as the account phase has chosen")
+        return Choice(chosen, uid, "chosen by the account phase")
     names = words[2].split(",") if len(words) == 3 else []
     job_id = number(words[1]) if len(words) in (2, 3) and words[0] == str(uid) else None
     if job_id is None or not all(map(str.isidentifier, names)):

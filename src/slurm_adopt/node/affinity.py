@@ -37,8 +37,10 @@ def widen(pid: int, layout: Layout) -> str:
     except OSError as error:
         raise SetupError(f"cannot be bound to other CPUs: {error.strerror}") from None
     if not wanted <= has:
-        raise SetupError(f"has the CPUs {_shown(has)} of its job's {_shown(wanted)}")
-    return f"CPUs {_shown(has)}, not {_shown(had)} alone"
+        raise SetupError(
+            f"may use only the CPUs {_shown(has)}, though its job has {_shown(wanted)}"
+        )
+    return f"CPUs {_shown(has)} instead of {_shown(had)}"
 
 
 def restore(pid: int, before: set[int]) -> str:

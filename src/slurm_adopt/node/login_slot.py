@@ -97,8 +97,8 @@ def _links(process: str) -> dict[int, str]:
         names = os.listdir(f"{process}/fd")
     except PermissionError as error:
         raise SetupError(
-            f"cannot see what {process} has open: {error.strerror}; does SELinux forbid it (sshd "
-            "needs sys_ptrace)?"
+            f"cannot list what {process} has open: {error.strerror}; does SELinux forbid it "
+            "(sshd_t needs the capability sys_ptrace)?"
         ) from None
     except OSError:
         return {}

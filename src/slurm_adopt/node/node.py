@@ -118,7 +118,7 @@ class Node:
         """
         steps = [step for step in self._setting.steps() if only in (None, step.job_id)]
         jobs, alive = self._jobs_among(steps, uid)
-        dead = f" ({len(steps) - alive} sockets of dead ones)" if len(steps) > alive else ""
+        dead = f" ({len(steps) - alive} sockets without a stepd)" if len(steps) > alive else ""
         self._log.debug(f"{alive} extern steps here{dead}, {len(jobs)} of uid {uid}")
         if not alive and only is None:
             self._hint(self._setting.spool, self._setting.name, len(steps))
@@ -138,7 +138,7 @@ class Node:
         known = frozenset(step.job_id for step in steps)
         watch = starting.Watch(uid, self._setting.name, known)
         if sign := self._sign(watch, uid) or watch.nameless:
-            self._log.info(f"no extern step, but {sign}: waiting for it, {seconds:g} s at most")
+            self._log.info(f"no extern step yet, but {sign}: waiting up to {seconds:g} s")
         return starting.wait(
             lambda: self._jobs_among(self._setting.steps(), uid)[0],
             lambda: self._sign(watch, uid),
@@ -189,9 +189,9 @@ class Node:
         others = step_sockets.other_steps(directory, name)
         if others and dead:
             self._log.error(
-                f"{others} steps run here, but no extern stepd answers ({dead} sockets of dead "
-                f"ones lie in {directory}): if the jobs' extern stepds have died, nobody can log "
-                f"in to these jobs any more; {self._extern_steps('else ')}"
+                f"{others} steps run here, but no extern stepd answers ({dead} sockets "
+                f"without a stepd in {directory}): if the extern stepds have died, nobody can log "
+                f"in to these jobs any more; {self._extern_steps('otherwise ')}"
             )
         elif others:
             self._log.error(
@@ -199,8 +199,8 @@ class Node:
             )
         elif names := step_sockets.node_names(directory, alive=True) - {name}:
             self._log.error(
-                f"the jobs in {directory} are on node {' '.join(sorted(names)[:4])}, but this is "
-                f"taken for node {name}: is nodename= right?"
+                f"the jobs in {directory} belong to node {' '.join(sorted(names)[:4])}, but this "
+                f"host is taken for node {name}: is nodename= right?"
             )
         elif self._options["nodename"] and not conf.has_node(self._setting.conf, name):
             self._log.error(f"node {name} is not in {self._setting.conf.path}: is nodename= right?")
@@ -211,11 +211,11 @@ class Node:
         if flags := conf.contains(self._setting.conf):
             return (
                 f"{otherwise}they were started before PrologFlags={flags} was set in {path}, and "
-                "count as no jobs until they end"
+                "do not count as jobs until they end"
             )
         return (
             f"{otherwise}set PrologFlags=contain in {path} (X11 and RunInJob include it, Alloc "
-            "does not; jobs that were started before count as no jobs until they end)"
+            "does not; jobs started before do not count as jobs until they end)"
         )
 
     def _silent(self, silent: dict[step_sockets.StepSocket, str], uid: int) -> list[Job]:
@@ -265,7 +265,7 @@ class Node:
         if connection is None:
             raise PeerError(f"source unknown: {remark}")
         if remark:
-            self._log.info(f"source: {remark}; the socket from {connection.source} counts")
+            self._log.info(f"source: {remark}; the socket from {connection.source} is used")
         return self._ask(connection, max(job.protocol for job in jobs), deadline)
 
     def _ask(self, connection: Connection, protocol: int, deadline: Deadline) -> int | None:
@@ -322,7 +322,9 @@ class Node:
                 self._watch(session, job, before, layout)
             try:
                 step.add_extern_pid(session)
-                self._log.debug(f"stepd of job {job.job_id} ({step.protocol}) took {session}")
+                self._log.debug(
+                    f"stepd of job {job.job_id} ({step.protocol}) took process {session}"
+                )
                 adoption = self._complete(adoption, job, step, cpus)
             except BaseException as error:
                 if layout:
@@ -348,7 +350,7 @@ class Node:
     def _session_line_comes(self) -> bool:
         from . import pam_stack
 
-        why = "" if is_sshd() else "this program is none of OpenSSH's, and may open no session"
+        why = "" if is_sshd() else "this program is not OpenSSH's sshd, and may not open a session"
         why = why or pam_stack.why_uncertain(self._account_of, since=login_began())
         why = why or self._other_options()
         if why:  # no session line at all is a choice
@@ -390,7 +392,7 @@ class Node:
         try:
             adoption_note.leave_choice(choice, os.getppid())
         except SetupError as error:
-            self._log.error(f"{error}; the session line decides anew")
+            self._log.error(f"{error}; the session line decides again")
 
     def _check_answering(self, job: Job) -> None:
         if job.trouble:
@@ -411,7 +413,7 @@ class Node:
 
         slot = slot_of(pid)
         if slot is None:
-            self._log.debug(f"process {pid} holds no slot of a listening sshd: it is not watched")
+            self._log.debug(f"process {pid} holds no MaxStartups slot of sshd: it is not watched")
             return
         from . import watcher
 
@@ -454,7 +456,7 @@ class Node:
         try:
             return adoption_note.take(pid, uid)
         except Exception as error:  # noqa: BLE001 - then all is decided here
-            self._log.error(f"the account phase's note cannot be read: {error!r}")
+            self._log.error(f"cannot read the account phase's note: {error!r}")
             return None
 
     def keep(self, adoption: Adoption) -> Adoption:
@@ -465,9 +467,9 @@ class Node:
         """
         if not os.path.exists("/proc/self"):
             raise SetupError(
-                "this process has entered the job's PID namespace, and cannot be looked at in its "
-                "/proc: is there a session line of this module twice, or behind a line that may "
-                "end the stack (sufficient, done)?"
+                "this process is in the job's PID namespace, whose /proc does not show it: is "
+                "there a second session line of this module, or one behind a line that may end the "
+                "stack (sufficient, done)?"
             )
         job_id = adoption.job_id
         for socket in self._setting.steps():
@@ -485,7 +487,7 @@ class Node:
         try:
             adoption_note.leave(adoption)
         except SetupError as error:
-            self._log.error(f"{error}; a session line will have the stepd asked a second time")
+            self._log.error(f"{error}; a session line will ask the stepd a second time")
 
     def _await_start(self, job: Job) -> None:
         """Wait for a stepd that answers, but has not made all of its step's cgroups yet.
@@ -501,7 +503,7 @@ class Node:
                 if not self._starting.left():
                     self._log.error(
                         f"the extern step of job {job.job_id} is still starting: does an "
-                        "InitScript of Slurm's need longer? wait_for_job= says how long to wait"
+                        "InitScript of Slurm's need longer? Set wait_for_job= to wait longer"
                     )
                     return
                 sleep(pause)
@@ -521,7 +523,7 @@ class Node:
 
     def _check_owner(self, job: Job, step: stepd.Stepd) -> None:
         if step.uid() != job.uid:
-            raise PeerError(f"job {job.job_id} is not of uid {job.uid} any more")
+            raise PeerError(f"job {job.job_id} does not belong to uid {job.uid} any more")
 
     def _complete(
         self, adoption: Adoption, job: Job, step: stepd.Stepd, cpus: set[int] | None = None
@@ -584,7 +586,7 @@ class Node:
             return
         self._log.open()  # the host's: in the job's namespaces /dev/log may be another one
         entered = enter(adoption.pid, namespaces)
-        names = " ".join(entered) or "none that it was not in"
+        names = " ".join(entered) or "none, it was in all of them"
         self._log.debug(f"namespaces of job {adoption.job_id} entered: {names}")
 
     def _confine(
@@ -599,10 +601,10 @@ class Node:
             self._log.info(
                 "ProctrackType does not use cgroups: "
                 + (
-                    "whether this session ends with the job rests on the stepd's word"
+                    "only the stepd's answer says that this session ends with the job"
                     if layout
-                    else "the stepd's word is all there is, and nothing confines this session or "
-                    "ends it with the job"
+                    else "only the stepd's answer says that this session is in the job; nothing "
+                    "confines it or ends it with the job"
                 )
             )
         if layout is None:
@@ -633,7 +635,7 @@ class Node:
         if path is None:
             raise SetupError(
                 f"job {adoption.job_id} has no cgroup for {controller or 'its processes'}, though "
-                "the configuration confines it: is that hierarchy not mounted here, or was the "
+                "the configuration asks for one: is that hierarchy not mounted here, or was the "
                 "job started before a change of slurm.conf?"
             )
         where, pid = f"{controller}:{path}", adoption.pid

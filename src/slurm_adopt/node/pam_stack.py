@@ -86,7 +86,7 @@ def why_uncertain(
     time after that; what has changed by now may have been otherwise then.
     """
     if "/" in service or service.lower() == "other":  # libpam reads `other` twice
-        return f"no stack is read for a service named {service}"
+        return f"libpam reads no stack for a service named {service}"
     stack = _read("session", service, places, since)
     if stack.flaw or len(stack.ours) != 1:
         return stack.flaw or f"{service} has {len(stack.ours) or 'no'} session lines of this module"
@@ -199,7 +199,7 @@ class _Stack:
             elif kind == self._phase:
                 self._add(name, words, depth, level)
             elif included and kind not in TYPES:  # a line of this phase that refuses
-                self.doubt(f"{name}: '{words[0][:32]}' is no type")
+                self.doubt(f"{name}: '{words[0][:32]}' is not a module type")
 
     def _include(
         self, name: str, words: list[str], depth: int, level: int, *, included: bool
@@ -233,7 +233,7 @@ class _Stack:
         """Return a file's text, a character for each byte; "" if it cannot be read."""
         self._left -= 1
         if self._left < 0 or depth > DEPTH:
-            self.doubt(f"{name} is one file too many, or included too deep")
+            self.doubt(f"{name}: more than {FILES} files are included, or it is included too deep")
             return ""
         for place in self._places:
             path = name if name[:1] == "/" else f"{place}/{name}"
@@ -269,14 +269,14 @@ class _Stack:
             if len(begun) + len(raw) > LONG:
                 self.doubt(f"{name} has a line of more than {LONG} bytes")
             if begun and not line:
-                self.doubt(f"{name} has a continued line that does not go on")
+                self.doubt(f"{name} has a comment or an empty line inside a continued line")
             elif line[-1:] == "\\" and not comment:
                 begun += line[:-1] + " "
             else:
                 yield begun + line
                 begun = ""
         if begun:
-            self.doubt(f"{name} ends inside of a line")
+            self.doubt(f"{name} ends inside a continued line")
 
 
 def _actions(control: str) -> Actions | None:
@@ -313,7 +313,7 @@ def _unfit(line: _Line, service: str) -> str:
     """Return why our line does not count even if it is reached, or ""."""
     asked = [word.rpartition("/")[2] for word in (line.module, *line.arguments)]
     if asked[:2] != ["pam_python.so", SCRIPT]:
-        return f"{line} is not pam_python.so with {SCRIPT}"
+        return f"{line} does not run {SCRIPT} by pam_python.so"
     if line.control.lower() not in ("required", "requisite"):
         return f"{line} is neither required nor requisite"
     options, _ = parse(line.ours or [])
@@ -411,8 +411,10 @@ def _fate(fate: str, index: int, after: int, target: int, action: Action) -> str
 
 def _blame(action: Action) -> str:
     if isinstance(action, int):
-        return "may jump over our line"
-    return "may undo a refusal" if action == "reset" else "may end the stack in front of our line"
+        return "may jump over this module's line"
+    return (
+        "may undo a refusal" if action == "reset" else "may end the stack before this module's line"
+    )
 
 
 def _is_guard(line: _Line) -> bool:

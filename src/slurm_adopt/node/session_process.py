@@ -39,9 +39,9 @@ def session_process(proc: str = "/proc") -> int:
         return own
     if is_sshd(proc) and _is_root(parent, proc):
         raise SetupError(
-            f"process {parent} may become the session in place of this one: it is a {_name(proc)} "
-            "of root's that does not listen, and no connection shows more; only connections over "
-            "TCP, vsock or a named unix socket do"
+            f"process {parent} may become the session instead of this one: it is root's "
+            f"{_name(proc)}, does not listen, and shares no connection with this one; only TCP, "
+            "vsock and named unix sockets show that"
         )
     return own
 
@@ -105,7 +105,7 @@ def _highest(own: int, sockets: set[int], proc: str) -> int:
         from slurm_adopt.system.missing import why
 
         raise SetupError(
-            "another process becomes the session, and psutil is wanted to tell which: "
+            "psutil is needed to tell which other process becomes the session: "
             f"{why('psutil', error)}; install python3-psutil"
         ) from None
     try:

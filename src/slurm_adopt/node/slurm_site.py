@@ -91,7 +91,7 @@ class Setting:
         try:
             found = step_sockets.extern_steps(self.spool, self.name)
         except SetupError:
-            if not self._switch("leads nowhere"):
+            if not self._switch("names no readable spool directory"):
                 raise
             found = step_sockets.extern_steps(self.spool, self.name)
         return found or self._steps_elsewhere()
@@ -147,7 +147,7 @@ class Setting:
                 return self._load(slurmd.conf, f"as {slurmd} was started with")
         raise SetupError(
             f"no slurm.conf in any of {', '.join(conf.PLACES)}{self._seen()}; if this node runs "
-            "slurmd, say where its slurm.conf is with slurm_conf=/path/to/slurm.conf"
+            "slurmd, set slurm_conf=/path/to/slurm.conf"
         )
 
     def _switch(self, why: str) -> bool:
@@ -204,7 +204,7 @@ class Setting:
         if self._nodename:
             return self._spelled(conf.as_configured(self.conf, self._nodename), self._nodename)
         names, before = self._names(), self._conf
-        if not names and self._switch("leads nowhere"):
+        if not names and self._switch("names no node of this host"):
             names = self._names()
             if not names and not self._is_told():
                 self._conf = before
@@ -227,7 +227,7 @@ class Setting:
         """Say so where slurm.conf writes a name in another case."""
         for name in found:
             if name != wanted and name.lower() == wanted.lower():
-                self._log.info(f"{wanted} is {name} in {self.conf.path}: taken for the same")
+                self._log.info(f"{wanted} is {name} in {self.conf.path}: taken for the same node")
                 break
         return found
 
@@ -239,7 +239,7 @@ class Setting:
         more = ", …" if len(names) > _LISTED else ""
         self._log.info(
             f"{len(names)} nodes of {self.conf.path} are on this host ({listed}{more}): taken for "
-            f"{chosen[0]}; nodename=NAME decides"
+            f"{chosen[0]}; set nodename=NAME to choose another"
         )
         return chosen
 
@@ -289,7 +289,8 @@ class Setting:
             found = child.run(names, Patience(_ASKING, _LONGEST), _NAMES_LIMIT)
         except PeerError as error:
             self._log.error(
-                f"the names of {self._hostname} cannot be told: {error}; nodename=NAME spares that"
+                f"cannot look up the names of {self._hostname}: {error}; set nodename=NAME to "
+                "avoid that"
             )
             return []
         return os.fsdecode(found).split("\n")
@@ -303,8 +304,7 @@ class Setting:
             return name, self._hostname.partition(".")[0]
         raise SetupError(
             f"cannot tell the node name: no NodeName or NodeHostname in {self.conf.path} is "
-            f"{self._hostname}{self._seen()}; if this node runs slurmd, give its name with "
-            "nodename=NAME"
+            f"{self._hostname}{self._seen()}; if this node runs slurmd, set nodename=NAME"
         )
 
     def _alive(self) -> str | None:

@@ -307,7 +307,7 @@ def choose(
     if said is not None:
         return None, f"SSH_CONNECTION says {said}, but the sockets are {_list(shown)}"
     if len(shown) > 1:
-        return None, f"nothing tells which of these is ssh's: {_list(shown)}"
+        return None, f"cannot tell which of these connections is ssh's: {_list(shown)}"
     return shown[0], ""
 
 

@@ -49,7 +49,7 @@ STOPPED = "T"  # state of /proc/PID/status (proc(5)); `t` is a debugger's, of ro
 ENDED = "ZX"  # states of a process that has ended
 READY = b"="  # what the watching process says first; anything else is why it cannot watch
 LIMIT = 200  # bytes of that
-HINT = "under SELinux sshd_t has to have the capability sys_ptrace"
+HINT = "under SELinux sshd_t needs the capability sys_ptrace"
 
 
 def start(slot: Slot, before: dict[str, str], layout: Layout | None, log: Log, job: str) -> None:
@@ -132,7 +132,7 @@ class _Watch:
             in_job = self._in_job(present)
             why = self._stuck(process, present)
             if not why and not longest.left():
-                why = f"it was not done within {LONGEST:g} s"
+                why = f"it had not finished after {LONGEST:g} s"
             if not self._slot.held(process):  # nor was it, perhaps, when it was looked at
                 self._end_others(process)
                 return
@@ -217,8 +217,8 @@ class _Watch:
         left = f"; cannot be ended: {'; '.join(remarks)}" if self._slot.held(process) else ""
         self._end_others(process)
         self._log.error(
-            f"login of process {pid} into {self._job} ended: it had not authenticated to the end, "
-            f"and {why}; it would have kept its slot of sshd's MaxStartups{left}"
+            f"the login of process {pid} into {self._job} was ended: it had not finished "
+            f"authenticating, and {why}; it would have kept a slot of sshd's MaxStartups{left}"
         )
 
     def _kill(self, process: int) -> str:

@@ -76,9 +76,13 @@ def variables(
     names = chosen(given)
     apart = sorted(names & found.keys() - _whole(found, sources[PROCESS], known_here))
     for say, remark, which in (
-        (log.info, "left out, since the job has them in no form that is safe", misfits),
+        (log.info, "variables left out, since the job has them in no safe form", misfits),
         (log.debug, "variables that the job does not show", absent),
-        (log.debug, "left out, since what belongs to them is missing or does not fit", apart),
+        (
+            log.debug,
+            "variables left out, since others of their group are missing or do not match",
+            apart,
+        ),
     ):
         if shown := [name for name in which if name in names]:
             say(f"{remark}: {' '.join(shown)}")

@@ -84,7 +84,7 @@ class Search:
         for socket in self._steps(extern, node):
             name = os.path.basename(socket.path)
             if silent == SILENT or not longest.left():
-                self._log.info(f"step {name} and later ones are not asked: the time is over")
+                self._log.info(f"step {name} and later ones are not asked: no time is left")
                 break
             patience = Patience(ONE_STEP, min(ONE_LONGEST, longest.left()))
             try:
@@ -96,7 +96,7 @@ class Search:
                 silent += not patience.left()
                 continue
             if found:
-                self._log.debug(f"step {name}: process {found.pid} shows what the job has")
+                self._log.debug(f"step {name}: process {found.pid} is the one that is read")
                 return found
         return None
 
@@ -138,8 +138,8 @@ class Search:
         except PeerError as error:
             shown = " ".join(map(str, sorted(pids)[:SHOWN]))
             raise PeerError(
-                f"its processes ({shown}) cannot be looked at: {error}; one whose execve(2) waits "
-                "for a file system holds up those who read it"
+                f"cannot read its processes ({shown}): {error}; a process that waits for a file "
+                "system in execve(2) blocks its readers"
             ) from None
         return _unpacked(data)
 
@@ -180,7 +180,7 @@ class Search:
         environment = files.read(f"{top}/environ", ENVIRONMENT) if self._variables else b""
         limits = files.read(f"{top}/limits", LIMITS)
         if not self._of_user(top):
-            why = "has not the user's uid throughout, or keeps its memory to itself"
+            why = "does not have the user's uid throughout, or is not dumpable"
         elif not self._cgroups.hold(step_cgroup.of_process(fd, DESCRIPTORS)):
             why = f"is not in job {self._job_id}"
         else:

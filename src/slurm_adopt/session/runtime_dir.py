@@ -146,7 +146,7 @@ def _make(directory: int, name: str, uid: int, gid: int) -> None:
     try:
         owner = os.fstat(descriptor).st_uid
         if owner not in (uid, os.geteuid()):  # root's: another login is about to give it away
-            raise PermissionError(1, f"it is there and belongs to uid {owner}")
+            raise PermissionError(1, f"it exists and belongs to uid {owner}")
         os.fchown(descriptor, uid, gid)
         os.fchmod(descriptor, 0o700)
     finally:
@@ -200,7 +200,7 @@ def _remove(directory: int, names: list[str], seconds: float, tell: bool) -> lis
     def lines() -> list[str]:
         remarks, late = _try(directory, names, Deadline(seconds))
         if late and tell:
-            text = f"not done within {seconds:g} s, left to the next epilog or login"
+            text = f"timed out after {seconds:g} s; the next Epilog or login goes on"
             remarks.insert(0, f"{_shown(*late)}: {text}")
         return remarks[:LINES]
 

@@ -14,7 +14,7 @@ def read(path: str, limit: int) -> bytes:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise SetupError(f"cannot read {path}: it is no regular file")
+                raise SetupError(f"cannot read {path}: it is not a regular file")
             with open(fd, "rb", closefd=False) as file:
                 data = file.read(limit + 1)
         finally:

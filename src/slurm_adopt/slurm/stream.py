@@ -125,7 +125,7 @@ class Stream:
             # No SIGPIPE: its handler is sshd's, not ours.
             self._timed(self._deadline).sendall(data, _socket.MSG_NOSIGNAL)
         except OSError as error:
-            raise self._failed("it does not take the request", error) from None
+            raise self._failed("request not accepted", error) from None
 
     def receive(self, size: int, field: str) -> bytes:
         """Return exactly `size` bytes; ClosedError at an early end, PeerError if it is too slow."""

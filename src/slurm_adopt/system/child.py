@@ -15,7 +15,7 @@ import gc
 import os
 import select
 from contextlib import suppress
-from time import sleep
+from time import monotonic, sleep
 
 from slurm_adopt.slurm.deadline import Patience
 from slurm_adopt.slurm.errors import PeerError
@@ -61,7 +61,7 @@ def run(function: Callable[[], bytes], deadline: Deadline, limit: int) -> bytes:
     try:
         return _checked(_run(function, deadline, limit))
     except OSError as error:
-        raise PeerError(f"cannot have a child: {error.strerror}") from None
+        raise PeerError(f"cannot fork: {error.strerror}") from None
     finally:
         _take_signal()
         if signal.SIGCHLD not in blocked:
@@ -136,18 +136,18 @@ def _read(reading: int, child: int, deadline: Deadline, limit: int) -> bytes:
     """Return all that the child writes."""
     poll = select.poll()
     poll.register(reading, select.POLLIN)
-    data = b""
+    data, begun = b"", monotonic()
     while len(data) <= limit:
         if not poll.poll(deadline.left() * 1000):
             if not (deadline.renews and _runs(child)):
-                raise PeerError("not done in time")
+                raise PeerError(f"timed out after {monotonic() - begun:.1f} s")
             deadline.renew()
             continue
         part = os.read(reading, PART)
         if not part:
             return data
         data += part
-    raise PeerError(f"more than {limit - HEAD} bytes")
+    raise PeerError(f"the answer is longer than {limit - HEAD} bytes")
 
 
 def _runs(child: int) -> bool:
@@ -174,7 +174,7 @@ def _end(child: int, ending: Patience) -> None:
         if not ending.left() and ending.renews and _runs(child):
             ending.renew()
         if not ending.left():
-            raise PeerError(f"process {child} does not end when it is killed, and is left to init")
+            raise PeerError(f"process {child} was killed and does not end; it is left to init")
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
         sleep(POLLED)

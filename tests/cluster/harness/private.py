@@ -126,7 +126,9 @@ def play(cluster: Cluster, plugin: Plugin, stack: list[str], way: Way, inside: b
     assert {kind for kind in KINDS if links[kind] != own[kind]} == set(plugin.kinds)
     if not inside:
         assert way.method == KBDINT
-        refused(cluster, way, "only it can enter the job's namespaces: this module needs a session")
+        refused(
+            cluster, way, "which becomes the session, can enter the job's namespaces: add a session"
+        )
     else:
         with way.session(cluster) as session:
             assert session.run("ls /tmp").split() == ["of-the-job"]
@@ -168,7 +170,7 @@ def behind_an_end(cluster: Cluster, plugin: Plugin) -> None:
         return
     cluster.n1.pam("sshd", stack)
     started(cluster)
-    refused(cluster, PUBLIC_KEY, "cannot be looked at in its /proc: is there a session line")
+    refused(cluster, PUBLIC_KEY, "whose /proc does not show it: is there a second session line")
     cluster.cancel_all()
 
 
@@ -199,7 +201,7 @@ def beside_a_thread(cluster: Cluster, plugin: Plugin) -> None:
         return
     cluster.n1.pam("sshd", stack)
     started(cluster)
-    refused(cluster, PUBLIC_KEY, "user namespace: this process has 2 threads, and only one that")
+    refused(cluster, PUBLIC_KEY, "user namespace: this process has 2 threads, and only a process")
     cluster.cancel_all()
 
 

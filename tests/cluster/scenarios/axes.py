@@ -52,7 +52,7 @@ def link_local(cluster: Cluster) -> None:
     mark = cluster.n1.mark()
     ssh = ["ssh", f"{address}%eth0", "true"]
     assert cluster.in_job(job, "alice", "n2", ssh, check=False).rc == 255
-    says(cluster, "n1", mark, "link-local addresses cannot be asked about")
+    says(cluster, "n1", mark, "link-local addresses are not supported")
 
 
 # What a systemd socket with Accept=yes does: one socket for both IP versions, a sshd for each.
@@ -130,7 +130,7 @@ def own_ports_of_20_11(cluster: Cluster) -> None:
     job, _ = two_jobs(cluster)
     mark = cluster.n1.mark()
     assert cluster.in_job(job, "alice", "n2", ["ssh", "n1", "true"], check=False).rc == 255
-    says(cluster, "n1", mark, "the source host knows no job of this connection")
+    says(cluster, "n1", mark, "the source host knows no job for this connection")
     for node in cluster.nodes:
         node.stop(f"slurmd-{node.name}")
         node.start(f"slurmd-{node.name}", under=["env", f"SLURMD_NODENAME={node.name}"])
@@ -231,7 +231,7 @@ def het_job_across(cluster: Cluster) -> None:
     second = [":", "--nodelist=n2", "--mem=100M"]
     leader = cluster.submit("alice", "n1", mem="100M", options=second)
     cluster.wait_running(leader + 1, ["n2"], batch=False)
-    named = f"the source host named job {leader + 1}, which is not one of this user's here"
+    named = f"the source host named job {leader + 1}, which is not one of the user's jobs here"
     srun = ["srun", f"--jobid={leader}", "--overlap", "--het-group=1", "-N1", "-n1"]
 
     def login(look: str = LOOK) -> tuple[int, str]:

@@ -141,7 +141,7 @@ def sackd_instead(cluster: Cluster) -> None:
         job, _ = two_jobs(cluster)
         comes_from(cluster, job, ("n2", "n1"))
         with _without_sackd(node):
-            refused(cluster, job, "no sack socket: AuthInfo=disable_sack in slurm.conf")
+            refused(cluster, job, "no sack socket: slurm.conf has AuthInfo=disable_sack")
     finally:
         _give_run_directory(cluster, "root")
         cluster.reconfigure(usual)

@@ -107,7 +107,7 @@ ANSWER = f"""\
 case $1 in *passphrase*) exec sleep {3 * GRACE} ;; *) echo "password of {ATTACKER}" ;; esac
 """
 MAKE_KEY = "rm -f held held.pub; ssh-keygen -q -t ed25519 -N secret -f held"
-CHOSEN = re.compile(r"process (\d+), which becomes the session, adopted into job (\d+)")
+CHOSEN = re.compile(r"process (\d+), which becomes the session, was adopted into job (\d+)")
 
 
 @contextlib.contextmanager

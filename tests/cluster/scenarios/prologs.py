@@ -114,7 +114,7 @@ def released_meanwhile(site: Site) -> Landing:
     mark = site.n1.mark()
 
     def waits() -> bool:
-        said = any("waiting for it" in line for line in ours(site.n1, mark))
+        said = any("waiting up to" in line for line in ours(site.n1, mark))
         assert said or not login.done(), "it has not waited"
         return said
 
@@ -136,7 +136,7 @@ def gets_in(site: Site) -> None:
         landing = released_meanwhile(site)
     assert (landing.rc, landing.job) == (0, job), landing
     sign, decision = landing.lines
-    assert f"no extern step, but the prolog of job {job} is running: waiting for it" in sign
+    assert f"no extern step yet, but the prolog of job {job} is running: waiting up to" in sign
     assert f"adopted into job {job} (the only job) -> PAM_SUCCESS" in decision, landing
     assert landing.seconds < AT_ONCE
 

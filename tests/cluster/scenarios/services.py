@@ -20,7 +20,7 @@ PORT = 2025
 THERE = ("-p", str(PORT))
 SSHD = "/usr/sbin/sshd"
 PID = f"/run/{NAME}.pid"
-LET_BY = f"though this program is sshd; service={NAME} has its logins decided"
+LET_BY = f"though this program is sshd; set service={NAME} to have its logins decided"
 # Up to OpenSSH 9.7 the service is the name that sshd was called by.
 RENAMED = f"ln -sf {SSHD} /usr/local/sbin/{NAME}; exec /usr/local/sbin/{NAME} "
 OPTION = f"exec {SSHD} -o PAMServiceName={NAME} "
@@ -61,7 +61,7 @@ def another_service(cluster: Cluster) -> None:
         said = cluster.ssh("alice", options=THERE, command=COMMAND)
         assert job_of(node, said.out) == job, said
         lines = [line for line in node.log(mark) if "pam_slurm_adopt(" in line]
-        assert f"to go into job {job} (the only job) by the session line" in lines[0]
+        assert f"the session line will adopt into job {job} (the only job)" in lines[0]
         assert f"adopted into job {job}" in lines[1]
         assert not any(LET_BY in line for line in lines)
         assert cluster.ssh("root", options=THERE).rc == 0

@@ -68,7 +68,8 @@ def of(conf: Conf) -> Auth:
     plugin = PLUGINS.get(name.lower())
     if plugin is None:
         raise SetupError(
-            f"AuthType={name[:40]} in {conf.path} is not supported: " + ", ".join(PLUGINS) + " are"
+            f"AuthType={name[:40]} in {conf.path} is not supported; supported: "
+            + ", ".join(PLUGINS)
         )
     return plugin(conf)
 

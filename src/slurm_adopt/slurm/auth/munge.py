@@ -38,8 +38,8 @@ _STATUS = {
     3:  ("BAD_LENGTH",        "too long"),
     4:  ("OVERFLOW",          "too long"),
     5:  ("NO_MEMORY",         "munged is out of memory"),
-    6:  ("SOCKET",            "munged had trouble with its socket"),
-    7:  ("TIMEOUT",           "munged waited too long"),
+    6:  ("SOCKET",            "munged had a socket error"),
+    7:  ("TIMEOUT",           "munged timed out"),
     8:  ("BAD_CRED",          "not a munge credential"),
     9:  ("BAD_VERSION",       "made by a munge of another version"),
     10: ("BAD_CIPHER",        "made with a cipher this munged does not have"),
@@ -61,8 +61,8 @@ _HINTS = {
     errno.ENOTSOCK: "AuthInfo=socket= in slurm.conf names no socket",
     UNREACHED: "munged is stopped or overloaded; restart munge on this node",
     SILENT: "munged is stopped or overloaded; restart munge on this node",
-    CLOSED: "munged gave up; see its log on this node",
-    BROKEN: "munged gave up; see its log on this node",
+    CLOSED: "see munged's log on this node",
+    BROKEN: "see munged's log on this node",
 }
 
 
@@ -101,7 +101,7 @@ class Munge:
         request = Writer().raw(bytes((_DEFAULT, _DEFAULT, _DEFAULT, 0)))  # no realm
         request.u32(self.ttl).u32(uid).u32(ANY).mem(payload)
         reply = self._ask(_ENCODE, request.data(), _ENCODED, deadline)
-        _check_status(reply, f"{self._peer.name} makes no credential")
+        _check_status(reply, f"{self._peer.name} cannot make a credential")
         text = reply.mem("credential", _REPLY_LIMIT)
         reply.check_end()
         return self._credential(text)
@@ -145,7 +145,7 @@ class Munge:
         """Return a credential as text without its NUL; FormatError if it cannot be one."""
         text = data.rstrip(b"\0\n").decode("latin-1")
         if not (text.startswith("MUNGE:") and text.isascii() and text.isprintable()) or " " in text:
-            raise self._wrong("credential does not look like one")
+            raise self._wrong("malformed credential")
         return text
 
     def _wrong(self, what: str) -> FormatError:
@@ -193,5 +193,5 @@ def _with_times(error: CredentialError, reply: Reader) -> CredentialError:
     if error.name not in ("CRED_EXPIRED", "CRED_REWOUND"):
         return error
     age = _decoded(reply)[1]
-    made = f"{age} s ago" if age >= 0 else f"{-age} s ahead"
-    return CredentialError(f"{error}; by this node's clock made {made}", error.name)
+    made = f"{age} s ago" if age >= 0 else f"{-age} s in the future"
+    return CredentialError(f"{error}; made {made} by this node's clock", error.name)

@@ -50,14 +50,14 @@ _HINTS = {
     errno.EACCES: "this process may not use it",
     UNREACHED: "slurmd or sackd is stopped or overloaded; restart it on this node",
     SILENT: "slurmd or sackd is stopped or overloaded; restart it on this node",
-    CLOSED: "it gave no credential; see the log of slurmd or sackd on this node",
-    BROKEN: "it gave up; see the log of slurmd or sackd on this node",
+    CLOSED: "see the log of slurmd or sackd on this node",
+    BROKEN: "see the log of slurmd or sackd on this node",
 }
 _REFUSED = (
     "expired, made with another key, or made for another user: check that the clocks of both hosts "
     "agree, and that slurm.key is the same on both"
 )
-_DISABLED = "no sack socket: AuthInfo=disable_sack in slurm.conf; take that out, or run sackd"
+_DISABLED = "no sack socket: slurm.conf has AuthInfo=disable_sack; remove that, or run sackd"
 
 
 class Sack:
@@ -100,13 +100,13 @@ class Sack:
                 raise FormatError(f"{name}: token is {size} bytes long, not 1 to {_TOKEN_LIMIT}")
             token = stream.receive(size, "token").rstrip(b"\0").decode("latin-1")
         if not _is_token(token):
-            raise FormatError(f"{name}: token does not look like one")
+            raise FormatError(f"{name}: malformed token")
         return token
 
     def decode(self, credential: str, deadline: Deadline) -> Credential:
         """Return what a token says, once the sack has verified it; CredentialError, PeerError."""
         if not _is_token(credential):
-            raise _refused("it is no token")
+            raise _refused("malformed token")
         body = Writer().string(credential).data()
         with self._asked(_VERIFY, body, deadline) as (name, stream):
             try:
@@ -155,7 +155,7 @@ class _Asked:
 
     def _check(self, uid: int, trusted: Collection[int]) -> None:
         if uid not in trusted:
-            raise PeerError(f"{self._name}: it is of uid {uid}, not of Slurm: not used")
+            raise PeerError(f"{self._name}: uid {uid} runs it, not Slurm: ignored")
 
     def __enter__(self) -> tuple[str, Stream]:
         """Return the sack's name in messages, and the connection."""
@@ -187,7 +187,7 @@ def _claims(token: str) -> dict[str, object]:
     except Exception:  # noqa: BLE001 - of base64, UTF-8, JSON, a number of too many digits, memory
         claims = None
     if not isinstance(claims, dict):
-        raise _refused("its claims are no JSON object")
+        raise _refused("its claims are not a JSON object")
     return claims
 
 
@@ -195,7 +195,7 @@ def _credential(claims: dict[str, object]) -> Credential:
     """Return the credential that verified claims make; CredentialError for one that is amiss."""
     host = claims.get("host")
     if not isinstance(host, str) or not host:
-        raise _refused("its claim host is no name")
+        raise _refused("its claim host is not a name")
     gid = _number(claims, "gid") if "gid" in claims else ANY  # not mandatory, as uid is to us
     return Credential(_number(claims, "uid"), gid, _payload(claims), _number(claims, "ruid"))
 
@@ -203,7 +203,7 @@ def _credential(claims: dict[str, object]) -> Credential:
 def _number(claims: dict[str, object], name: str) -> int:
     value = claims.get(name)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _UID_LIMIT:
-        raise _refused(f"its claim {name} is no uid or gid")
+        raise _refused(f"its claim {name} is not a uid or gid")
     return value
 
 

@@ -66,7 +66,7 @@ class Walk:
     def _in_time(self) -> bool:
         if self._deadline.left():
             return True
-        self.missed = "there was no time to look into all of it"
+        self.missed = "no time was left to look into all of it"
         return False
 
     def _down(self, name: str) -> bool:

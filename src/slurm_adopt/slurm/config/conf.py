@@ -104,9 +104,9 @@ def _read(conf: Conf, path: str, chain: tuple[str, ...]) -> None:
     """Read a file; `chain`: the files that include it, outermost first."""
     conf.files += 1
     if path in chain:
-        raise SetupError(f"{path} is included by itself: " + " -> ".join((*chain, path)))
+        raise SetupError(f"{path} includes itself: " + " -> ".join((*chain, path)))
     if len(chain) > DEPTH:
-        raise SetupError(f"{path}: more than {DEPTH} files include each other in a row")
+        raise SetupError(f"{path}: Include is nested more than {DEPTH} files deep")
     if conf.files > INCLUDES:
         raise SetupError(f"{path}: more than {INCLUDES} files are included; is it a loop?")
     for line in _lines(_text(path)):
@@ -190,7 +190,7 @@ def port_number(text: str, what: str) -> int:
     """Return a port; SetupError that names `what` if it is none."""
     port = number(text)
     if port is None or not 0 < port < 65536:
-        raise SetupError(f"{what} is {text[:40]}, which is no port number")
+        raise SetupError(f"{what} is {text[:40]}, which is not a port number")
     return port
 
 

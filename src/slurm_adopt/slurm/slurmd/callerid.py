@@ -122,7 +122,7 @@ def ask(
     family = _socket.AF_INET6 if ":" in address else _socket.AF_INET
     slurmd = Slurmd(family, address, port, auth, trusted)
     if connection.link_local and address == connection.source:
-        raise slurmd.error("not asked: link-local addresses cannot be asked about")
+        raise slurmd.error("not asked: link-local addresses are not supported")
     body = request_body(connection, mapped=mapped)
     reply = slurmd.call(REQUEST_NETWORK_CALLERID, body, protocol, deadline)
     try:
@@ -188,6 +188,6 @@ def encrypted(conf: Conf, protocol: int) -> str:
     if kind.lower().rpartition("/")[2] in ("", "none") or release is None or not release.tls:
         return ""
     return (
-        f"not asked: TLSType={kind} in {conf.path} has Slurm {release.name} encrypt its RPCs, "
+        f"not asked: TLSType={kind} in {conf.path} makes Slurm {release.name} encrypt its RPCs, "
         "which is not supported"
     )

@@ -58,7 +58,7 @@ def unpack(data: bytes) -> Message:
     protocol = Reader(data, "reply").u16("version")
     release = layout_of(protocol)
     if release is None:
-        raise FormatError(f"reply: version {protocol} is of no known release")
+        raise FormatError(f"reply: version {protocol} belongs to no known release")
     reader = Reader(data, "reply")
     header = read_layout(reader, release.header)
     for field in ("forwards", "returns"):

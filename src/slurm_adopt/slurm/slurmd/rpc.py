@@ -62,12 +62,12 @@ _FOREIGN = (
 
 _HINTS = {
     errno.ECONNREFUSED: "slurmd does not run there, or on another port",
-    errno.EHOSTUNREACH: "no way to it, or a firewall rejects it",
-    errno.ENETUNREACH: "no way to it",
-    errno.EADDRNOTAVAIL: "no way to it",
+    errno.EHOSTUNREACH: "there is no route to it, or a firewall rejects it",
+    errno.ENETUNREACH: "there is no route to it",
+    errno.EADDRNOTAVAIL: "there is no route to it",
     UNREACHED: "the host is down, or a firewall drops it",
-    SILENT: "slurmd there, or what makes its credentials, is stopped or overloaded",
-    CLOSED: "{key} or clock differs from there, or it runs another release of Slurm",
+    SILENT: "slurmd there, or the daemon that makes its credentials, is stopped or overloaded",
+    CLOSED: "its {key} or clock differs, or it runs another release of Slurm",
 }
 _HINTS_IPV6 = {
     **_HINTS,
@@ -367,6 +367,6 @@ class Slurmd:
         if credential.uid not in self._trusted:
             raise self.error(f"reply is from uid {credential.uid}, not from root or SlurmdUser")
         if not is_bound(credential.payload, reply):
-            raise self.error("credential of reply is not for this reply")
+            raise self.error("the reply's credential is for another message")
         if credential.payload and credential.uid_restriction != geteuid():
-            raise self.error(f"credential of reply is for uid {credential.uid_restriction}")
+            raise self.error(f"the reply's credential is for uid {credential.uid_restriction}")

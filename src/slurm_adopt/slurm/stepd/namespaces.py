@@ -59,8 +59,8 @@ def enter(pid: int, namespaces: Namespaces) -> list[str]:
         wanted.sort(key=lambda one: one[0] == CLONE_NEWUSER)
         if wanted and pid != os.getpid():
             raise SetupError(
-                f"process {pid} becomes the session, and only it can enter the job's namespaces: "
-                "this module needs a session line as well"
+                f"only process {pid}, which becomes the session, can enter the job's namespaces: "
+                "add a session line of this module"
             )
         if wanted:
             _enter_all(own, wanted)
@@ -130,7 +130,7 @@ def _check_threads(own: int, wanted: Namespaces) -> None:
     if count > 1:
         raise SetupError(
             f"cannot enter the job's user namespace: this process has {count} threads, and only "
-            "one that has a single one can; does another PAM module start them?"
+            "a process with one thread can; does another PAM module start threads?"
         )
 
 

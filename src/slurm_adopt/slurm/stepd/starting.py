@@ -46,7 +46,7 @@ class Watch:
         self._slurmds = [pid for pid, name in found.items() if name == "slurmd"]
         young = (pid for pid in found if self._forked(pid) and self._job(pid) not in known)
         pid = next(young, None)
-        self.nameless = f"process {pid} is being started for somebody's job" if pid else ""
+        self.nameless = f"process {pid} is being started for an unknown job" if pid else ""
 
     def prolog(self) -> int | None:
         """Return the job whose prolog runs here, if it is one of this user's."""

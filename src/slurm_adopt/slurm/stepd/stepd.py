@@ -61,8 +61,8 @@ DESCRIPTOR = 4  # bytes: a C int
 GREETED = GREETING.to_bytes(4, NATIVE)  # the usual greeting
 PEERCRED = 12  # bytes of struct ucred: pid, uid, gid (unix(7), SO_PEERCRED)
 LIMITS = {  # errno -> what has to be raised
-    23: "this host has no open file left (sysctl fs.file-max)",  # ENFILE
-    24: "this process has no descriptor left (RLIMIT_NOFILE: is nofile of pam_limits, in front of "
+    23: "this host is out of open files (sysctl fs.file-max)",  # ENFILE
+    24: "this process is out of descriptors (RLIMIT_NOFILE: is nofile of pam_limits, in front of "
     "this module, too low?)",  # EMFILE
 }
 
@@ -175,20 +175,20 @@ class Stepd:
         answer = {field: reader.int32(field) for field, _ in release.x11}
         display, size = answer["display"], answer.get("length", 0)
         if not 0 <= size <= PATH_MAX:
-            raise self._error(f"answers nonsense: XAUTHORITY is {size} bytes long")
+            raise self._error(f"sent a malformed answer: XAUTHORITY is {size} bytes long")
         raw = self._receive(size).take(size, "XAUTHORITY")
         if not 0 <= display <= DISPLAY_MAX:
-            raise self._error(f"answers nonsense: display {display}")
+            raise self._error(f"sent a malformed answer: display {display}")
         path = raw[:-1].decode("ascii", "replace")
         if size and not (raw.endswith(b"\0") and path.isascii() and path.isprintable()):
-            raise self._error("answers nonsense: XAUTHORITY is not one NUL-terminated path")
+            raise self._error("sent a malformed answer: XAUTHORITY is not one NUL-terminated path")
         return (display, path) if display else None
 
     def pids(self) -> list[int]:
         """Return the processes that the stepd finds in its step."""
         count = self._ask(REQUEST_STEP_LIST_PIDS).u32("number of pids")
         if count > PIDS_MAX:
-            raise self._error(f"answers nonsense: {count} processes")
+            raise self._error(f"sent a malformed answer: {count} processes")
         reader = self._receive(4 * count)
         return [reader.u32("pid") for _ in range(count)]
 
@@ -214,13 +214,13 @@ class Stepd:
             self._open()
             return []
         if value < 0:
-            raise self._error("cannot give its job's namespace")
+            raise self._error("cannot hand out the job's namespace")
         return [(CLONE_NEWNS, self._receive_descriptor())] if value else []
 
     def _all_namespaces(self) -> list[tuple[int, int]]:
         count = self._ask(REQUEST_GET_NS_FDS).u32("number of namespaces")
         if count > NAMESPACES_MAX:
-            raise self._error(f"answers nonsense: {count} namespaces")
+            raise self._error(f"sent a malformed answer: {count} namespaces")
         return [
             (self._receive(4).u32("kind of namespace"), self._receive_descriptor())
             for _ in range(count)
@@ -229,7 +229,7 @@ class Stepd:
     def _release(self) -> Release:
         release = layout_of(self.protocol)
         if release is None:
-            raise self._error(f"speaks protocol {self.protocol}, of no known release")
+            raise self._error(f"speaks protocol {self.protocol}, which belongs to no known release")
         return release
 
     def _open(self) -> None:
@@ -315,7 +315,7 @@ class Stepd:
             raise self._closed()
         if shown & _socket.MSG_CTRUNC:  # it came, and there was no room: for a socket there is none
             new_socket().close()
-        raise self._error("answers nonsense: no descriptor came with the namespace")
+        raise self._error("sent a malformed answer: no descriptor came with the namespace")
 
     def _await(self, receive: Callable[[], Came]) -> Came:
         """Return what the stepd sends; wait longer for one that shows that it is alive.
@@ -369,7 +369,7 @@ class Stepd:
     def _broken(self, error: OSError) -> PeerError:
         if isinstance(error, _socket.timeout):
             return self._silent()
-        return self._error(f"broke the connection off ({error.strerror})")
+        return self._error(f"broke the connection ({error.strerror})")
 
     def _closed(self) -> _ClosedError:
         who = f"stepd of job {self._step.job_id}"
