@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.cluster.harness import cgroups, phases, private, pythons, x11
+from tests.cluster.harness import cgroups
 from tests.cluster.harness.cluster import Roots
 from tests.cluster.harness.config import NODES, Settings
 from tests.cluster.harness.suites import BOOKWORM, SUITES, Suite
@@ -21,12 +21,16 @@ from tests.cluster.scenarios import (
     elsewhere,
     expired,
     flags,
+    job_namespaces,
+    login_methods,
     of_job,
     penalties,
     prologs,
+    pythons,
     services,
     stock,
     uses,
+    x11,
 )
 
 if TYPE_CHECKING:
@@ -103,7 +107,7 @@ ALL = (
     *BASIC,
     *axes.EVERYWHERE,
     *elsewhere.EVERYWHERE,
-    *phases.EVERYWHERE,
+    *login_methods.EVERYWHERE,
     *of_job.EVERYWHERE,
     *credentials.MUNGE,
     prologs.during_the_prolog,
@@ -117,7 +121,7 @@ NATIVE = (
     stock.stock_file,
     axes.own_ports,
     axes.several_slurmd,
-    private.private_namespaces,
+    job_namespaces.private_namespaces,
     x11.x11_of_the_job,
 )
 NEWER = (*NATIVE, flags.limits_of_the_stepd, penalties.a_shared_source, services.another_service)
@@ -150,7 +154,7 @@ CELLS = {
 DEFAULT = ("trixie",)
 IN_SHORT = (
     *BASIC,
-    *phases.EVERYWHERE,
+    *login_methods.EVERYWHERE,
     *of_job.EVERYWHERE,
     *expired.EVERYWHERE,
     stock.stock_file,
@@ -159,7 +163,7 @@ IN_SHORT = (
     axes.configless,
     prologs.during_the_prolog,
     pythons.own_python,
-    private.private_namespaces,
+    job_namespaces.private_namespaces,
 )
 
 

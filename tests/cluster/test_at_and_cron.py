@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.harness import pam, phases
+from tests.cluster.harness import pam
 from tests.cluster.harness.host import end
 from tests.cluster.harness.landing import job_of
 from tests.cluster.harness.wait import wait_for
+from tests.cluster.scenarios import login_methods
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,7 +31,7 @@ mv {DIRECTORY}/new-$$ {DIRECTORY}/$(id -un)
 ! grep -q step_extern /proc/self/cgroup || exec sleep 777
 """
 INCLUDE = "@include common-account"
-MOVE = phases.MOVE.replace("quiet", "quiet seteuid")  # atd's own uid is daemon's
+MOVE = login_methods.MOVE.replace("quiet", "quiet seteuid")  # atd's own uid is daemon's
 
 
 def with_our_lines(text: str, service: str) -> str:
@@ -167,7 +168,7 @@ def test_other_stacks(cluster: Cluster, service: str, mover: bool) -> None:
     assert ours.startswith("session ")
     node.pam(service, [*rest, *([MOVE, guard, ours] if mover else [])])
     job = cluster.submit("alice")
-    with phases.prepared(node):
+    with login_methods.prepared(node):
         mark = node.mark()
         with due(node, service, ["alice"]):
             wait_for("alice's", lambda: "alice" in ran(node), 20)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.harness import cgroups, pam, phases
+from tests.cluster.harness import cgroups, pam
 from tests.cluster.harness.cluster import BATCH, Settings
 from tests.cluster.harness.host import end
 from tests.cluster.harness.login import ssh_argv
 from tests.cluster.harness.wait import wait_for
-from tests.cluster.scenarios import of_job
+from tests.cluster.scenarios import login_methods, of_job
 from tests.cluster.scenarios.of_job import (
     OF_PROCESS,
     OWN,
@@ -369,7 +369,7 @@ def test_signals_of_sshd(cluster: Cluster, method: str) -> None:
     for options in (["job_env=SLURM_JOB_ID"], ["job_env=all"]):
         cluster.pam(pam.both(*STRICT, *options))
         with cluster.session("alice", method=method) as session:
-            pid = phases.privileged(session)
+            pid = login_methods.privileged(session)
             seen.append(cluster.n1.run(["sh", "-c", SIGNALS, str(pid)]).stdout)
             children = cluster.n1.run(["pgrep", "-c", "-P", str(pid)]).stdout
             assert children == "1\n"

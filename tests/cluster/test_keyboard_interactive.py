@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.harness import pam, phases
+from tests.cluster.harness import pam
 from tests.cluster.harness.host import end
 from tests.cluster.harness.login import Session, asking, ssh, ssh_argv
-from tests.cluster.harness.phases import (
+from tests.cluster.harness.wait import wait_for
+from tests.cluster.scenarios import login_methods
+from tests.cluster.scenarios.axes import INETD
+from tests.cluster.scenarios.login_methods import (
     ONE_PROMPT,
     PUBLIC_KEY,
     TWO_METHODS,
@@ -18,8 +21,6 @@ from tests.cluster.harness.phases import (
     Taken,
     Way,
 )
-from tests.cluster.harness.wait import wait_for
-from tests.cluster.scenarios.axes import INETD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +39,7 @@ EACH = pytest.mark.parametrize(
 def prepared(cluster: Cluster) -> Iterator[Cluster]:
     """Return the cluster with n1 prepared for the stacks of `phases`, and without notes."""
     cluster.n1.run(["rm", "-rf", "/run/slurm_adopt"])
-    with phases.prepared(cluster.n1):
+    with login_methods.prepared(cluster.n1):
         yield cluster
     cluster.n1.run(["rm", "-rf", "/run/slurm_adopt"])
 
@@ -56,11 +57,11 @@ def in_job(cluster: Cluster, way: Way) -> bool:
     job = cluster.submit(way.user)
     taken = Taken(cluster.n1)
     with way.session(cluster) as session:
-        monitor = phases.privileged(session)
-        found = phases.job_with(cluster.n1, session.pid)
-        assert phases.listens_outside(cluster.n1)
+        monitor = login_methods.privileged(session)
+        found = login_methods.job_with(cluster.n1, session.pid)
+        assert login_methods.listens_outside(cluster.n1)
         assert found in (None, job)
-        assert found == phases.job_with(cluster.n1, monitor)
+        assert found == login_methods.job_with(cluster.n1, monitor)
         assert found is None or taken.pids() == {(job, monitor): 1}
     return found == job
 
@@ -72,7 +73,7 @@ def in_job(cluster: Cluster, way: Way) -> bool:
 def test_without_psutil(without_psutil: Cluster, way: Way) -> None:
     """Which process becomes the session cannot be told: an adoption that failed."""
     cluster = without_psutil
-    cluster.pam(phases.stack("account"))
+    cluster.pam(login_methods.stack("account"))
     cluster.submit(way.user)
     mark = cluster.n1.mark()
     result = cluster.ssh(way.user, method=way.method, options=way.options)
@@ -80,7 +81,7 @@ def test_without_psutil(without_psutil: Cluster, way: Way) -> None:
     assert DENIED in result.out + result.err
     said = [line for line in cluster.n1.log(mark) if "pam_slurm_adopt" in line]
     assert "install python3-psutil" in said[-1]
-    assert phases.listens_outside(cluster.n1)
+    assert login_methods.listens_outside(cluster.n1)
 
 
 # Of this Python, by pip: in sshd its prefix is /, so it looks in /local/lib. And of another.
@@ -91,7 +92,7 @@ ELSEWHERE = [f"/usr/local/lib/python{minor}/dist-packages" for minor in ("3.11",
 def test_psutil_that_is_elsewhere(without_psutil: Cluster, place: str) -> None:
     """The line names where it is, and where sshd's Python looks."""
     cluster, node = without_psutil, without_psutil.n1
-    cluster.pam(phases.stack("account"))
+    cluster.pam(login_methods.stack("account"))
     cluster.submit("alice")
     node.run(["sh", "-ec", f"mkdir -p {place}; cp -r {PSUTIL}.away {place}/psutil"])
     try:
@@ -106,9 +107,9 @@ def test_psutil_that_is_elsewhere(without_psutil: Cluster, place: str) -> None:
 def test_without_psutil_others_are_adopted(without_psutil: Cluster) -> None:
     """A public key needs none, and the session phase runs in the right process itself."""
     cluster = without_psutil
-    cluster.pam(phases.stack("account"))
+    cluster.pam(login_methods.stack("account"))
     assert in_job(cluster, PUBLIC_KEY)
-    cluster.pam(phases.stack("session"))
+    cluster.pam(login_methods.stack("session"))
     assert in_job(cluster, TWO_PROMPTS)
 
 
@@ -118,10 +119,10 @@ def test_let_in_without_psutil(without_psutil: Cluster) -> None:
     Whether a login was let through is not told to another process: it decides for itself.
     """
     cluster = without_psutil
-    cluster.pam([*pam.with_module(), phases.ASK])
+    cluster.pam([*pam.with_module(), login_methods.ASK])
     assert not in_job(cluster, ONE_PROMPT)
     cluster.cancel_all()
-    cluster.pam([*pam.both(), phases.ASK])
+    cluster.pam([*pam.both(), login_methods.ASK])
     assert in_job(cluster, ONE_PROMPT)
 
 
@@ -131,33 +132,33 @@ def test_let_in_without_psutil(without_psutil: Cluster) -> None:
 def test_the_next_login_sweeps(prepared: Cluster) -> None:
     """With the account line alone a note stays until its process is gone and another is written."""
     cluster, node = prepared, prepared.n1
-    cluster.pam(phases.stack("account"))
+    cluster.pam(login_methods.stack("account"))
     cluster.submit("alice")
     with ONE_PROMPT.session(cluster) as first:
-        gone = phases.privileged(first)
-        (note,) = phases.notes(node)
+        gone = login_methods.privileged(first)
+        (note,) = login_methods.notes(node)
         assert note.startswith(f"{gone}-")
     wait_for("logged out", lambda: not node.alive(gone))
-    assert phases.notes(node) == [note]
+    assert login_methods.notes(node) == [note]
     with TWO_METHODS.session(cluster) as second, ONE_PROMPT.session(cluster) as third:
-        pids = sorted(phases.privileged(session) for session in (second, third))
-        assert sorted(int(name.partition("-")[0]) for name in phases.notes(node)) == pids
-    cluster.pam(phases.stack("both"))
+        pids = sorted(login_methods.privileged(session) for session in (second, third))
+        assert sorted(int(name.partition("-")[0]) for name in login_methods.notes(node)) == pids
+    cluster.pam(login_methods.stack("both"))
     assert cluster.ssh("alice", method=ONE_PROMPT.method).rc == 0
-    assert phases.notes(node) == []
+    assert login_methods.notes(node) == []
 
 
 def test_the_note_is_root_s(prepared: Cluster) -> None:
     """Nobody else reads it, and what belongs to somebody else is not believed."""
     cluster, node = prepared, prepared.n1
-    cluster.pam(phases.stack("account"))
+    cluster.pam(login_methods.stack("account"))
     cluster.submit("alice")
     with ONE_PROMPT.session(cluster) as session:
         assert "Permission denied" in session.run("ls /run/slurm_adopt/adoptions")
         modes = node.run(["stat", "-c", "%U %a", "/run/slurm_adopt", "/run/slurm_adopt/adoptions"])
         assert modes.stdout.splitlines() == ["root 711", "root 700"]
-        (note,) = phases.notes(node)
-        found = node.run(["stat", "-c", "%U %a", f"/{phases.NOTES}/{note}"]).stdout
+        (note,) = login_methods.notes(node)
+        found = node.run(["stat", "-c", "%U %a", f"/{login_methods.NOTES}/{note}"]).stdout
         assert found.strip() == "root 600"
 
 
@@ -168,28 +169,29 @@ def test_no_place_for_the_note(prepared: Cluster, lines: str, where: str) -> Non
     cluster, node = prepared, prepared.n1
     node.run(["install", "-d", "/run/slurm_adopt"])
     node.run(["install", "-d", "-o", "alice", where])
-    cluster.pam(phases.stack(lines))
+    cluster.pam(login_methods.stack(lines))
     job = cluster.submit("alice")
     mark = node.mark()
     with ONE_PROMPT.session(cluster) as session:
-        assert phases.job_with(node, session.pid) == job
+        assert login_methods.job_with(node, session.pid) == job
     why = {
         "account": "a session line will ask the stepd a second time",
         "both": "the session line decides again",
     }[lines]
     assert any(why in line for line in node.log(mark))
-    assert phases.notes(node) == []
+    assert login_methods.notes(node) == []
 
 
 def test_many_at_once(prepared: Cluster) -> None:
     """Logins at the same instant, among what others have left, are each adopted once."""
     cluster, node = prepared, prepared.n1
     cluster.submit("alice", mem="2000M")
-    cluster.pam(phases.stack("both"))
+    cluster.pam(login_methods.stack("both"))
     method = ONE_PROMPT.method
     command = "grep -c step_extern /proc/self/cgroup"
     argv = [*asking(cluster.login, "alice", method), *ssh_argv("n1", "alice", (), method), command]
-    stale = f"mkdir -pm 700 /{phases.NOTES}; cd /{phases.NOTES}; touch $(seq -f %.0f-1 99000 99400)"
+    notes = f"/{login_methods.NOTES}"
+    stale = f"mkdir -pm 700 {notes}; cd {notes}; touch $(seq -f %.0f-1 99000 99400)"
     node.run(["sh", "-ec", stale])
     mark, taken = node.mark(), Taken(node)
     script = 'for n in $(seq $0); do "$@" & done; wait'
@@ -198,7 +200,7 @@ def test_many_at_once(prepared: Cluster) -> None:
     assert all(int(number) for number in said.split())
     assert [*taken.pids().values()] == [1] * MANY
     assert not [line for line in node.log(mark) if "cannot write" in line]
-    assert phases.notes(node) == []
+    assert login_methods.notes(node) == []
 
 
 # Another sshd
@@ -208,7 +210,7 @@ def test_many_at_once(prepared: Cluster) -> None:
 def test_started_for_each_connection(prepared: Cluster, lines: str) -> None:
     """A sshd that something else starts for one connection has no parent of its kind."""
     cluster = prepared
-    cluster.pam(phases.stack(lines))
+    cluster.pam(login_methods.stack(lines))
     inetd = cluster.n1.popen(["python3", "-c", INETD])
     try:
         wait_for("its port", lambda: 2022 in cluster.n1.listening())
@@ -239,7 +241,7 @@ def test_beside_a_module_with_a_connection_of_its_own(prepared: Cluster, lines: 
     """It is in sshd's child alone; ssh's own is in both."""
     prepared.n1.write("etc/security/asks.py", ASKS_A_SERVER)
     asks = "auth optional pam_python.so /etc/security/asks.py"
-    prepared.n1.pam("sshd", [asks, *phases.stack(lines)])
+    prepared.n1.pam("sshd", [asks, *login_methods.stack(lines)])
     for way in (ONE_PROMPT, PUBLIC_KEY):
         assert in_job(prepared, way)
 
@@ -300,21 +302,21 @@ def over_unix(cluster: Cluster, what: str) -> Iterator[tuple[str, ...]]:
 @pytest.mark.parametrize("method", ["publickey", "keyboard-interactive"])
 def test_over_a_unix_socket(prepared: Cluster, lines: str, method: str) -> None:
     """As systemd's `ssh .host` has it."""
-    prepared.pam(phases.stack(lines))
+    prepared.pam(login_methods.stack(lines))
     node, job = prepared.n1, prepared.submit("alice")
     taken = Taken(node)
     with (
         over_unix(prepared, "socket") as options,
         Session(node, node, "alice", method=method, options=options, timeout=60) as session,
     ):
-        assert phases.job_with(node, session.pid) == job
-        assert taken.pids() == {(job, phases.privileged(session)): 1}
+        assert login_methods.job_with(node, session.pid) == job
+        assert taken.pids() == {(job, login_methods.privileged(session)): 1}
 
 
 def test_over_pipes(prepared: Cluster) -> None:
     """Nothing tells for certain which process becomes the session: not guessed, but refused."""
     node = prepared.n1
-    prepared.pam(phases.stack("account"))
+    prepared.pam(login_methods.stack("account"))
     job = prepared.submit("alice")
     with over_unix(prepared, "pipes") as options:
         mark = node.mark()
@@ -323,4 +325,4 @@ def test_over_pipes(prepared: Cluster) -> None:
         assert DENIED in result.out + result.err
         assert any("may become the session instead of this one" in x for x in node.log(mark))
         with Session(node, node, "alice", options=options, timeout=60) as session:
-            assert phases.job_with(node, session.pid) == job
+            assert login_methods.job_with(node, session.pid) == job

@@ -6,61 +6,61 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.harness import pam, private, x11
+from tests.cluster.harness import pam
 from tests.cluster.harness.wait import wait_for
-from tests.cluster.scenarios import in_tmp
-from tests.cluster.test_first_light import traces
+from tests.cluster.scenarios import in_tmp, job_namespaces, x11
+from tests.cluster.test_adoption import traces
 from tests.cluster.test_write import CONF, DENIED, SPOOL, Standin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.cluster.harness.cluster import Cluster
-    from tests.cluster.harness.phases import Way
+    from tests.cluster.scenarios.login_methods import Way
 
-(PLUGIN,) = private.PLUGINS["22.05"]
+(PLUGIN,) = job_namespaces.PLUGINS["22.05"]
 
 
 @pytest.mark.parametrize(
     "row",
-    private.ROWS,
+    job_namespaces.ROWS,
     ids=["account", "account, one prompt", "both", "both, one prompt", "session, one prompt"],
 )
 def test_logins(cluster: Cluster, row: tuple[list[str], Way, bool]) -> None:
-    with private.plugin_in_use(cluster, PLUGIN):
-        private.play(cluster, PLUGIN, *row)
+    with job_namespaces.plugin_in_use(cluster, PLUGIN):
+        job_namespaces.play(cluster, PLUGIN, *row)
 
 
 def test_join_container_false(cluster: Cluster) -> None:
-    with private.plugin_in_use(cluster, PLUGIN):
-        private.outside(cluster)
+    with job_namespaces.plugin_in_use(cluster, PLUGIN):
+        job_namespaces.outside(cluster)
 
 
 def test_behind_a_line_that_may_end_the_stack(cluster: Cluster) -> None:
-    with private.plugin_in_use(cluster, PLUGIN):
-        private.behind_an_end(cluster, PLUGIN)
+    with job_namespaces.plugin_in_use(cluster, PLUGIN):
+        job_namespaces.behind_an_end(cluster, PLUGIN)
 
 
 def test_beside_a_thread(cluster: Cluster) -> None:
-    with private.plugin_in_use(cluster, PLUGIN):
-        private.beside_a_thread(cluster, PLUGIN)
+    with job_namespaces.plugin_in_use(cluster, PLUGIN):
+        job_namespaces.beside_a_thread(cluster, PLUGIN)
 
 
 @pytest.mark.parametrize("row", in_tmp.CACHES, ids=lambda row: f"{row[0]}, {row[1]}")
 def test_a_cache_of_kerberos(cluster: Cluster, row: tuple[str, str, bool, bool]) -> None:
-    with private.plugin_in_use(cluster, PLUGIN):
+    with job_namespaces.plugin_in_use(cluster, PLUGIN):
         in_tmp.cache(cluster, *row)
 
 
 def test_an_agent_is_forwarded(cluster: Cluster) -> None:
-    with private.plugin_in_use(cluster, PLUGIN):
+    with job_namespaces.plugin_in_use(cluster, PLUGIN):
         in_tmp.agent(cluster)
 
 
 @pytest.mark.parametrize("options", [(), ("--x11",)], ids=["ssh -X", "--x11"])
 def test_x11(cluster: Cluster, options: tuple[str, ...]) -> None:
     """Of ssh, and of the job, whose XAUTHORITY is in its own /tmp."""
-    with x11.display(cluster), private.plugin_in_use(cluster, PLUGIN):
+    with x11.display(cluster), job_namespaces.plugin_in_use(cluster, PLUGIN):
         cluster.pam(pam.both(*pam.PRODUCTION))
         with x11.job(cluster, ("salloc",), *options):
             shown, authority, server = x11.look(cluster, "-X")
@@ -71,7 +71,7 @@ def test_x11(cluster: Cluster, options: tuple[str, ...]) -> None:
 
 def test_nothing_is_left_in_sshd(cluster: Cluster) -> None:
     """The privileged sshd is as it is without us, with the module in one phase and in both."""
-    with private.plugin_in_use(cluster, PLUGIN):
+    with job_namespaces.plugin_in_use(cluster, PLUGIN):
         cluster.submit("alice")
         found = []
         for stack in (pam.stack(), pam.with_module(), pam.both()):
@@ -156,10 +156,10 @@ def test_what_cannot_be_entered(
     cluster.pam(stack(options))
     mark = node.mark()
     with cluster.session("alice", timeout=60) as session:
-        own = private.namespaces_of(node, "1")
-        assert {*private.processes(node)} >= {str(session.pid)}
-        for pid in private.processes(node):
-            assert private.namespaces_of(node, pid) == own
+        own = job_namespaces.namespaces_of(node, "1")
+        assert {*job_namespaces.processes(node)} >= {str(session.pid)}
+        for pid in job_namespaces.processes(node):
+            assert job_namespaces.namespaces_of(node, pid) == own
         assert traces(cluster, session.pid) == without
         assert session.run("ls -d /opt/slurm_adopt").strip()
     assert any(said in line and "authpriv.err" in line for line in node.log(mark))

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.harness import cgroups, pam, private
+from tests.cluster.harness import cgroups, pam
 from tests.cluster.harness.host import end
 from tests.cluster.harness.landing import job_of
-from tests.cluster.harness.phases import KBDINT, STRICT
 from tests.cluster.harness.wait import wait_for
-from tests.cluster.scenarios import own_job
+from tests.cluster.scenarios import job_namespaces, own_job
+from tests.cluster.scenarios.login_methods import KBDINT, STRICT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -248,7 +248,7 @@ def silent(cluster: Cluster, enter: list[str]) -> Iterator[None]:
 
 def test_private_tmp(attacked: Cluster) -> None:
     """A job's own /tmp is full, or never answers: sshd and PAM want nothing in there."""
-    with private.plugin_in_use(attacked, private.TMPFS):
+    with job_namespaces.plugin_in_use(attacked, job_namespaces.TMPFS):
         attacked.submit("bob")
         for stack in LINES.values():
             attacked.pam(stack(*STRICT))

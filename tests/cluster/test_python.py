@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.cluster.harness import pythons
+from tests.cluster.scenarios import pythons
 
 if TYPE_CHECKING:
     from tests.cluster.harness.cluster import Cluster

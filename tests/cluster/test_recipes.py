@@ -11,8 +11,8 @@ import pytest
 
 from tests.cluster.harness import guide, pam
 from tests.cluster.harness.host import end
-from tests.cluster.harness.private import PLUGINS, plugin_in_use
 from tests.cluster.harness.wait import wait_for
+from tests.cluster.scenarios.job_namespaces import PLUGINS, plugin_in_use
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

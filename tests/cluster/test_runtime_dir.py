@@ -10,8 +10,8 @@ from tests.cluster.harness import pam
 from tests.cluster.harness.cluster import Settings
 from tests.cluster.harness.landing import ours
 from tests.cluster.harness.login import METHODS
-from tests.cluster.harness.private import PLUGINS, plugin_in_use
 from tests.cluster.harness.wait import wait_for
+from tests.cluster.scenarios.job_namespaces import PLUGINS, plugin_in_use
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

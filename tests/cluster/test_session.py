@@ -10,14 +10,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.harness import pam, phases
+from tests.cluster.harness import pam
 from tests.cluster.harness.landing import job_of
 from tests.cluster.harness.login import ssh_argv
-from tests.cluster.harness.phases import ONE_PROMPT, PUBLIC_KEY, WAYS, Taken, Way, job_with, where
 from tests.cluster.harness.wait import wait_for
-from tests.cluster.scenarios import of_job
+from tests.cluster.scenarios import login_methods, of_job
 from tests.cluster.scenarios.basic import LOOK, NO_JOBS, landed
-from tests.cluster.test_first_light import traces
+from tests.cluster.scenarios.login_methods import (
+    ONE_PROMPT,
+    PUBLIC_KEY,
+    WAYS,
+    Taken,
+    Way,
+    job_with,
+    where,
+)
+from tests.cluster.test_adoption import traces
 from tests.cluster.test_write import CONF, Standin, standin
 
 if TYPE_CHECKING:
@@ -44,7 +52,7 @@ TWICE = pytest.mark.parametrize("way", [PUBLIC_KEY, ONE_PROMPT], ids=lambda way:
 @pytest.fixture
 def node(cluster: Cluster) -> Iterator[Cluster]:
     """Return the cluster with n1 prepared for the stacks of `phases`."""
-    with phases.prepared(cluster.n1):
+    with login_methods.prepared(cluster.n1):
         yield cluster
 
 
@@ -54,7 +62,7 @@ def logs_in(cluster: Cluster, way: Way = PUBLIC_KEY, command: str = LOOK) -> Res
 
 @pytest.mark.parametrize(("lines", "mover", "in_job"), ROWS)
 def test_where_the_shell_is(cluster: Cluster, lines: str, mover: str, in_job: bool) -> None:
-    phases.play(cluster, lines, mover, in_job, WAYS if in_job else (PUBLIC_KEY, ONE_PROMPT))
+    login_methods.play(cluster, lines, mover, in_job, WAYS if in_job else (PUBLIC_KEY, ONE_PROMPT))
 
 
 # Accounting
@@ -68,7 +76,7 @@ def test_charged_once(node: Cluster) -> None:
 
     sstat of 22.05 and 24.11 shows the same where a stepd is asked twice: what tells is its log.
     """
-    node.pam(phases.stack("both", "before"))
+    node.pam(login_methods.stack("both", "before"))
     jobs = {user: node.submit(user, cpus=2) for user in BURNED}
     taken = Taken(node.n1)
     with contextlib.ExitStack() as opened:
@@ -111,7 +119,7 @@ PYTHONSTARTUP DEFAULT={EVIL}/psutil.py
 
 def with_user_env(lines: str, *options: str) -> list[str]:
     """Return a stack in which users write the environment that our session line sees."""
-    stack = phases.stack(lines, "", *options)
+    stack = login_methods.stack(lines, "", *options)
     index = stack.index(pam.SESSION_GUARD)
     return [*stack[:index], USER_ENV, *stack[index:]]
 
@@ -185,7 +193,7 @@ def test_somebody_else_s_job_opens_nothing(user_env: Cluster, lines: str, way: W
 def test_root_is_in_no_job(node: Cluster, lines: str) -> None:
     """Root gets in, is not adopted, and nothing is asked or left for it."""
     node.submit("alice")
-    node.pam(phases.stack(lines))
+    node.pam(login_methods.stack(lines))
     mark = node.n1.mark()
     result = node.ssh("root", command="cat /proc/self/cgroup")
     assert (result.rc, "step_extern" in result.out) == (0, False)
@@ -194,14 +202,14 @@ def test_root_is_in_no_job(node: Cluster, lines: str) -> None:
 
 def test_root_is_never_refused(node: Cluster) -> None:
     """With ignore_root=0 and no guard: without a job root is spared, with one held in it."""
-    options = ("ignore_root=0", "action_no_jobs=deny", *phases.STRICT)
+    options = ("ignore_root=0", "action_no_jobs=deny", *login_methods.STRICT)
     lines = [" ".join((line, *options)) for line in (pam.OURS, pam.SESSION)]
     for stack in (pam.stack(lines[0]), pam.stack()):
-        node.pam([*stack, phases.MOVE, lines[1]])
+        node.pam([*stack, login_methods.MOVE, lines[1]])
         assert node.ssh("root", command="true").rc == 0
     job = node.submit("root")
     for stack in (pam.stack(lines[0]), pam.stack()):
-        node.pam([*stack, phases.MOVE, lines[1]])
+        node.pam([*stack, login_methods.MOVE, lines[1]])
         result = node.ssh("root", command="cat /proc/self/cgroup")
         assert result.out.count(f"/uid_0/job_{job}/step_extern") >= 4, result
 
@@ -224,12 +232,12 @@ def test_adoption_that_failed_is_not_tried_again(node: Cluster, standin: Standin
 @TWICE
 def test_what_the_account_phase_leaves_to_the_session_line(node: Cluster, way: Way) -> None:
     """The one decides and looks, and leaves sshd where it is; the other asks the stepd, once."""
-    node.pam(phases.stack("both", "", "log_level=debug"))
+    node.pam(login_methods.stack("both", "", "log_level=debug"))
     job = node.submit("alice")
-    taken, mark = phases.Taken(node.n1), node.n1.mark()
+    taken, mark = login_methods.Taken(node.n1), node.n1.mark()
     with way.session(node) as session:
         assert job_with(node.n1, session.pid) == job
-        pid = phases.privileged(session)
+        pid = login_methods.privileged(session)
         assert taken.pids() == {(job, pid): 1}
     account, after = (
         [line for line in node.n1.log(mark) if f"pam_slurm_adopt(sshd:{phase})" in line]
@@ -240,7 +248,7 @@ def test_what_the_account_phase_leaves_to_the_session_line(node: Cluster, way: W
     )
     assert not [line for line in account if " took " in line]
     assert f"adopted into job {job} (" in after[-1]
-    assert phases.notes(node.n1) == []
+    assert login_methods.notes(node.n1) == []
 
 
 LATE = """\
@@ -255,7 +263,7 @@ def test_a_session_line_that_came_while_the_login_waited(node: Cluster, method: 
     """Libpam has read the files before: it has no such line, so the account phase adopts."""
     node.login.write("tmp/late", LATE, 0o755)
     node.login.run(["rm", "-f", "/tmp/now"])
-    node.pam(pam.with_module(*phases.STRICT))
+    node.pam(pam.with_module(*login_methods.STRICT))
     job, mark = node.submit("alice"), node.n1.mark()
     ask = ["env", "SSH_ASKPASS=/tmp/late", "SSH_ASKPASS_REQUIRE=force"]
     argv = [*ask, *ssh_argv("n1", "alice", method=method), "cat /proc/self/cgroup"]
@@ -263,7 +271,7 @@ def test_a_session_line_that_came_while_the_login_waited(node: Cluster, method: 
     waiting = node.login.popen(argv, "alice", stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
     wait_for("the login waits", lambda: "sshd: alice" in node.n1.run(["ps", "axo", "args"]).stdout)
     time.sleep(0.5)  # it is in PAM by then
-    node.pam(pam.both(*phases.STRICT))
+    node.pam(pam.both(*login_methods.STRICT))
     node.login.run(["touch", "/tmp/now"])
     out, said = waiting.communicate(timeout=60)
     assert waiting.returncode == 0, said
@@ -274,7 +282,7 @@ def test_a_session_line_that_came_while_the_login_waited(node: Cluster, method: 
 
 def test_refused_in_the_session_phase(node: Cluster) -> None:
     """Who has no job gets no command, no file and no forwarding; the reason is told."""
-    node.pam(phases.stack("session"))
+    node.pam(login_methods.stack("session"))
     refused = logs_in(node, command="touch /tmp/ran")
     assert refused.rc == 254
     assert NO_JOBS in refused.out + refused.err
@@ -296,7 +304,7 @@ def odd(lines: list[str]) -> list[str]:
 
 def test_logout_leaves_nothing(node: Cluster) -> None:
     """After logins by every method the log is clean, and no process and no note is there."""
-    node.pam(phases.stack("both", "", "log_level=debug"))
+    node.pam(login_methods.stack("both", "", "log_level=debug"))
     for user in ("alice", "bob"):
         node.submit(user)
     before = processes(node)
@@ -308,7 +316,7 @@ def test_logout_leaves_nothing(node: Cluster) -> None:
     assert sum("session closed for user" in line for line in lines) == len(WAYS)
     assert sum("sshd:session): user" in x and "adopted into job" in x for x in lines) == len(WAYS)
     assert odd(lines) == []
-    assert phases.notes(node.n1) == []
+    assert login_methods.notes(node.n1) == []
 
 
 def processes(cluster: Cluster) -> set[str]:
@@ -340,8 +348,8 @@ while [ -S /var/spool/slurmd/n1_$SLURM_JOB_ID.4294967292 ]; do sleep 0.05; done
 @TWICE
 def test_job_ends_between_the_phases(node: Cluster, way: Way) -> None:
     """All is decided anew: into the job that is left, and then there is none."""
-    node.n1.write("usr/local/sbin/end-job", phases.MOVER + ENDER, 0o755)
-    stack = phases.stack("both", "before", "log_level=debug")
+    node.n1.write("usr/local/sbin/end-job", login_methods.MOVER + ENDER, 0o755)
+    stack = login_methods.stack("both", "before", "log_level=debug")
     node.pam([line.replace("move-session", "end-job") for line in stack])
     left, _ = node.submit("alice"), node.submit("alice")
     mark = node.n1.mark()
@@ -353,21 +361,21 @@ def test_job_ends_between_the_phases(node: Cluster, way: Way) -> None:
     assert NO_JOBS in refused.out + refused.err
 
 
-BETWEEN = phases.MOVE.replace("move-session", "between")
+BETWEEN = login_methods.MOVE.replace("move-session", "between")
 
 
 def between(node: Cluster, happens: str, *options: str) -> None:
     """Have something happen between the phases, beside the move."""
-    node.n1.write("usr/local/sbin/between", phases.MOVER + happens, 0o755)
-    node.pam([BETWEEN if line == phases.MOVE else line
-              for line in phases.stack("both", "before", *options)])  # fmt: skip
+    node.n1.write("usr/local/sbin/between", login_methods.MOVER + happens, 0o755)
+    node.pam([BETWEEN if line == login_methods.MOVE else line
+              for line in login_methods.stack("both", "before", *options)])  # fmt: skip
 
 
 @TWICE
 def test_no_job_is_left_and_the_account_stack_has_let_in(node: Cluster, way: Way) -> None:
     """Where users without a job are others' to decide about: these were not asked."""
-    node.n1.write("usr/local/sbin/between", phases.MOVER + ENDER, 0o755)
-    lines = pam.others_decide(*phases.STRICT)
+    node.n1.write("usr/local/sbin/between", login_methods.MOVER + ENDER, 0o755)
+    lines = pam.others_decide(*login_methods.STRICT)
     place = lines.index(pam.SESSION_GUARD)
     node.pam([*lines[:place], BETWEEN, *lines[place:]])
     job = node.submit("alice")

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.harness import pam, private
+from tests.cluster.harness import pam
 from tests.cluster.harness.cluster import BATCH, Cluster, Settings
 from tests.cluster.harness.landing import from_login
 from tests.cluster.harness.wait import wait_for
+from tests.cluster.scenarios import job_namespaces
 from tests.cluster.scenarios.prologs import (
     AT_ONCE,
     LONG,
@@ -60,11 +61,11 @@ def test_while_the_stepd_makes_its_step_ready(slow: Cluster) -> None:
         host.write("etc/slurm/init", INIT, 0o755)
         host.write("etc/slurm/gate", GATE, 0o755)
     node.run(["sh", "-c", "rm -f /run/at-gate; touch /run/gate /run/init"])
-    conf = f"AutoBasePath=true\nBasePath={private.BASE} InitScript=/etc/slurm/init\n"
-    plugin = private.Plugin(private.TMPFS.line, {"job_container.conf": conf})
+    conf = f"AutoBasePath=true\nBasePath={job_namespaces.BASE} InitScript=/etc/slurm/init\n"
+    plugin = job_namespaces.Plugin(job_namespaces.TMPFS.line, {"job_container.conf": conf})
     lines = pam.with_module("wait_for_job=0")
     lines.insert(lines.index(pam.ROOT_GUARD), GATE_LINE)
-    with private.plugin_in_use(slow, plugin), ThreadPoolExecutor(1) as pool:
+    with job_namespaces.plugin_in_use(slow, plugin), ThreadPoolExecutor(1) as pool:
         node.pam("sshd", lines)
         try:
             login = pool.submit(from_login, slow)

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.harness import pam, x11
-from tests.cluster.harness.phases import KBDINT, STRICT
-from tests.cluster.harness.x11 import (
+from tests.cluster.harness import pam
+from tests.cluster.scenarios import x11
+from tests.cluster.scenarios.login_methods import KBDINT, STRICT
+from tests.cluster.scenarios.x11 import (
     FAR,
     LOOK,
     OF_JOB,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.stepd import ask_all
 from slurm_adopt.slurm.stepd.step_sockets import StepSocket
-from tests.fakes.standin import Stepd
+from tests.fakes.stepd import Stepd
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,10 +15,10 @@ from slurm_adopt.slurm.auth import PLUGINS
 from slurm_adopt.slurm.versions import RELEASES, Release
 from tests.cluster.cells import CELLS
 from tests.cluster.harness import config, guide, pam
-from tests.cluster.harness.private import PLUGINS as NAMESPACES
-from tests.cluster.harness.private import private_namespaces
 from tests.cluster.harness.suites import SUITES
 from tests.cluster.scenarios import credentials, penalties
+from tests.cluster.scenarios.job_namespaces import PLUGINS as NAMESPACES
+from tests.cluster.scenarios.job_namespaces import private_namespaces
 from tests.cluster.tools import clients
 from tests.dev import matrix
 from tests.vm import conftest as machines

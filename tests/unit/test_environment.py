@@ -30,7 +30,7 @@ from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.slurm.stepd import step_sockets, stepd
 from slurm_adopt.slurm.stepd.step_sockets import StepSocket
 from tests.fakes.peers import no_descriptor_left
-from tests.fakes.standin import Stepd, int32
+from tests.fakes.stepd import Stepd, int32
 from tests.unit.test_node import Lines
 
 if TYPE_CHECKING:

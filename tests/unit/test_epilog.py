@@ -25,7 +25,7 @@ from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import SetupError
 from slurm_adopt.system import log
 from tests.cluster.test_runtime_dir import EPILOG
-from tests.fakes.standin import Stepd
+from tests.fakes.stepd import Stepd
 from tests.unit.test_step_cgroup import Tree
 
 if TYPE_CHECKING:

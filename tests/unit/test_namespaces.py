@@ -18,7 +18,7 @@ from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.slurm.stepd import namespaces, stepd
 from slurm_adopt.slurm.versions import ALL_NS, NO_NS, RELEASES, Release
-from tests.fakes.standin import Stepd, int32, send
+from tests.fakes.stepd import Stepd, int32, send
 from tests.unit.test_node import UID, Lines, made
 from tests.unit.test_step_cgroup import Tree
 from tests.unit.test_stepd import ROOT, open_fds, step
@@ -26,7 +26,7 @@ from tests.unit.test_stepd import ROOT, open_fds, step
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.fakes.standin import Pieces, Reply
+    from tests.fakes.stepd import Pieces, Reply
 
 NEWNS, NEWUSER, NEWPID = 0x00020000, 0x10000000, 0x20000000
 ONE, SEVERAL = 38 << 8, 45 << 8  # protocols of 22.05 and 26.05

@@ -23,7 +23,7 @@ from slurm_adopt.slurm.errors import PeerError, SetupError, SuspendedError
 from slurm_adopt.slurm.stepd import step_sockets
 from tests.fakes import slurmd
 from tests.fakes.peers import Peer
-from tests.fakes.standin import Stepd, int32
+from tests.fakes.stepd import Stepd, int32
 from tests.unit.test_step_cgroup import Tree
 
 if TYPE_CHECKING:

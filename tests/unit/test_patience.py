@@ -19,7 +19,7 @@ from slurm_adopt.slurm.stepd import ask_all, pulse, stepd
 from slurm_adopt.slurm.stepd.pulse import Pulse
 from slurm_adopt.slurm.stepd.step_sockets import StepSocket
 from slurm_adopt.system import child as forked
-from tests.fakes.standin import Stepd, int32
+from tests.fakes.stepd import Stepd, int32
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from slurm_adopt.decision.options import parse
 from slurm_adopt.node import node
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.stepd import starting
-from tests.fakes.standin import Stepd
+from tests.fakes.stepd import Stepd
 from tests.unit.test_node import Lines
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.slurm.stepd import ask_all, old_greeting, step_sockets, stepd
 from slurm_adopt.slurm.versions import BY_CREDENTIAL, RELEASES, Release
 from tests.fakes import slurmd
-from tests.fakes.standin import Stepd, int32
+from tests.fakes.stepd import Stepd, int32
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

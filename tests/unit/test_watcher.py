@@ -26,7 +26,7 @@ from slurm_adopt.slurm.errors import PeerError
 from slurm_adopt.system import child as forked
 from slurm_adopt.system.log import Log
 from tests.fakes.peers import no_descriptor_left
-from tests.fakes.standin import Stepd
+from tests.fakes.stepd import Stepd
 from tests.unit.test_child import handling, signals
 from tests.unit.test_node import UID, made
 from tests.unit.test_step_cgroup import Tree

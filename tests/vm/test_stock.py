@@ -22,7 +22,7 @@ LONG = 3600  # seconds; the demo takes 15 on a machine that is not emulated
 FOLDER = "tests/cluster"
 
 # What is played, on a cluster of Debian 12's Slurm on either machine: whole files, and parts.
-WHOLE = ("test_first_light.py", "test_cleanup.py")
+WHOLE = ("test_adoption.py", "test_cleanup.py")
 PARTS = {
     "test_uses.py": ("test_every_kind_of_use[publickey]", "test_copies"),
     "test_source.py": tuple(
@@ -36,7 +36,7 @@ TESTS = (
 )
 # On cgroup v2 an extern stepd up to 24.11 may die of adoptions at the same instant (test_v2.py has
 # what the module makes of it): of two, one removes the empty task_special under the other.
-BUT = ("--deselect", f"{FOLDER}/test_first_light.py::test_twenty_at_once")
+BUT = ("--deselect", f"{FOLDER}/test_adoption.py::test_twenty_at_once")
 
 # What is not, and why.
 V1 = "expects the paths of cgroup v1"

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.harness import pam, private
+from tests.cluster.harness import pam
 from tests.cluster.harness.config import Settings
 from tests.cluster.harness.suites import SUITES
-from tests.cluster.scenarios import affinity, of_job, prologs
+from tests.cluster.scenarios import affinity, job_namespaces, of_job, prologs
 from tests.cluster.test_runtime_dir import EPILOG
 from tests.vm.node import SCOPE, Node
 
@@ -178,7 +178,7 @@ def test_wait_for_job(node: Node) -> None:
 def test_stepd_makes_its_step_ready(node: Node) -> None:
     """A login that meets the stepd before the step's last cgroup is made is adopted then."""
     plugin = prologs.slow_start(SUITES[node.machine.name].slurm)
-    with private.plugin_in_use(node, plugin):
+    with job_namespaces.plugin_in_use(node, plugin):
         prologs.during_the_prolog(node)
 
 

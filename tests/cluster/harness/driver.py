@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
-SCRIPT = "/checkout/tests/cluster/harness/pam_driver.py"
+SCRIPT = "/checkout/tests/cluster/inside/pam_driver.py"
 PORT = 5022
 SERVICE = "sshd"
 CALL = "acct_mgmt"

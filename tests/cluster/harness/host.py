@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 CHECKOUT = Path(__file__).resolve().parents[3]
-INIT = Path(__file__).with_name("init.sh")
+INIT = Path(__file__).parents[1] / "inside/init.sh"
 FRONT = "/front"  # a second root folder in a host, for what runs under another suite
 CONTROLLERS = ("cpuacct", "cpuset", "devices", "freezer", "memory")  # v1's, that Slurm uses
 SYSLOG = "var/log/syslog"
@@ -93,7 +93,7 @@ class Daemon:
 
 DAEMONS = {
     "syslogd": Daemon(
-        ("/usr/bin/python3", "-IS", "/checkout/tests/cluster/harness/syslogd.py"), path="dev/log"
+        ("/usr/bin/python3", "-IS", "/checkout/tests/cluster/inside/syslogd.py"), path="dev/log"
     ),
     "munged": Daemon(
         ("/usr/sbin/munged", "--foreground"), user="munge", path="run/munge/munge.socket.2"

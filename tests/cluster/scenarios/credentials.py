@@ -269,7 +269,7 @@ def probe(cluster: Cluster, release: str, *attempts: str) -> dict[str, str]:
     where = [ADDRESSES["n2"][0], str(DAEMONS["slurmd"].port)]
     script = [
         "python3",
-        "/checkout/tests/cluster/harness/slurmd_probe.py",
+        "/checkout/tests/cluster/inside/slurmd_probe.py",
         *where,
         release,
         *attempts,

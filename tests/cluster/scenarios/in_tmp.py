@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.cluster.harness import pam
-from tests.cluster.harness.phases import STRICT
 from tests.cluster.harness.wait import wait_for
+from tests.cluster.scenarios.login_methods import STRICT
 
 if TYPE_CHECKING:
     from tests.cluster.harness.cluster import Cluster

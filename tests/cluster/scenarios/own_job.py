@@ -18,8 +18,8 @@ from tests.cluster.harness.config import BOTH_PORT
 from tests.cluster.harness.host import end
 from tests.cluster.harness.landing import COMMAND
 from tests.cluster.harness.login import asking, ssh_argv
-from tests.cluster.harness.phases import KBDINT
 from tests.cluster.harness.wait import wait_for
+from tests.cluster.scenarios.login_methods import KBDINT
 from tests.cluster.tools import lockout
 from tests.cluster.tools.lockout import ATTACKER, OTHER, SCRIPT, UID
 
@@ -85,7 +85,7 @@ def others_get_in(cluster: Cluster) -> None:
 
 
 def look(node: Host) -> Any:
-    """Return what lockout_host.py sees of sshd."""
+    """Return what inside/lockout.py sees of sshd."""
     what = json.dumps({"user": ATTACKER, "uid": UID})
     return json.loads(node.run(["python3", SCRIPT, "look", what]).stdout)
 

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tests.cluster.harness import pam, private
+from tests.cluster.harness import pam
 from tests.cluster.harness.host import end
 from tests.cluster.harness.landing import from_login, ours
 from tests.cluster.harness.wait import wait_for
+from tests.cluster.scenarios import job_namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,8 +148,8 @@ def during_the_prolog(site: Site) -> None:
         gets_in(site)
 
 
-def slow_start(release: str) -> private.Plugin:
+def slow_start(release: str) -> job_namespaces.Plugin:
     """Return what keeps an extern stepd, once it is asked, from making its step's last cgroup."""
-    conf = f"AutoBasePath=true\nBasePath={private.BASE} InitScript=/etc/slurm/init\n"
+    conf = f"AutoBasePath=true\nBasePath={job_namespaces.BASE} InitScript=/etc/slurm/init\n"
     files = {"job_container.conf": conf, "init": INIT}
-    return replace(private.PLUGINS[release][0], files=files)
+    return replace(job_namespaces.PLUGINS[release][0], files=files)

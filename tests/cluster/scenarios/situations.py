@@ -14,10 +14,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from tests.cluster.harness import cgroups, pam, private
+from tests.cluster.harness import cgroups, pam
 from tests.cluster.harness.cluster import Settings
 from tests.cluster.harness.login import Result, ssh_argv
 from tests.cluster.harness.wait import wait_for
+from tests.cluster.scenarios import job_namespaces
 from tests.cluster.standins.slurmd import StandinSlurmd
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def jobs(**wanted: str) -> Arrangement:
 @contextlib.contextmanager
 def in_namespaces(stage: Stage) -> Iterator[Stage]:
     """Have Slurm give jobs namespaces of their own."""
-    with private.plugin_in_use(stage.cluster, private.TMPFS):
+    with job_namespaces.plugin_in_use(stage.cluster, job_namespaces.TMPFS):
         yield stage
 
 
@@ -179,7 +180,7 @@ def in_namespaces(stage: Stage) -> Iterator[Stage]:
 def with_namespaces(stage: Stage) -> Iterator[Stage]:
     """Note where the jobs' namespaces are bound."""
     root = stage.cluster.n1.root
-    base = root / private.BASE.lstrip("/")
+    base = root / job_namespaces.BASE.lstrip("/")
     places = {}
     for role, job in stage.jobs.items():
         (file,) = base.glob(f"**/{job}/.ns")  # below the NodeName in a build for several slurmd

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tests.cluster.harness import pam, phases
+from tests.cluster.harness import pam
 from tests.cluster.harness.host import end
 from tests.cluster.harness.landing import COMMAND, land
 from tests.cluster.harness.login import asking
-from tests.cluster.harness.phases import Taken
 from tests.cluster.harness.wait import wait_for
+from tests.cluster.scenarios import login_methods
+from tests.cluster.scenarios.login_methods import Taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
@@ -96,7 +97,7 @@ def processes(node: Host) -> dict[int, str]:
 def in_every_kind_of_use(cluster: Cluster, method: str = "publickey") -> None:
     """Have all kinds of use run at once, see where their processes are, and end the job."""
     node, login = cluster.n1, cluster.login
-    cluster.pam(pam.both(*phases.STRICT))
+    cluster.pam(pam.both(*login_methods.STRICT))
     login.write(CONFIG, f"PreferredAuthentications {method}\n")
     answered = asking(login, "alice", method)
     login.run(["sh", "-c", f"head -c 3000000 /dev/zero >{BIG}"])
@@ -114,11 +115,13 @@ def in_every_kind_of_use(cluster: Cluster, method: str = "publickey") -> None:
         assert _ask(login, HERE, "from here") == "from here"
         assert _ask(node, TO, "and back") == "and back"
         found = processes(node)
-        assert {pid: phases.job_with(node, pid) for pid in found} == dict.fromkeys(found, job)
+        assert {pid: login_methods.job_with(node, pid) for pid in found} == dict.fromkeys(
+            found, job
+        )
         asked = taken.pids()
         assert len(asked) == sum(use.connects for use in USES)
         assert {*asked.values()} == {1}
-        assert {phases.job_with(node, pid) for _, pid in asked} == {job}
+        assert {login_methods.job_with(node, pid) for _, pid in asked} == {job}
         cluster.cancel(job)
         cluster.wait_gone(job, 60)
         wait_for("all of it gone", lambda: not processes(node), 30)
@@ -144,7 +147,7 @@ def _ask(host: Host, port: int, text: str) -> str:
 
 def copies(cluster: Cluster) -> None:
     """Copy files to and fro by each tool; nothing that PAM's modules say gets in the way."""
-    cluster.pam(pam.both(*phases.STRICT))
+    cluster.pam(pam.both(*login_methods.STRICT))
     cluster.submit("alice")
     script = """\
         head -c 300000 /dev/urandom >/tmp/out
@@ -161,7 +164,7 @@ JUMPS = (("-J", "n1"), ("-o", "ProxyCommand=ssh -W %h:%p n1"))
 
 def through_a_node(cluster: Cluster) -> None:
     """Log in to n2 through n1: the jump is in a job there, and n2 finds that one."""
-    cluster.pam(pam.both(*phases.STRICT))
+    cluster.pam(pam.both(*login_methods.STRICT))
     older = cluster.submit("alice", "n1,n2")
     newest = cluster.submit("alice", "n2")
     for jump in JUMPS:
@@ -169,7 +172,7 @@ def through_a_node(cluster: Cluster) -> None:
         assert land(cluster.n2, login).job == older, jump
     assert land(cluster.n2, partial(cluster.ssh, "alice", "n2", COMMAND)).job == newest
     with cluster.session("alice", "n2", options=JUMPS[0]) as through:
-        inside = {pid: phases.job_with(cluster.n1, pid) for pid in processes(cluster.n1)}
+        inside = {pid: login_methods.job_with(cluster.n1, pid) for pid in processes(cluster.n1)}
         assert inside
         assert {*inside.values()} == {older}
         cluster.cancel(older)
@@ -181,7 +184,7 @@ def through_a_node(cluster: Cluster) -> None:
 
 def already_connected(cluster: Cluster) -> None:
     """Log in over a connection that is there: it is in the job that the connection is in."""
-    cluster.pam(pam.both(*phases.STRICT))
+    cluster.pam(pam.both(*login_methods.STRICT))
     older = cluster.submit("alice")
     with running(cluster.login, ("ssh", *MASTER, "-MN", "n1")):
         wait_for("the connection there", partial(_connected, cluster.login))

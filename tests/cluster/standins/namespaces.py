@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.fakes.standin import Pieces, Stepd, int32
+from tests.fakes.stepd import Pieces, Stepd, int32
 
 
 def main(path: str, uid: str, protocol: str, *pieces: str) -> None:

@@ -15,10 +15,10 @@ from pathlib import Path
 from sys import byteorder
 from typing import TYPE_CHECKING
 
-from tests.fakes.standin import Stepd, int32
+from tests.fakes.stepd import Stepd, int32
 
 if TYPE_CHECKING:
-    from tests.fakes.standin import Reply
+    from tests.fakes.stepd import Reply
 
 ADD, GET_NAMESPACE = 22, 26
 RUNNING = "2"

@@ -139,7 +139,7 @@ def measure(
     phases: tuple[str, ...] = ACCOUNT,
 ) -> Cost:
     """Time these phases of each stack for alice."""
-    argv = ["python3", "/checkout/tests/cluster/harness/timing.py", str(rounds)]
+    argv = ["python3", "/checkout/tests/cluster/inside/timing.py", str(rounds)]
     argv += ["--accept", str(accept)] if accept else []
     program = AS_SSHD if phases == BOTH else "/usr/bin/pamtester"
     for number, _ in enumerate(STACKS):

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from tests.cluster.harness import pam, phases
+from tests.cluster.harness import pam
 from tests.cluster.harness.cluster import Cluster, Roots
 from tests.cluster.harness.host import HostTimeoutError
 from tests.cluster.harness.login import METHODS, asking
 from tests.cluster.harness.suites import BOOKWORM
 from tests.cluster.harness.wait import wait_for
-from tests.cluster.scenarios import penalties
+from tests.cluster.scenarios import login_methods, penalties
 from tests.cluster.scenarios.uses import CONFIG, processes, running
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 HOSTS = ("ctl", "n1", "n2", "login")
 SAID = "you have no active jobs on this node"
 YES, NO, CANNOT = "yes", "no", "-"
-LIBRARIES = "/checkout/tests/cluster/tools/client_libraries.py"
+LIBRARIES = "/checkout/tests/cluster/inside/client_libraries.py"
 PASSWORD = "password of alice"
 
 
@@ -215,7 +215,7 @@ def refusals(cluster: Cluster, clients: Sequence[Client]) -> None:
 def landed(cluster: Cluster, clients: Sequence[Client]) -> list[str]:
     """Have each client stay on n1 with a job, and end the job; return what went otherwise."""
     node, login = cluster.n1, cluster.login
-    cluster.pam(pam.both(*phases.STRICT))
+    cluster.pam(pam.both(*login_methods.STRICT))
     job = cluster.submit("alice", cpus=2)
     wrong = []
     with contextlib.ExitStack() as opened:
@@ -229,7 +229,7 @@ def landed(cluster: Cluster, clients: Sequence[Client]) -> list[str]:
             wait_for(f"{script} on n1", partial(_new, node, before, runs))
         for pid, args in processes(node).items():
             with contextlib.suppress(RuntimeError):  # it has ended
-                if phases.job_with(node, pid) != job:
+                if login_methods.job_with(node, pid) != job:
                     wrong.append(f"not in the job: {args}")
         cluster.cancel(job)
         cluster.wait_gone(job, 60)
@@ -249,7 +249,7 @@ def tmux_keeps_its_job(cluster: Cluster) -> list[str]:
     login.run(["ssh", "n1", "tmux new-window -d sleep 2004"], "alice")
     wait_for("the new window", partial(_new, node, {}, "sleep 2004"))
     windows = [pid for pid, args in processes(node).items() if "sleep 2004" in args]
-    jobs = {phases.job_with(node, pid) for pid in windows}
+    jobs = {login_methods.job_with(node, pid) for pid in windows}
     cluster.cancel(job, newest)
     return [] if jobs == {job} else [f"tmux: a window in {jobs}, not in job {job}"]
 

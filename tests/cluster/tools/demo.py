@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.rule import Rule
 
-from tests.cluster.harness import cgroups, landing, pam, phases
+from tests.cluster.harness import cgroups, landing, pam
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.host import CHECKOUT
 from tests.cluster.harness.login import SessionEndedError
 from tests.cluster.harness.wait import wait_for
+from tests.cluster.scenarios import login_methods
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -207,7 +208,7 @@ def keyboard_interactive(stage: Stage) -> None:
     job = _job(stage)
     stage.do("ssh -o PreferredAuthentications=keyboard-interactive alice@n1")
     login = lambda: stage.cluster.ssh(  # noqa: E731
-        "alice", "n1", landing.COMMAND, method=phases.KBDINT, timeout=60
+        "alice", "n1", landing.COMMAND, method=login_methods.KBDINT, timeout=60
     )
     found = landing.land(stage.cluster.n1, login)
     _land(stage, found, job, "in the job, though sshd asked PAM in a child that has ended")
@@ -217,9 +218,9 @@ def moved(stage: Stage) -> None:
     """Show that the session line puts back what a line before it has moved out of the job."""
     job = _job(stage)
     stage.note("sshd's session lines on n1:")
-    session_lines = [phases.MOVE, *pam.session_lines()]
+    session_lines = [login_methods.MOVE, *pam.session_lines()]
     stage.show(session_lines)
-    with phases.prepared(stage.cluster.n1):
+    with login_methods.prepared(stage.cluster.n1):
         for lines, where in (session_lines[:1], None), (session_lines, job):
             stage.cluster.n1.pam("sshd", [*pam.with_module(line=stage.line), *lines])
             what = "with the first alone" if where is None else "with all of them"

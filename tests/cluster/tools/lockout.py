@@ -34,17 +34,17 @@ from tests.cluster.harness.cluster import EXTERN, Cluster
 from tests.cluster.harness.config import Settings
 from tests.cluster.harness.host import HostTimeoutError, end
 from tests.cluster.harness.login import asking, ssh_argv
-from tests.cluster.harness.phases import STRICT
 from tests.cluster.harness.wait import NotInTimeError, wait_for
+from tests.cluster.inside.lockout import SLOWER
+from tests.cluster.scenarios.login_methods import STRICT
 from tests.cluster.test_runtime_dir import EPILOG
-from tests.cluster.tools.lockout_host import SLOWER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from tests.cluster.harness.site import LoggedMachine
 
-SCRIPT = "/checkout/tests/cluster/tools/lockout_host.py"
+SCRIPT = "/checkout/tests/cluster/inside/lockout.py"
 ATTACKER, OTHER = "alice", "bob"
 UID = config.USERS[ATTACKER]
 TRIES, PARALLEL, PROBES = 500, 20, 20

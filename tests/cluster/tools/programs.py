@@ -52,7 +52,7 @@ rm -r $directory
 """
 
 MPIRUN = "mpirun.openmpi --map-by node"
-HELLO = "python3 /checkout/tests/cluster/tools/mpi_hello.py"
+HELLO = "python3 /checkout/tests/cluster/inside/mpi_hello.py"
 OPENMPI = f"{HELLO} libmpi.so.40 ompi_mpi_comm_world ompi_mpi_int ompi_mpi_op_sum"
 MPICH = f"{HELLO} libmpich.so.12 0x44000000 0x4c000405 0x58000003"
 # By srun it hangs now and then on a busy machine, in a job's own script as well: 1 of 60 there.

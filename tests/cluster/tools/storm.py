@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from tests.cluster.harness.host import Host
 
-SCRIPT = "/checkout/tests/cluster/tools/storm_host.py"
+SCRIPT = "/checkout/tests/cluster/inside/storm.py"
 LOGINS, JOBS = 300, 30
 LIMIT = 400.0  # seconds that all logins of a storm have
 AHEAD = 1.0  # seconds until it begins

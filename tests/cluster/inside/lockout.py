@@ -1,6 +1,6 @@
 """What `./dev lockout` runs inside the hosts: clients, what holds sessions up, a look at sshd.
 
-    python3 lockout_host.py COMMAND JSON
+    python3 lockout.py COMMAND JSON
 
 Run by the hosts' own Python, with the standard library only. What goes on without an end ends with
 its standard input.

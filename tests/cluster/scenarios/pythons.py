@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tests.cluster.harness.cluster import Cluster
 
 OF_SUITE = {"bullseye": "3.9", "bookworm": "3.11", "trixie": "3.13", "sid": "3.14"}
-PROGRAM = ("python3", "-IB", "/checkout/tests/cluster/harness/every_module.py")
+PROGRAM = ("python3", "-IB", "/checkout/tests/cluster/inside/every_module.py")
 
 
 def own_python(cluster: Cluster) -> None:

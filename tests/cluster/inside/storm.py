@@ -1,7 +1,7 @@
 """What `./dev storm` runs inside the hosts: many clients of ssh at once; a look at the sessions.
 
-    python3 storm_host.py storm JSON
-    python3 storm_host.py look JSON
+    python3 storm.py storm JSON
+    python3 storm.py look JSON
 
 For a storm JSON has `commands`, a list of argument lists; `at`, seconds since the epoch, when all
 are started; and `limit`, seconds that they have. Each command prints a line (the pid of its

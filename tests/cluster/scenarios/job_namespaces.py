@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from tests.cluster.harness import pam
 from tests.cluster.harness.landing import job_of
-from tests.cluster.harness.phases import KBDINT, ONE_PROMPT, PUBLIC_KEY, STRICT
 from tests.cluster.harness.wait import wait_for
+from tests.cluster.scenarios.login_methods import KBDINT, ONE_PROMPT, PUBLIC_KEY, STRICT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from tests.cluster.harness.cluster import Cluster
     from tests.cluster.harness.host import Host
     from tests.cluster.harness.login import Machine
-    from tests.cluster.harness.phases import Way
     from tests.cluster.harness.site import Site
+    from tests.cluster.scenarios.login_methods import Way
 
 KINDS = ("mnt", "pid", "user")
 BASE = "/var/jobs"
