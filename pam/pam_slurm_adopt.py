@@ -34,7 +34,7 @@ def _answer(phase: str, pamh: Any, flags: int, argv: list[str]) -> int:
         root = _is_root(pamh)
         if root and "ignore_root=0" not in map(str.lower, argv):
             return int(pamh.PAM_IGNORE)
-        return int(getattr(_bridge(argv[0]), phase)(pamh, flags, argv[1:], MEMORY))
+        return int(getattr(_front(argv[0]), phase)(pamh, flags, argv[1:], MEMORY))
     except BaseException as error:  # noqa: BLE001 - SystemExit, too: what leaves us refuses everybody
         return _without_package(phase, pamh, argv, root, error)
 
@@ -53,7 +53,7 @@ def _is_root(pamh: Any) -> bool:
         return bool(user == "root")
 
 
-def _bridge(script: str) -> Any:
+def _front(script: str) -> Any:
     """Import the package: from the checkout that this script is part of, else the installed one."""
     if "slurm_adopt.front.pam_python" not in sys.modules:
         checkout, pam, _ = script.rpartition("/pam/")

@@ -9,7 +9,7 @@ from docutils.core import publish_string
 from docutils.writers.manpage import Writer
 
 from slurm_adopt.decision.options import OPTIONS, Option
-from slurm_adopt.decision.outcome import ACTION_CODES, AUTO, AUTO_MEANS, SITUATIONS, Situation
+from slurm_adopt.decision.outcome import ACTIONS, SITUATIONS, Situation
 from slurm_adopt.decision.variables import ALONE, MEMORY, NAMED, VARIABLES, Kind
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -77,20 +77,14 @@ def _variables(source: str, kind: Kind, group: str, asked_for: str) -> str:
 
 
 def _consequence(row: Situation) -> str:
-    if row.code:
+    if not row.option:
         return row.code
     values = next(option for option in OPTIONS if option.name == row.option).values
     assert isinstance(values, tuple)
-    answers = "; ".join(f"**{row.option}={value}**: {_answer(value)}" for value in values)
+    actions = ACTIONS[row.option]
+    answers = "; ".join(f"**{row.option}={value}**: {actions[value].text}" for value in values)
     told = f' A refused user is told "{row.message}".' if row.message else ""
     return f"{answers}.{told}"
-
-
-def _answer(value: str) -> str:
-    if value == AUTO:
-        there, elsewhere = (ACTION_CODES[AUTO_MEANS[runs]] for runs in (True, False))
-        return f"{there} where a slurmd or slurmstepd of root's runs, else {elsewhere}"
-    return ACTION_CODES.get(value, "adopted into the newest job")
 
 
 def _indented(text: str) -> str:

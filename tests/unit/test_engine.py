@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from slurm_adopt.decision.adoption import Adoption, Choice
-from slurm_adopt.decision.engine import decide, decide_session
+from slurm_adopt.decision.engine import decide
 from slurm_adopt.decision.login import Login
 from slurm_adopt.decision.options import OPTIONS, Options, parse
 from slurm_adopt.decision.outcome import SITUATIONS, Outcome
+from slurm_adopt.decision.session_phase import decide_session
 from slurm_adopt.slurm.errors import (
     FormatError,
     PeerError,
@@ -22,7 +23,12 @@ from slurm_adopt.slurm.errors import (
 )
 from tests import decisions
 
-SUCCESS, DENIED, IGNORE = "PAM_SUCCESS", "PAM_PERM_DENIED", "PAM_IGNORE"
+if TYPE_CHECKING:
+    from slurm_adopt.decision.outcome import Code
+
+SUCCESS: Code = "PAM_SUCCESS"
+DENIED: Code = "PAM_PERM_DENIED"
+IGNORE: Code = "PAM_IGNORE"
 
 
 class Job:
@@ -389,7 +395,7 @@ JOB = "job 7 of 5001"
 HELD = Adoption(42, 5001, 7)
 
 
-def held(code: str = SUCCESS, adoption: Adoption | None = None) -> Outcome:
+def held(code: Code = SUCCESS, adoption: Adoption | None = None) -> Outcome:
     """Return an outcome of the account phase."""
     return Outcome(SITUATIONS["adopted" if adoption else "no jobs"], code, "why", adoption)
 

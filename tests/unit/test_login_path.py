@@ -49,6 +49,7 @@ OURS = {
     "slurm_adopt.node.node",
     "slurm_adopt.decision.options",
     "slurm_adopt.decision.outcome",
+    "slurm_adopt.decision.session_phase",
     "slurm_adopt.node.session_process",
     "slurm_adopt.node.slurm_site",
     "slurm_adopt.slurm",

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from slurm_adopt.decision.options import LONG, OPTIONS, parse
+from slurm_adopt.decision.options import LONG, OPTIONS, Option, parse
+
+if TYPE_CHECKING:
+    from slurm_adopt.decision.options import Name
 
 # (argument, option, value it comes to, part of the complaint or "")
 ROWS = [
@@ -88,7 +93,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("argument", "name", "value", "complaint"), ROWS)
-def test_argument(argument: str, name: str, value: str, complaint: str) -> None:
+def test_argument(argument: str, name: Name, value: str, complaint: str) -> None:
     options, complaints = parse([argument])
     assert options[name] == value
     cut = len(argument) > LONG  # of that PAM may have cut, there is a complaint of its own
@@ -116,12 +121,10 @@ def test_defaults_are_the_c_modules() -> None:
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
-def test_every_listed_value_is_taken(option: object) -> None:
-    values = getattr(option, "values", ())
-    name = getattr(option, "name", "")
-    for value in values if isinstance(values, tuple) else ():
-        options, complaints = parse([f"{name}={value}"])
-        assert (options[name], complaints) == (value, [])
+def test_every_listed_value_is_taken(option: Option) -> None:
+    for value in option.values if isinstance(option.values, tuple) else ():
+        options, complaints = parse([f"{option.name}={value}"])
+        assert (options[option.name], complaints) == (value, [])
 
 
 def test_the_last_of_two_counts() -> None:

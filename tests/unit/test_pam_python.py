@@ -1,4 +1,4 @@
-"""The bridge and the entry script, over a stand-in of pam_python's handle."""
+"""The front and the entry script, over a stand-in of pam_python's handle."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pwd
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,6 +21,9 @@ from slurm_adopt.node import node
 from slurm_adopt.slurm.config import slurmd_processes
 from slurm_adopt.system import log
 from tests.fakes.handle import CODES, Handle
+
+if TYPE_CHECKING:
+    from slurm_adopt.decision.outcome import Code
 
 SCRIPT = Path(__file__).parents[2] / "pam" / "pam_slurm_adopt.py"
 NO_JOBS = "Access denied by pam_slurm_adopt: you have no active jobs on this node"
@@ -86,7 +89,7 @@ def test_an_sshd_under_another_name(
 
 @pytest.mark.parametrize("code", ["PAM_IGNORE", "PAM_SUCCESS"])
 def test_nothing_is_said_unless_refused(
-    monkeypatch: pytest.MonkeyPatch, lines: list[str], code: str
+    monkeypatch: pytest.MonkeyPatch, lines: list[str], code: Code
 ) -> None:
     answer(monkeypatch, Outcome(SITUATIONS["no jobs"], code, "no job here"))
     handle = Handle()
@@ -177,7 +180,7 @@ def test_a_second_session_line_knows_the_first(
 def test_withdrawn_variables(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
     """Where they still are; others stay."""
     outcome = Outcome(SITUATIONS["no jobs"], "PAM_IGNORE", "")
-    outcome.withdrawn = frozenset({"SLURM_JOB_ID", "DISPLAY"})
+    outcome = outcome.but(withdrawn=frozenset({"SLURM_JOB_ID", "DISPLAY"}))
     answer(monkeypatch, outcome)
     handle = Handle()
     handle.env = {"SLURM_JOB_ID": "7", "LANG": "C"}
@@ -245,8 +248,7 @@ def test_message(
     said: str,
 ) -> None:
     outcome = Outcome(SITUATIONS["no jobs"], "PAM_PERM_DENIED", "")
-    outcome.jobs = [7, 8]
-    answer(monkeypatch, outcome)
+    answer(monkeypatch, outcome.but(jobs=(7, 8)))
     if text is not None:
         (tmp_path / "m").write_bytes(text)
     handle = Handle()
@@ -355,7 +357,7 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_root_is_answered_first(
     monkeypatch: pytest.MonkeyPatch, script: ModuleType, options: str
 ) -> None:
-    monkeypatch.setattr(script, "_bridge", lambda _: pytest.fail("loaded the package"))
+    monkeypatch.setattr(script, "_front", lambda _: pytest.fail("loaded the package"))
     assert account(script, Handle("root"), options) == "PAM_IGNORE"
 
 
@@ -379,7 +381,7 @@ def test_the_checkout_s_package_is_used(
     for name in [name for name in sys.modules if name.startswith("slurm_adopt")]:
         monkeypatch.delitem(sys.modules, name)
     before = list(sys.path)
-    found = script._bridge(str(SCRIPT))
+    found = script._front(str(SCRIPT))
     assert found.__file__ == str(SCRIPT.parents[1] / "src/slurm_adopt/front/pam_python.py")
     assert sys.path == before
     sys.modules.update(loaded)
@@ -393,7 +395,7 @@ def test_no_checkout_adds_no_path(
     monkeypatch.delitem(sys.modules, "slurm_adopt.front.pam_python")
     monkeypatch.delitem(sys.modules, "slurm_adopt")
     with pytest.raises(ImportError):
-        script._bridge(path)
+        script._front(path)
 
 
 # (user, service, options, code)
@@ -428,7 +430,7 @@ def test_package_cannot_be_loaded(
     def fail(_: str) -> None:
         raise error
 
-    monkeypatch.setattr(script, "_bridge", fail)
+    monkeypatch.setattr(script, "_front", fail)
     monkeypatch.setattr(script, "_runs_slurm", lambda: True)
     assert account(script, Handle(user, service), options) == code
     monkeypatch.setattr(script, "_runs_slurm", lambda: False)
@@ -536,8 +538,8 @@ def test_other_phases_are_ignored(script: ModuleType, phase: str) -> None:
     assert getattr(script, f"pam_sm_{phase}")(Handle(), 0, [str(SCRIPT)]) == Handle.PAM_IGNORE
 
 
-def test_nothing_is_left_in_the_engine_for_the_bridge() -> None:
-    """What the engine decides about root must hold where the bridge decides in its place."""
+def test_nothing_is_left_in_the_engine_for_the_front() -> None:
+    """What the engine decides about root must hold where the front decides in its place."""
     login = Login("root", 0, "sshd", 1)
     refusal = Outcome(SITUATIONS["no jobs"], "PAM_PERM_DENIED", "x")
     assert engine.spare_root(login, refusal).code == "PAM_IGNORE"

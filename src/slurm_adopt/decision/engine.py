@@ -1,10 +1,11 @@
 """The decision: one login, the options and a node make an outcome.
 
-Nothing here opens a socket or a file, or knows PAM's handle: it asks a node. The steps, as in the
-README: (1) how many jobs has the user here? (2, 3) which of several does the login come from?
-(4) nobody knows: action_unknown. (5) adopt, or in the account phase leave that to a session line
-that is certain to come. (6) hand over what belongs to the job. (7) in the session phase: adopt, or
-is it still there? Where a job has just ended, all is decided anew, once.
+Nothing here opens a socket or a file, or knows PAM's handle: it asks a node. The session phase, and
+with it step 7, is in session_phase.py. The steps, as in the README: (1) how many jobs has the user
+here? (2, 3) which of several does the login come from? (4) nobody knows: action_unknown. (5) adopt,
+or in the account phase leave that to a session line that is certain to come. (6) hand over what
+belongs to the job. (7) in the session phase: adopt, or is it still there? Where a job has just
+ended, all is decided again, once.
 
 An exception that nobody has thought of counts for the step that it happens in, so the option that
 governs this step decides.
@@ -21,17 +22,18 @@ from slurm_adopt.slurm.errors import (
 )
 
 from .adoption import Choice
-from .outcome import ACTION_CODES, AUTO, AUTO_MEANS, SITUATIONS, STRICTEST, Outcome
+from .outcome import ACTION_CODES, AUTO_MEANS, SITUATIONS, STRICTEST, Outcome, action_of
 
 SHOWN = 20  # jobs that a line in the log lists
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Protocol, TypeVar, Union
+    from typing import Any, Callable, NoReturn, Protocol, TypeVar
 
     from .adoption import Adoption
     from .login import Login
     from .options import Options
+    from .outcome import Fixed, Governed
 
     class JobLike(Protocol):
         """One of the user's jobs, as far as the engine looks at it."""
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
         def started(self) -> int:
             """When its extern step was started here, on any clock that tells which is later."""
 
-    Before = Union[Outcome, Adoption, Choice, None]
     Job = TypeVar("Job", bound=JobLike)
     Found = TypeVar("Found")
 
@@ -89,95 +90,8 @@ if TYPE_CHECKING:
 
 def decide(login: Login, options: Options, node: Node[Job]) -> Outcome:
     """Return what becomes of the login. Raises nothing that a node is meant to raise."""
-    outcome = not_ours(login, options) or _among_jobs(login, options, node)
+    outcome = not_ours(login, options) or among_jobs(login, options, node)
     return spare_root(login, outcome)
-
-
-def decide_session(login: Login, options: Options, node: Node[Job], before: Before) -> Outcome:
-    """Return what becomes of the session.
-
-    `before` is what the account phase came to for this very process: its outcome, or adoption or
-    choice alone where another process has left word of it, or None where nothing is known. Then
-    all is decided here.
-    """
-    if outcome := not_ours(login, options):
-        return outcome
-    outcome = spare_root(login, _after(before, login, options, node))
-    outcome.withdrawn = _set_for(before, outcome).difference(outcome.environment)
-    return outcome
-
-
-def _after(before: Before, login: Login, options: Options, node: Node[Job]) -> Outcome:
-    told = _told(before)
-    if isinstance(told, Choice):
-        return _bring(told, login, options, node)
-    if told is not None:
-        return _keep(told, login, options, node)
-    if isinstance(before, Outcome):
-        return _as_before(before)
-    return _among_jobs(login, options, node)
-
-
-def _told(before: Before) -> Adoption | Choice | None:
-    return before.adoption or before.choice if isinstance(before, Outcome) else before
-
-
-def _set_for(before: Before, now: Outcome) -> frozenset[str]:
-    """Return the variables that the account phase has set for a job that it is not after all."""
-    told = _told(before)
-    if told is None or (now.adoption and now.adoption.job_id == told.job_id):
-        return frozenset()
-    return frozenset(told.environment)
-
-
-def _bring(choice: Choice, login: Login, options: Options, node: Node[Job]) -> Outcome:
-    """Adopt into the job that the account phase has chosen; decide anew if that has ended."""
-    job_id = choice.job_id
-    try:
-        found = _step(lambda: node.jobs(_uid(login), job_id))
-    except SlurmAdoptError as error:
-        text = f"job {job_id}, which the account phase chose: {error}"
-        return governed("adopt failure", options, text)
-    if not found:
-        return _no_less(_among_jobs(login, options, node), job_id)
-    try:
-        outcome = _adopt(login, options, node, found[0], choice.how)
-    except _GoneError as gone:
-        outcome = _no_less(_anew(gone, login, options, node), job_id)
-    return outcome
-
-
-def _as_before(before: Outcome) -> Outcome:
-    """Repeat an outcome without adoption; its text is in the log, and shown, already."""
-    return Outcome(SITUATIONS["as before"], before.code, f"as in the account phase: {before.text}")
-
-
-def _keep(adoption: Adoption, login: Login, options: Options, node: Node[Job]) -> Outcome:
-    job_id = adoption.job_id
-    try:
-        kept = _step(lambda: node.keep(adoption))
-    except SuspendedError as error:
-        return governed("job suspended", options, f"job {job_id}: {error}")
-    except SlurmAdoptError as error:
-        fresh = _without(job_id, login, node)
-        if fresh is None:
-            text = f"job {job_id}, which the account phase adopted into: {error}"
-            return governed("adopt failure", options, text)
-        return _no_less(_decided(fresh, login, options, node), job_id)
-    if kept.written:
-        return Outcome(SITUATIONS["adopted"], "PAM_SUCCESS", f"put back into job {job_id}", kept)
-    return Outcome(SITUATIONS["still adopted"], "PAM_SUCCESS", f"still in job {job_id}", kept)
-
-
-def _no_less(outcome: Outcome, job_id: int) -> Outcome:
-    """Refuse who would be left to the others of the stack, after the job that let the user in.
-
-    Those have decided, or by a `sufficient` line were not asked, while the user had a job.
-    """
-    if outcome.code != "PAM_IGNORE":
-        return outcome
-    text = f"{outcome.text}; refused, since the account phase let the user in for job {job_id}"
-    return Outcome(SITUATIONS[outcome.situation], "PAM_PERM_DENIED", text)
 
 
 def spare_root(login: Login, outcome: Outcome) -> Outcome:
@@ -201,7 +115,7 @@ def not_ours(login: Login, options: Options) -> Outcome | None:
     return None
 
 
-def _step(ask: Callable[[], Found]) -> Found:
+def step(ask: Callable[[], Found]) -> Found:
     """Ask the node; MistakeError for an exception that it is not meant to raise."""
     try:
         return ask()
@@ -220,45 +134,46 @@ def our_mistake(error: Exception) -> str:
     return f"unexpected {type(error).__name__}: {str(error)[:200]} at {where} (please report this)"
 
 
-def _uid(login: Login) -> int:
+def uid_of(login: Login) -> int:
     """Return the uid of a login that is ours; one that is not known is never root's."""
     if login.uid is None:
         raise SetupError(f"user {login.user} is not known on this host")
     return login.uid
 
 
-def _among_jobs(login: Login, options: Options, node: Node[Job]) -> Outcome:
+def among_jobs(login: Login, options: Options, node: Node[Job]) -> Outcome:
+    """Decide by the jobs that the user has here now."""
     try:
-        uid = _uid(login)
-        jobs = _step(lambda: node.jobs(uid) or node.awaited_jobs(uid))
+        uid = uid_of(login)
+        jobs = step(lambda: node.jobs(uid) or node.awaited_jobs(uid))
     except SlurmAdoptError as error:
         return undecided(options, str(error), lambda: node.runs_slurm)
-    return _decided(jobs, login, options, node)
+    return decide_among(jobs, login, options, node)
 
 
-def _decided(jobs: list[Job], login: Login, options: Options, node: Node[Job]) -> Outcome:
+def decide_among(jobs: list[Job], login: Login, options: Options, node: Node[Job]) -> Outcome:
+    """Decide by the user's jobs; once more where one of them has just ended."""
     try:
         outcome = _into_one_of(jobs, login, options, node)
-    except _GoneError as gone:
-        jobs, outcome = gone.jobs, _anew(gone, login, options, node)
-    outcome.jobs = [job.job_id for job in jobs]
-    return outcome
+    except GoneError as gone:
+        jobs, outcome = gone.jobs, decide_again(gone, login, options, node)
+    return outcome.but(jobs=tuple(job.job_id for job in jobs))
 
 
-def _anew(gone: _GoneError, login: Login, options: Options, node: Node[Job]) -> Outcome:
+def decide_again(gone: GoneError, login: Login, options: Options, node: Node[Job]) -> Outcome:
     """Decide once more, by the jobs that are left."""
     try:
         outcome = _into_one_of(gone.jobs, login, options, node)
-    except _GoneError as again:
+    except GoneError as again:
         outcome = governed("adopt failure", options, str(again))
-    outcome.text = f"{outcome.text}; decided again, since {gone}"
-    return outcome
+    return outcome.but(text=f"{outcome.text}; decided again, since {gone}")
 
 
-class _GoneError(Exception):
+class GoneError(Exception):
     """The job to adopt into has ended; `jobs` are those that a fresh look shows."""
 
     def __init__(self, reason: str, jobs: list[Any]) -> None:
+        """`reason`: for the log."""
         super().__init__(reason)
         self.jobs = jobs
 
@@ -266,28 +181,28 @@ class _GoneError(Exception):
 def _into(job: Job, login: Login, node: Node[Job], how: str) -> Outcome:
     """Adopt, or see that the session line can; `how`: why into this job.
 
-    SlurmAdoptError if that fails, _GoneError if it does since the job has ended.
+    SlurmAdoptError if that fails, GoneError if it does since the job has ended.
     """
     try:
-        if _step(lambda: node.defers):
-            _step(lambda: node.look(job))
-            choice = Choice(job.job_id, _uid(login), how)
-            _step(lambda: node.tell(choice))
+        if step(lambda: node.defers):
+            step(lambda: node.look(job))
+            choice = Choice(job.job_id, uid_of(login), how)
+            step(lambda: node.tell(choice))
             return _chosen(choice)
-        return _adopted(login, _step(lambda: node.adopt(login.pid, job)), how)
+        return _adopted(login, step(lambda: node.adopt(login.pid, job)), how)
     except SuspendedError:
         raise
     except SlurmAdoptError as error:
-        fresh = None if job.trouble else _without(job.job_id, login, node)
+        fresh = None if job.trouble else jobs_without(job.job_id, login, node)
         if fresh is None:
             raise
-        raise _GoneError(f"job {job.job_id} has ended: {error}", fresh) from None
+        raise GoneError(f"job {job.job_id} has ended: {error}", fresh) from None
 
 
-def _without(job_id: int, login: Login, node: Node[Job]) -> list[Job] | None:
+def jobs_without(job_id: int, login: Login, node: Node[Job]) -> list[Job] | None:
     """Look again; return the user's jobs if that one is not among them any more, else None."""
     try:
-        fresh = _step(lambda: node.jobs(_uid(login)))
+        fresh = step(lambda: node.jobs(uid_of(login)))
     except SlurmAdoptError:
         return None
     there = job_id in node.silent or any(job.job_id == job_id for job in fresh)
@@ -298,7 +213,7 @@ def _into_one_of(jobs: list[Job], login: Login, options: Options, node: Node[Job
     if not jobs:
         return governed("no jobs", options, "no job on this node")
     if len(jobs) == 1 and options.on("single_job_skip_rpc"):
-        return _adopt(login, options, node, jobs[0], "the only job")
+        return adopt_into(login, options, node, jobs[0], "the only job")
     return _by_source(login, options, node, jobs)
 
 
@@ -313,10 +228,11 @@ def _by_source(login: Login, options: Options, node: Node[Job], jobs: list[Job])
             return _into(named, login, node, how)
         except SlurmAdoptError as error:
             remark = f"the login comes from job {named.job_id}, but {error}"
-            if len(jobs) == 1 or (_settles(error) and options["action_unknown"] == "newest"):
+            adopts = action_of(options, "action_unknown").does == "newest"
+            if len(jobs) == 1 or (_settles(error) and adopts):
                 return _failed(error, options, remark)
     if len(jobs) == 1:
-        return _adopt(login, options, node, jobs[0], f"the only job; {remark}")
+        return adopt_into(login, options, node, jobs[0], f"the only job; {remark}")
     return _unknown(login, options, node, [job for job in jobs if job is not named], remark)
 
 
@@ -331,7 +247,7 @@ def _hinted(login: Login, jobs: list[Job]) -> tuple[Job, str, str] | None:
 def _named(login: Login, node: Node[Job], jobs: list[Job]) -> tuple[Job | None, str, str]:
     """Return the user's job that the source host named, and how; or None and a remark."""
     try:
-        job_id = _step(lambda: node.source_job(login, jobs))
+        job_id = step(lambda: node.source_job(login, jobs))
     except SlurmAdoptError as error:
         return None, "", str(error)
     if job_id is None:
@@ -349,12 +265,15 @@ def _unknown(
 
     One that takes no login now, being suspended, comes after all others.
     """
-    if options["action_unknown"] == "newest":
+    does = action_of(options, "action_unknown").does
+    if does == "newest":
         try:
-            newest, how = _step(lambda: _newest(jobs, node))
+            newest, how = step(lambda: _newest(jobs, node))
         except SlurmAdoptError as error:
             return governed("adopt failure", options, f"no job chosen: {error}; {remark}")
-        return _adopt(login, options, node, newest, f"{how}; {remark}")
+        return adopt_into(login, options, node, newest, f"{how}; {remark}")
+    if does != "answer" and does != "auto":  # noqa: PLR1714 - mypy follows this
+        _: NoReturn = does  # mypy says so where a new one has no branch here
     numbers = [str(job.job_id) for job in jobs]
     if len(numbers) > SHOWN:
         numbers[SHOWN:] = [f"and {len(numbers) - SHOWN} more"]
@@ -370,7 +289,8 @@ def _newest(jobs: list[Job], node: Node[Job]) -> tuple[Job, str]:
     return newest, f"the newest of {len(jobs)}{but}"
 
 
-def _adopt(login: Login, options: Options, node: Node[Job], job: Job, how: str) -> Outcome:
+def adopt_into(login: Login, options: Options, node: Node[Job], job: Job, how: str) -> Outcome:
+    """Adopt into this job, or answer by the option for what went wrong; GoneError if it ended."""
     try:
         return _into(job, login, node, how)
     except SlurmAdoptError as error:
@@ -378,7 +298,7 @@ def _adopt(login: Login, options: Options, node: Node[Job], job: Job, how: str) 
 
 
 def _failed(error: SlurmAdoptError, options: Options, text: str) -> Outcome:
-    name = "job suspended" if isinstance(error, SuspendedError) else "adopt failure"
+    name: Governed = "job suspended" if isinstance(error, SuspendedError) else "adopt failure"
     return governed(name, options, text)
 
 
@@ -399,18 +319,20 @@ def _adopted(login: Login, adoption: Adoption, how: str) -> Outcome:
     return Outcome(SITUATIONS["adopted"], "PAM_SUCCESS", text, adoption)
 
 
-def _fixed(name: str, text: str) -> Outcome:
+def _fixed(name: Fixed, text: str) -> Outcome:
     row = SITUATIONS[name]
+    if not row.code or row.code == "the same again":
+        return Outcome(row, STRICTEST, f"{name}: {text}")
     return Outcome(row, row.code, f"{name}: {text}")
 
 
-def governed(name: str, options: Options, text: str) -> Outcome:
+def governed(name: Governed, options: Options, text: str) -> Outcome:
     """Return the outcome that the situation's option asks for; the strictest for an odd value."""
     row = SITUATIONS[name]
-    action = options[row.option]
-    return Outcome(
-        row, ACTION_CODES.get(action, STRICTEST), f"{name}: {text}; {row.option}={action}"
-    )
+    if not row.option:
+        return Outcome(row, STRICTEST, f"{name}: {text}")
+    said = f"{name}: {text}; {row.option}={options[row.option]}"
+    return Outcome(row, action_of(options, row.option).code, said)
 
 
 def undecided(options: Options, text: str, runs_slurm: Callable[[], bool]) -> Outcome:
@@ -418,14 +340,13 @@ def undecided(options: Options, text: str, runs_slurm: Callable[[], bool]) -> Ou
 
     Where that cannot be told, it is taken to run.
     """
-    row = SITUATIONS["generic failure"]
-    if options[row.option] != AUTO:
-        return governed(row.name, options, text)
+    if action_of(options, "action_generic_failure").does != "auto":
+        return governed("generic failure", options, text)
     try:
         runs = runs_slurm()
     except Exception:  # noqa: BLE001 - this is no time for another failure
         runs = True
     action = AUTO_MEANS[runs]
     why = f"{action}, since {'a' if runs else 'no'} slurmd or slurmstepd runs here as root"
-    said = f"{row.name}: {text}; {row.option}={AUTO} ({why})"
-    return Outcome(row, ACTION_CODES[action], said)
+    said = f"generic failure: {text}; action_generic_failure=auto ({why})"
+    return Outcome(SITUATIONS["generic failure"], ACTION_CODES[action], said)

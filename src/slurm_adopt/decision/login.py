@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 
 class Login:
-    """Who logs in, by which service, and in which process."""
+    """Who logs in, by which service, and in which process. It does not change."""
 
     __slots__ = ("hint", "pid", "rhost", "service", "ssh_connection", "uid", "user")
 
@@ -24,10 +28,16 @@ class Login:
         `hint`: in the session phase SLURM_JOB_ID of the PAM environment, which the account phase
         may have set in another process, or the user: it selects among the user's jobs, no more.
         """
-        self.user = user
-        self.uid = uid
-        self.service = service
-        self.pid = pid
-        self.ssh_connection = ssh_connection
-        self.rhost = rhost
-        self.hint = hint
+        self.user: Final = user
+        self.uid: Final = uid
+        self.service: Final = service
+        self.pid: Final = pid
+        self.ssh_connection: Final = ssh_connection
+        self.rhost: Final = rhost
+        self.hint: Final = hint
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set what __init__ sets, once."""
+        if hasattr(self, name):
+            raise AttributeError(f"{name} of a login does not change")
+        object.__setattr__(self, name, value)

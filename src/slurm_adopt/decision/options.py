@@ -9,6 +9,30 @@ working.
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, Literal
+
+    Governing = Literal[
+        "action_no_jobs",
+        "action_unknown",
+        "action_adopt_failure",
+        "action_generic_failure",
+        "action_suspended",
+    ]
+    Switch = Literal[
+        "ignore_root",
+        "single_job_skip_rpc",
+        "disable_x11",
+        "join_container",
+        "callerid",
+        "runtime_dir",
+        "job_limits",
+    ]
+    Time = Literal["callerid_timeout", "wait_for_job"]
+    Text = Literal["service", "nodename", "log_level", "job_env", "message", "slurm_conf"]
+    Name = Literal[Governing, Switch, Time, Text]
+
 # Levels of SlurmdDebug in their order (slurm.conf(5)); the index is the number an option may give.
 LOG_LEVELS = (
     "quiet",
@@ -39,7 +63,7 @@ class Option:
 
     def __init__(
         self,
-        name: str,
+        name: Name,
         values: tuple[str, ...] | str,
         default: str,
         strictest: str,
@@ -48,13 +72,13 @@ class Option:
         older: dict[str, str] | None = None,
     ) -> None:
         """`since` is the release of the C module that introduced the option, or "" for ours."""
-        self.name = name
-        self.values = values
-        self.default = default
-        self.strictest = strictest
-        self.since = since
-        self.text = text
-        self.older = older or {}
+        self.name: Final = name
+        self.values: Final = values
+        self.default: Final = default
+        self.strictest: Final = strictest
+        self.since: Final = since
+        self.text: Final = text
+        self.older: Final = older or {}
 
 
 # fmt: off
@@ -140,7 +164,21 @@ OPTIONS = (
 )
 # fmt: on
 
-BY_NAME = {option.name: option for option in OPTIONS}
+BY_NAME: dict[str, Option] = {option.name: option for option in OPTIONS}
+
+# What the values of the options that are on or off mean; those of action_* are in outcome.ACTIONS.
+# A value that its row of OPTIONS has and this table has not means the strictest.
+# fmt: off
+SWITCHES: dict[Switch, dict[str, bool]] = {
+    "ignore_root":         {"1": True, "0": False},
+    "single_job_skip_rpc": {"1": True, "0": False},
+    "disable_x11":         {"1": True, "0": False},
+    "join_container":      {"true": True, "false": False},
+    "callerid":            {"1": True, "0": False},
+    "runtime_dir":         {"job": True, "none": False},
+    "job_limits":          {"1": True, "0": False},
+}
+# fmt: on
 
 # What a login comes to does not depend on these: what is logged, shown, and given to a session.
 ASIDE = frozenset({"log_level", "message", "disable_x11", "job_env", "job_limits", "runtime_dir"})
@@ -153,21 +191,23 @@ class Options:
 
     def __init__(self, values: dict[str, str]) -> None:
         """`values` may leave out what has its default."""
-        self._values = {option.name: option.default for option in OPTIONS}
+        self._values: dict[str, str] = {option.name: option.default for option in OPTIONS}
         self._values.update(values)
 
-    def __getitem__(self, name: str) -> str:
+    def __getitem__(self, name: Name) -> str:
         """Return the value of an option as text."""
         return self._values[name]
 
-    def on(self, name: str) -> bool:
-        """Return whether a 1/0 or true/false option is 1 or true."""
-        return self._values[name] in ("1", "true")
+    def on(self, name: Switch) -> bool:
+        """Return whether an option is on; a value that SWITCHES does not know is the strictest."""
+        means = SWITCHES[name]
+        value = self._values[name]
+        return means[value if value in means else BY_NAME[name].strictest]
 
     def differing(self, other: Options) -> list[str]:
         """Return the options that decide about a login and have another value there."""
         names = self._values.keys() - ASIDE
-        return sorted(name for name in names if self[name] != other[name])
+        return sorted(name for name in names if self._values[name] != other._values[name])
 
     @property
     def log_level(self) -> int:
@@ -175,7 +215,7 @@ class Options:
         value = self._values["log_level"]
         return int(value) if value.isdecimal() else LOG_LEVELS.index(value)
 
-    def seconds(self, name: str) -> float:
+    def seconds(self, name: Time) -> float:
         """Return the value of an option that is a time."""
         return float(self._values[name])
 

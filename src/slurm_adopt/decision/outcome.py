@@ -1,16 +1,33 @@
 """What each situation comes to: the table situation -> (governing option, message, log level).
 
-PAM codes are written as their names in <security/_pam_types.h>; the bridge turns them into numbers.
+PAM codes are written as their names in <security/_pam_types.h>; the front turns them into numbers.
 Texts for the user are those of the C module, word for word: sites look for them.
+
+ACTIONS has what each value of an action_* option does. A value that the parser knows and this table
+does not is the strictest: it opens no door.
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .adoption import Adoption, Choice
+    from typing import Final, Literal
 
-ACTION_CODES = {  # value of an action_* option -> PAM code
+    from .adoption import Adoption, Choice
+    from .options import Governing, Options
+
+    Code = Literal[
+        "PAM_SUCCESS", "PAM_PERM_DENIED", "PAM_IGNORE", "PAM_SESSION_ERR", "PAM_USER_UNKNOWN"
+    ]
+    # How a value acts: its PAM code is the answer; the newest job is adopted into; this host tells.
+    Does = Literal["answer", "newest", "auto"]
+    Fixed = Literal["root", "other service", "no user", "unknown user", "root spared"]
+    Governed = Literal[
+        "generic failure", "no jobs", "unknown job", "adopt failure", "job suspended"
+    ]
+    SituationName = Literal[Fixed, Governed, "chosen", "adopted", "still adopted", "as before"]
+
+ACTION_CODES: dict[str, Code] = {  # the words of values that are an answer -> PAM code
     "allow": "PAM_SUCCESS",
     "deny": "PAM_PERM_DENIED",
     "ignore": "PAM_IGNORE",
@@ -18,7 +35,48 @@ ACTION_CODES = {  # value of an action_* option -> PAM code
 AUTO = "auto"  # as action_generic_failure: one of those above, by whether this is a compute node
 AUTO_MEANS = {True: "deny", False: "ignore"}
 
-STRICTEST = "PAM_PERM_DENIED"  # for a value that the parser knows and this table does not
+STRICTEST: Code = "PAM_PERM_DENIED"
+
+
+class Action:
+    """What one value of an action_* option does."""
+
+    __slots__ = ("code", "does", "text")
+
+    def __init__(self, does: Does, code: Code, text: str = "") -> None:
+        """`code` is the answer where nothing else comes of it; `text`: for the man page."""
+        self.does: Final = does
+        self.code: Final = code
+        self.text: Final = text or code
+
+
+_ALLOW = Action("answer", ACTION_CODES["allow"])
+_DENY = Action("answer", ACTION_CODES["deny"])
+_IGNORE = Action("answer", ACTION_CODES["ignore"])
+_NEWEST = Action("newest", STRICTEST, "adopted into the newest job")
+_AUTO = Action(
+    "auto",
+    STRICTEST,
+    f"{ACTION_CODES[AUTO_MEANS[True]]} where a slurmd or slurmstepd of root's runs, "
+    f"else {ACTION_CODES[AUTO_MEANS[False]]}",
+)
+
+# fmt: off
+ACTIONS: dict[Governing, dict[str, Action]] = {
+    "action_no_jobs":         {"deny": _DENY, "ignore": _IGNORE},
+    "action_unknown":         {"newest": _NEWEST, "allow": _ALLOW, "deny": _DENY},
+    "action_adopt_failure":   {"allow": _ALLOW, "deny": _DENY},
+    "action_generic_failure": {AUTO: _AUTO, "ignore": _IGNORE, "allow": _ALLOW, "deny": _DENY},
+    "action_suspended":       {"deny": _DENY, "allow": _ALLOW},
+}
+# fmt: on
+
+
+def action_of(options: Options, name: Governing) -> Action:
+    """Return what the value of an option does; the strictest for a value that is not known here."""
+    return ACTIONS[name].get(options[name], _DENY)
+
+
 REFUSALS = frozenset({"PAM_PERM_DENIED", "PAM_SESSION_ERR", "PAM_USER_UNKNOWN"})
 
 
@@ -28,21 +86,27 @@ class Situation:
     __slots__ = ("code", "level", "message", "name", "option", "when")
 
     def __init__(
-        self, name: str, option: str, code: str, level: str, when: str, message: str = ""
+        self,
+        name: SituationName,
+        option: Governing | Literal[""],
+        code: Code | Literal["", "the same again"],
+        level: str,
+        when: str,
+        message: str = "",
     ) -> None:
         """`option` or `code` is empty; `message` is shown to a user who is refused."""
-        self.name = name
-        self.when = when
-        self.option = option
-        self.code = code
-        self.level = level
-        self.message = message
+        self.name: Final = name
+        self.when: Final = when
+        self.option: Final = option
+        self.code: Final = code
+        self.level: Final = level
+        self.message: Final = message
 
 
 _DENIED = "Access denied by pam_slurm_adopt: "
 
 # fmt: off
-SITUATIONS = {row.name: row for row in (
+SITUATIONS: dict[SituationName, Situation] = {row.name: row for row in (
     # name               governing option          fixed code          log;  when; text if refused
     Situation("root",            "",                       "PAM_IGNORE",       "debug",
               "uid 0 logs in, and ignore_root is 1"),
@@ -91,7 +155,7 @@ SITUATIONS = {row.name: row for row in (
 
 
 class Outcome:
-    """The answer to one login."""
+    """The answer to one login. It does not change: but() returns a changed copy."""
 
     __slots__ = (
         "adoption",
@@ -108,26 +172,57 @@ class Outcome:
     def __init__(
         self,
         situation: Situation,
-        code: str,
+        code: Code,
         text: str,
         adoption: Adoption | None = None,
         choice: Choice | None = None,
+        *,
+        level: str = "",
+        jobs: tuple[int, ...] = (),
+        withdrawn: frozenset[str] = frozenset(),
     ) -> None:
         """`text` is for the log; `adoption` is what the session was brought into, if it was.
 
         `choice` is the job that the session line is to bring it into, in the account phase.
-        `jobs`, the ids of the user's jobs here, is for a site's own message; `withdrawn` names the
-        variables that the account phase has set for a job that it is not. The engine sets both.
+        `level` is the situation's, unless given. `jobs`, the ids of the user's jobs here, is for a
+        site's own message; `withdrawn` names the variables that the account phase has set for a job
+        that it is not.
         """
-        self.situation = situation.name
-        self.code = code
-        self.level = situation.level
-        self.message = situation.message if code in REFUSALS else ""
-        self.text = text
-        self.adoption = adoption
-        self.choice = choice
-        self.jobs: list[int] = []
-        self.withdrawn: frozenset[str] = frozenset()
+        self.situation: Final = situation.name
+        self.code: Final = code
+        self.level: Final = level or situation.level
+        self.message: Final = situation.message if code in REFUSALS else ""
+        self.text: Final = text
+        self.adoption: Final = adoption
+        self.choice: Final = choice
+        self.jobs: Final = jobs
+        self.withdrawn: Final = withdrawn
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set what __init__ sets, once."""
+        if hasattr(self, name):
+            raise AttributeError(f"{name} of an outcome does not change")
+        object.__setattr__(self, name, value)
+
+    def but(
+        self,
+        *,
+        text: str | None = None,
+        level: str | None = None,
+        jobs: tuple[int, ...] | None = None,
+        withdrawn: frozenset[str] | None = None,
+    ) -> Outcome:
+        """Return the same answer with these changes."""
+        return Outcome(
+            SITUATIONS[self.situation],
+            self.code,
+            self.text if text is None else text,
+            self.adoption,
+            self.choice,
+            level=self.level if level is None else level,
+            jobs=self.jobs if jobs is None else jobs,
+            withdrawn=self.withdrawn if withdrawn is None else withdrawn,
+        )
 
     @property
     def environment(self) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""The only room that knows pam_python's handle: handle -> Login, Outcome -> PAM code, text, env."""
+"""The only module that knows pam_python's handle.
+
+It makes a Login of the handle, and of an Outcome a PAM code, a text and variables.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,13 @@ from contextlib import suppress
 
 from slurm_adopt.decision.engine import (
     decide,
-    decide_session,
     our_mistake,
     spare_root,
     undecided,
 )
 from slurm_adopt.decision.login import Login
 from slurm_adopt.decision.options import parse
+from slurm_adopt.decision.session_phase import decide_session
 from slurm_adopt.node.node import Node
 from slurm_adopt.node.session_process import is_sshd
 from slurm_adopt.system.log import Log
@@ -25,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from slurm_adopt.decision.engine import Before
     from slurm_adopt.decision.options import Options
     from slurm_adopt.decision.outcome import Outcome
+    from slurm_adopt.decision.session_phase import Before
 
     Decide = Callable[[Login, Options, Node], Outcome]
     # What the phases of one handle tell each other; of use in the process that wrote it only.
@@ -49,7 +52,6 @@ def session(pamh: Any, flags: int, arguments: list[str], memory: Memory) -> int:
     """Answer pam_sm_open_session: return a PAM code."""
 
     def go_on(login: Login, options: Options, node: Node) -> Outcome:
-        login.hint = _text(lambda: _variable(pamh, "SLURM_JOB_ID"))
         return decide_session(login, options, node, _before(login, memory, node))
 
     return _answer("session", pamh, flags, arguments, memory, go_on)
@@ -71,7 +73,7 @@ def _answer(
     phase: str, pamh: Any, flags: int, arguments: list[str], memory: Memory, decide_it: Decide
 ) -> int:
     started = time.monotonic()
-    login = _login(pamh)
+    login = _login(pamh, phase)
     options, complaints = parse(arguments)
     log = Log(f"pam_slurm_adopt({pamh.service}:{phase})", options.log_level)
     try:
@@ -104,11 +106,12 @@ def _decide(phase: str, login: Login, options: Options, log: Log, decide_it: Dec
         return spare_root(login, undecided(options, our_mistake(error), here))
 
 
-def _login(pamh: Any) -> Login:
+def _login(pamh: Any, phase: str) -> Login:
     user = _text(lambda: pamh.user) or ""
     said = _text(lambda: _variable(pamh, "SSH_CONNECTION"))
     rhost = _text(lambda: pamh.rhost)
-    return Login(user, uid_of(user), pamh.service or "", os.getpid(), said, rhost)
+    hint = _text(lambda: _variable(pamh, "SLURM_JOB_ID")) if phase == "session" else None
+    return Login(user, uid_of(user), pamh.service or "", os.getpid(), said, rhost, hint)
 
 
 def _variable(pamh: Any, name: str) -> str | None:
@@ -133,17 +136,14 @@ def uid_of(user: str) -> int | None:
 
 def _report(log: Log, login: Login, outcome: Outcome, seconds: float) -> None:
     source = login.rhost or "an unknown host"
-    level, text = outcome.level, outcome.text
     if outcome.situation == "other service" and is_sshd():
         # An sshd under another name (PAMServiceName) that is let by keeps nobody out.
-        level = "info"
-        text += (
-            f", though this program is sshd; set service={login.service} to have its logins decided"
-        )
+        by = f"this program is sshd; set service={login.service} to have its logins decided"
+        outcome = outcome.but(level="info", text=f"{outcome.text}, though {by}")
     log.write(
-        level,
+        outcome.level,
         f"user {login.user[:64]} (uid {login.uid}) from {source[:64]}, pid {login.pid}: "
-        f"{text} -> {outcome.code} in {seconds * 1000:.1f} ms",
+        f"{outcome.text} -> {outcome.code} in {seconds * 1000:.1f} ms",
     )
 
 

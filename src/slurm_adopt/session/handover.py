@@ -69,7 +69,7 @@ class Handover:
         found = {"SLURM_JOB_ID": str(self._job_id)}
         if not self._options.on("disable_x11"):
             found.update(self._try("DISPLAY is left alone", self._x11))
-        if self._options["runtime_dir"] == "job":
+        if self._options.on("runtime_dir"):
             found.update(self._try("XDG_RUNTIME_DIR is not set", self._runtime_dir))
         if self._options["job_env"] != "SLURM_JOB_ID" or self._wants_limits():
             found.update(self._try("the job's variables and limits are left out", self._of_job))
