@@ -10,7 +10,7 @@ import pytest
 from slurm_adopt.decision.adoption import Adoption, Choice
 from slurm_adopt.decision.engine import decide
 from slurm_adopt.decision.login import Login
-from slurm_adopt.decision.options import OPTIONS, Options, parse
+from slurm_adopt.decision.options import OPTIONS, Option, Options, parse
 from slurm_adopt.decision.outcome import SITUATIONS, Outcome
 from slurm_adopt.decision.session_phase import decide_session
 from slurm_adopt.slurm.errors import (
@@ -608,13 +608,6 @@ def test_a_mistake_while_the_newest_is_found_is_a_failed_adoption(breaks: str) -
     assert "adopt failure: no job chosen: unexpected " in outcome.text
 
 
-def test_a_value_that_the_engine_does_not_know_is_the_strictest() -> None:
-    """As if a row of the options had got one more, and nothing else had."""
-    options = Options({"action_no_jobs": "oldest"})
-    outcome = decide(Login("alice", 5001, "sshd", 42), options, FakeNode(Fake()))
-    assert outcome.code == DENIED
-
-
 @pytest.mark.parametrize(
     ("node", "code", "why"),
     [
@@ -630,8 +623,48 @@ def test_auto(node: Fake, code: str, why: str) -> None:
     assert f"generic failure: no slurm.conf; action_generic_failure={why}" in outcome.text
 
 
-def test_every_situation_names_an_option_or_a_code() -> None:
-    names = {option.name for option in OPTIONS}
-    for row in SITUATIONS.values():
-        assert bool(row.option) != bool(row.code)
-        assert not row.option or row.option in names
+# A value that the parser knows and the engine does not: as if a row of the options had got one
+# more, and nothing else had. All others are as open as they can be.
+
+ALL_OPEN = {**OPEN, "action_no_jobs": "ignore"}
+NODES = [of(situation.name) for situation in decisions.SITUATIONS]
+NODES += [Fake(THREE, 7, {7: UnsettledError("silence")}), Fake([7], fails=GONE, fresh=())]
+BEFORE = [None, HELD, chosen(7), held(IGNORE), held(SUCCESS)]
+WHO = [("alice", 5001), ("root", 0)]
+LISTED = [option for option in OPTIONS if isinstance(option.values, tuple)]
+
+
+def answers(options: Options) -> list[tuple[str, int | None, list[str]]]:
+    """Return what becomes of everybody everywhere, in both phases, and what nodes are asked."""
+    found: list[tuple[str, int | None, list[str]]] = []
+    for user, uid in WHO:
+        login = Login(user, uid, "sshd", 42)
+        for fake in NODES:
+            node = FakeNode(fake)
+            outcome = decide(login, options, node)
+            found.append((outcome.code, job_of(outcome), node.calls))
+            for before in BEFORE:
+                node = FakeNode(fake)
+                outcome = decide_session(login, options, node, before)
+                found.append((outcome.code, job_of(outcome), node.calls))
+    return found
+
+
+def opened(name: str, value: str) -> Options:
+    """Return options that let everybody in, root's ignore_root=0 too, but for this one."""
+    options, complaints = parse(
+        [f"{name}={value}" for name, value in {"ignore_root": "0", **ALL_OPEN, name: value}.items()]
+    )
+    assert not complaints
+    return options
+
+
+@pytest.mark.parametrize("option", LISTED, ids=lambda option: option.name)
+def test_a_value_that_the_engine_does_not_know_is_the_strictest(
+    monkeypatch: pytest.MonkeyPatch, option: Option
+) -> None:
+    monkeypatch.setattr(option, "values", (*option.values, "oldest"))
+    strictest = answers(opened(option.name, option.strictest))
+    assert answers(opened(option.name, "oldest")) == strictest
+    if option.name in ALL_OPEN:  # and that is another than the open one
+        assert answers(opened(option.name, ALL_OPEN[option.name])) != strictest

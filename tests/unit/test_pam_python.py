@@ -15,7 +15,8 @@ import pytest
 from slurm_adopt.decision import engine
 from slurm_adopt.decision.adoption import Adoption
 from slurm_adopt.decision.login import Login
-from slurm_adopt.decision.outcome import SITUATIONS, Outcome
+from slurm_adopt.decision.options import BY_NAME, parse
+from slurm_adopt.decision.outcome import ACTIONS, SITUATIONS, Outcome
 from slurm_adopt.front import pam_python
 from slurm_adopt.node import node
 from slurm_adopt.slurm.config import slurmd_processes
@@ -436,6 +437,25 @@ def test_package_cannot_be_loaded(
     monkeypatch.setattr(script, "_runs_slurm", lambda: False)
     without = "PAM_IGNORE" if options in ("", "action_generic_failure=auto") else code
     assert account(script, Handle(user, service), options) == without
+
+
+@pytest.mark.parametrize("runs", [True, False])
+@pytest.mark.parametrize("value", [*ACTIONS["action_generic_failure"], "oldest"])
+def test_the_script_has_the_engine_s_values(
+    monkeypatch: pytest.MonkeyPatch, script: ModuleType, value: str, runs: bool
+) -> None:
+    """Also one that only the parser knows."""
+    option = BY_NAME["action_generic_failure"]
+    monkeypatch.setattr(option, "values", (*option.values, "oldest"))
+    given = f"action_generic_failure={value}"
+    options, complaints = parse([given])
+    assert not complaints
+    monkeypatch.setattr(script, "_front", lambda _: 1 // 0)
+    monkeypatch.setattr(script, "_runs_slurm", lambda: runs)
+    expected = engine.undecided(options, "", lambda: runs).code
+    assert account(script, Handle("alice"), given) == expected
+    assert account(script, Handle("root"), f"ignore_root=0 {given}") == "PAM_IGNORE"
+    assert value != "oldest" or expected == "PAM_PERM_DENIED"
 
 
 # (program, uids, whether it counts)
