@@ -11,7 +11,7 @@ import os
 import signal
 from contextlib import contextmanager
 
-from .node.slurm_site import Setting
+from .node.slurm_site import SlurmSite
 from .session import runtime_dir
 from .slurm.cgroup import orphaned_step
 from .slurm.cgroup.job_cgroup import MOUNTPOINT
@@ -73,7 +73,7 @@ def end_sessions(job: Job, log: Log, mounts: dict[str, Mount] | None = None) -> 
         found = step.look(deadline)
         if not found:
             return []
-        setting = Setting(job.slurm_conf, job.node, os.uname().nodename, log)
+        setting = SlurmSite(job.slurm_conf, job.node, os.uname().nodename, log)
         directory = setting.spool
 
         def taken() -> bool:

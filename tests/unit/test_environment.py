@@ -17,11 +17,15 @@ from slurm_adopt.decision import variables as table
 from slurm_adopt.decision.adoption import Adoption
 from slurm_adopt.decision.options import parse
 from slurm_adopt.decision.variables import CGROUP, MODULE, PROCESS, VARIABLES
-from slurm_adopt.node.node import Job, Node
+from slurm_adopt.node.adopting import Adopter
+from slurm_adopt.node.confinement import Confinement
+from slurm_adopt.node.jobs import Job
+from slurm_adopt.node.node import Node
+from slurm_adopt.node.slurm_site import SlurmSite
 from slurm_adopt.session import environment as job_environment
 from slurm_adopt.session import job_process
 from slurm_adopt.session import limits as job_limits
-from slurm_adopt.session.handover import Handover
+from slurm_adopt.session.handover import Handover, Session
 from slurm_adopt.session.job_process import JobProcess, Search
 from slurm_adopt.slurm.cgroup.job_cgroup import JobCgroups
 from slurm_adopt.slurm.cgroup.step_cgroup import Mount
@@ -541,6 +545,9 @@ def test_no_spool_directory(tmp_path: Path) -> None:
 # What fails
 
 
+RECIPIENT = Session(os.getpid(), UID, 7, "n1")
+
+
 @pytest.mark.parametrize("error", [SetupError("x y"), RuntimeError("x y"), OSError("x y")])
 def test_a_failure_ends_no_login(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def fail(*_: object) -> None:
@@ -551,7 +558,7 @@ def test_a_failure_ends_no_login(monkeypatch: pytest.MonkeyPatch, error: Excepti
     extern = stepd.Stepd(StepSocket("/nowhere/n1_7.4294967292", 7), frozenset(), Deadline(1))
     monkeypatch.setattr(JobCgroups, "of", fail)
     with contextlib.closing(extern._socket):
-        handover = Handover(extern, 7, UID, os.getpid(), "n1", options, said, session=True)
+        handover = Handover(RECIPIENT, extern, options, said, limits=True)
         assert handover.environment() == {"SLURM_JOB_ID": "7"}
     assert "the job's variables and limits are left out: " in lines(said)
     assert "x y" in lines(said)
@@ -578,7 +585,7 @@ def test_limits_are_of_the_session_phase(
         Stepd(tmp_path / f"n1_7.{BATCH}", uid=UID, replies=pids(sleeping)) as batch,
         contextlib.closing(extern._socket),
     ):
-        handover = Handover(extern, 7, UID, os.getpid(), "n1", options, said, session)
+        handover = Handover(RECIPIENT, extern, options, said, limits=session)
         found = handover.environment()
         assert not given  # before the very end
         handover.finish()
@@ -600,15 +607,20 @@ def test_limits_come_last(monkeypatch: pytest.MonkeyPatch, error: SetupError | N
 
     options, _ = parse([])
     node = Node(options, log())
-    monkeypatch.setattr(node, "_setting", SimpleNamespace(name="n1"))
-    monkeypatch.setattr(node, "_confine", lambda *_: ((), {}))
-    monkeypatch.setattr(node, "_join", join)
+    monkeypatch.setattr(SlurmSite, "name", "n1")
+    monkeypatch.setattr(SlurmSite, "layout", lambda _: None)
+    monkeypatch.setattr(Confinement, "bring", lambda *_: ((), {}))
+    monkeypatch.setattr(Adopter, "_join", join)
     monkeypatch.setattr(Handover, "environment", lambda _: order.append("environment"))
     monkeypatch.setattr(Handover, "finish", lambda _: order.append("finish"))
     step = SimpleNamespace(state=lambda: 2, namespaces=lambda: [(1, 2)])
     job = Job(StepSocket("/nowhere", 7), UID)
     with pytest.raises(SetupError) if error else contextlib.nullcontext():
-        node._complete(Adoption(os.getpid(), UID, 7), job, cast("stepd.Stepd", step))
+        node._adopter._complete(
+            Adoption(os.getpid(), UID, 7),
+            cast("stepd.Stepd", step),
+            Confinement(job, node.phase),
+        )
     assert order == ["environment", "join", *([] if error else ["finish"])]
 
 

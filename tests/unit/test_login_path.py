@@ -46,7 +46,12 @@ OURS = {
     "slurm_adopt.decision.engine",
     "slurm_adopt.session.handover",
     "slurm_adopt.system.log",
+    "slurm_adopt.node.adopting",
+    "slurm_adopt.node.confinement",
+    "slurm_adopt.node.jobs",
     "slurm_adopt.node.node",
+    "slurm_adopt.node.phase",
+    "slurm_adopt.node.stepds",
     "slurm_adopt.decision.options",
     "slurm_adopt.decision.outcome",
     "slurm_adopt.decision.session_phase",
@@ -131,7 +136,8 @@ os.wait()
 STACK = "account required pam_python.so pam_slurm_adopt.py\n"
 BOTH = STACK + "session required pam_python.so pam_slurm_adopt.py OPTIONS\n"
 
-SLOT = {"slurm_adopt.node.login_slot", "slurm_adopt.node.pam_stack"}
+STACKED = {"slurm_adopt.node.deferral", "slurm_adopt.node.pam_stack"}
+SLOT = {"slurm_adopt.node.login_slot", *STACKED}
 WATCHED = {
     *SLOT,
     "gc",
@@ -153,7 +159,7 @@ ORDINARY = [
     ("both lines, before 9.8", [SLOT, set()], "sshd", "sshd", "pipe", BOTH),
     (
         "both lines, 10.0",
-        [{"slurm_adopt.node.pam_stack"}, set()],
+        [STACKED, set()],
         "sshd",
         "sshd-session",
         "pair",
@@ -307,6 +313,7 @@ SEVERAL_JOBS = {
     "slurm_adopt.node.listening",  # for a login from this host only
     "slurm_adopt.node.ssh_connection",
     "slurm_adopt.node.own_address",
+    "slurm_adopt.node.source_job",
     "slurm_adopt.slurm.auth",
     "slurm_adopt.slurm.auth.munge",
     "slurm_adopt.slurm.slurmd.callerid",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from slurm_adopt.node import node, pam_stack
+from slurm_adopt.node import adopting, pam_stack
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.slurm.stepd import namespaces, stepd
@@ -331,9 +331,9 @@ def test_who_enters(
     tree.make("freezer/slurm/uid_5001/job_7/step_extern")
     tree.process(pid, "6:freezer:/slurm/uid_5001/job_7/step_extern")
     here = made(tmp_path, tree, monkeypatch)
-    monkeypatch.setattr(node, "session_process", lambda: pid)
-    monkeypatch.setattr(here, "_account_of", "sshd" if phase == "account" else "")
-    monkeypatch.setattr(here, "_tell", lambda _: None)
+    monkeypatch.setattr(adopting, "session_process", lambda: pid)
+    monkeypatch.setattr(here.phase, "account_of", "sshd" if phase == "account" else "")
+    monkeypatch.setattr(adopting.Adopter, "_tell", lambda *_: None)
     monkeypatch.setattr(pam_stack, "joins", lambda _: line)
     entered: list[int] = []
     monkeypatch.setattr(namespaces, "_enter_all", lambda _, wanted: entered.append(len(wanted)))
@@ -345,7 +345,7 @@ def test_who_enters(
                 here.adopt(os.getpid(), job)
             return
         here.adopt(os.getpid(), job)
-    said = "\n".join(here._log.lines if isinstance(here._log, Lines) else [])
+    said = "\n".join(here.phase.log.lines if isinstance(here.phase.log, Lines) else [])
     assert entered == ([1] if expected == "entered" else [])
     assert ("left to the session line" in said) == (expected == "left to the session line")
 
@@ -357,7 +357,7 @@ def test_join_container_false(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, f
     tree.make("freezer/slurm/uid_5001/job_7/step_extern")
     tree.process(42, "6:freezer:/slurm/uid_5001/job_7/step_extern")
     here = made(tmp_path, tree, monkeypatch)
-    monkeypatch.setitem(here._options._values, "join_container", "false")
+    monkeypatch.setitem(here.phase.options._values, "join_container", "false")
     standin = giver(tmp_path / "n1_7.4294967292", ONE, [int32(9), file])
     with standin:
         (job,) = here.jobs(UID)

@@ -15,7 +15,9 @@ import pytest
 from slurm_adopt.decision.adoption import Adoption
 from slurm_adopt.decision.login import Login
 from slurm_adopt.decision.options import parse
-from slurm_adopt.node import node
+from slurm_adopt.node import adopting, confinement, deferral, node, stepds
+from slurm_adopt.node.jobs import Job
+from slurm_adopt.node.slurm_site import SlurmSite
 from slurm_adopt.node.ssh_connection import Connection
 from slurm_adopt.slurm import auth
 from slurm_adopt.slurm.cgroup import step_cgroup
@@ -33,7 +35,7 @@ UID, PID = 5001, 42
 KEPT = Adoption(PID, UID, 7, {"freezer": "/slurm/uid_5001/job_7/step_extern/task_0"})
 
 
-check_alive = node._check_alive
+check_alive = confinement.check_alive
 
 
 class Lines:
@@ -61,9 +63,12 @@ def made(top: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, account_of: str
     options, _ = parse([f"slurm_conf={top}/slurm.conf"])
     here = node.Node(options, cast("Log", Lines()), "n1", account_of)
     monkeypatch.setitem(cast("dict[str, Any]", auth.PLUGINS), "auth/test", lambda _: slurmd.Auth())
-    monkeypatch.setattr(node, "session_process", lambda: PID)  # of the tree: it need not be there
-    monkeypatch.setattr(node, "_check_alive", lambda one: one.pid == PID or check_alive(one))
-    monkeypatch.setattr(here, "_layout", lambda: tree.layout(""))
+    monkeypatch.setattr(
+        adopting, "session_process", lambda: PID
+    )  # of the tree: it need not be there
+    for module in (adopting, confinement):
+        monkeypatch.setattr(module, "check_alive", lambda one: one.pid == PID or check_alive(one))
+    monkeypatch.setattr(SlurmSite, "layout", lambda _: tree.layout(""))
     return here
 
 
@@ -137,7 +142,7 @@ def test_unknown_auth_type_names_itself(
     conf.write_text(conf.read_text().replace("auth/test", "auth/none"))
     with Stepd(tmp_path / "n1_6.4294967295", protocol=32 << 8, introduced=True):
         assert here.jobs(UID) == []
-    log = cast("Lines", here._log)
+    log = cast("Lines", here.phase.log)
     assert any("AuthType=auth/none in" in line for line in log.lines)
 
 
@@ -174,7 +179,7 @@ def starts(
         except PeerError as error:
             found = error
     requests = [number for number, _ in serving.received]
-    return found, requests, "\n".join(cast("Lines", here._log).lines)
+    return found, requests, "\n".join(cast("Lines", here.phase.log).lines)
 
 
 def test_a_starting_step_is_waited_for(
@@ -189,7 +194,7 @@ def test_a_starting_step_is_waited_for(
 def test_a_step_that_stays_starting_is_asked_in_the_end(
     tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(node, "STARTING", 0.1)
+    monkeypatch.setattr(stepds, "STARTING", 0.1)
     found, requests, log = starts(tmp_path, tree, monkeypatch, ForEver)
     assert isinstance(found, PeerError)
     assert "refuses to take process 42" in str(found)
@@ -228,7 +233,7 @@ def test_a_planted_socket_is_ignored(
         assert here.jobs(UID) == []
         assert here.silent == frozenset()
         planter.kill()
-    log = "\n".join(cast("Lines", here._log).lines)
+    log = "\n".join(cast("Lines", here.phase.log).lines)
     assert f"n1_6.4294967292 is a socket of uid {UID}, not of Slurm: ignored" in log
 
 
@@ -312,7 +317,7 @@ def test_the_session_s_process_ends_meanwhile(
     """Its pid may be another's by then: the stepd is not asked to take that."""
     here = made(tmp_path, tree, monkeypatch, "sshd")
     Ends.session = subprocess.Popen(["sleep", "60"])
-    monkeypatch.setattr(node, "session_process", lambda: Ends.session.pid)
+    monkeypatch.setattr(adopting, "session_process", lambda: Ends.session.pid)
     with Ends(tmp_path / "n1_6.4294967292", state=1) as stepd:
         (job,) = here.jobs(UID)
         with pytest.raises(PeerError, match=r"process \d+, which was to become the session, has"):
@@ -324,7 +329,7 @@ def test_the_session_s_process_has_ended(
     tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = made(tmp_path, tree, monkeypatch, "sshd")
-    monkeypatch.setattr(node, "session_process", lambda: 1 << 22)
+    monkeypatch.setattr(adopting, "session_process", lambda: 1 << 22)
     with Stepd(tmp_path / "n1_6.4294967292") as stepd:
         (job,) = here.jobs(UID)
         with pytest.raises(PeerError, match=f"process {1 << 22}, which was to become"):
@@ -484,7 +489,7 @@ def test_dead_sockets_do_not_hide_the_hint(
         pass  # killed: the sockets stay
     with Stepd(tmp_path / "n1_8.0"):
         assert here.jobs(UID) == []
-    lines = cast("Lines", here._log).lines
+    lines = cast("Lines", here.phase.log).lines
     assert "0 extern steps here (2 sockets without a stepd), 0 of uid 5001" in lines
     said = "1 steps run here, but no extern stepd answers (2 sockets without a stepd in "
     assert any(line.startswith(said) for line in lines)
@@ -521,7 +526,7 @@ def test_the_hint_knows_the_flags(
             pass
     with Stepd(tmp_path / "n1_8.0"):
         assert here.jobs(UID) == []
-    lines = cast("Lines", here._log).lines
+    lines = cast("Lines", here.phase.log).lines
     assert len([line for line in lines if "1 steps run here" in line and said in line]) == 1
 
 
@@ -605,7 +610,7 @@ def test_a_note_that_cannot_be_read_is_none(
     here = made(tmp_path, tree, monkeypatch)
     monkeypatch.setattr("slurm_adopt.node.adoption_note.take", lambda *_: 1 // 0)
     assert here.noted(PID, UID) is None
-    assert "cannot read the account phase's note" in cast("Lines", here._log).lines[-1]
+    assert "cannot read the account phase's note" in cast("Lines", here.phase.log).lines[-1]
 
 
 @pytest.mark.parametrize(
@@ -620,7 +625,7 @@ def test_a_note_that_cannot_be_read_is_none(
 def test_what_is_left_to_the_session_line(
     monkeypatch: pytest.MonkeyPatch, account_of: str, sshd: bool, why: str, defers: bool
 ) -> None:
-    monkeypatch.setattr(node, "is_sshd", lambda: sshd)
+    monkeypatch.setattr(deferral, "is_sshd", lambda: sshd)
     monkeypatch.setattr("slurm_adopt.node.pam_stack.why_uncertain", lambda *_, **__: why)
     monkeypatch.setattr("slurm_adopt.node.pam_stack.session_line", lambda _: [])
     here = node.Node(parse([])[0], cast("Log", Lines()), "n1", account_of)
@@ -641,7 +646,7 @@ def test_what_is_left_to_the_session_line(
 def test_a_session_line_with_other_options_is_not_left_the_adoption(
     monkeypatch: pytest.MonkeyPatch, account: str, session: str, defers: bool
 ) -> None:
-    monkeypatch.setattr(node, "is_sshd", lambda: True)
+    monkeypatch.setattr(deferral, "is_sshd", lambda: True)
     monkeypatch.setattr("slurm_adopt.node.pam_stack.why_uncertain", lambda *_, **__: "")
     monkeypatch.setattr("slurm_adopt.node.pam_stack.session_line", lambda _: session.split())
     here = node.Node(parse(account.split())[0], cast("Log", Lines()), "n1", "sshd")
@@ -658,7 +663,7 @@ def source_job(
     found = Connection("127.0.0.1", 50000, "127.0.0.2", 22), ""
     monkeypatch.setattr("slurm_adopt.node.ssh_connection.find", lambda *_, **__: found)
     older, newest = (
-        node.Job(step_sockets.StepSocket("", number), UID, protocol - back)
+        Job(step_sockets.StepSocket("", number), UID, protocol - back)
         for number, back in ((6, 1 << 8), (7, 0))
     )
     return here.source_job(Login("alice", UID, "sshd", PID), [older, newest, older])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from slurm_adopt.node.slurm_site import Setting
+from slurm_adopt.node.slurm_site import SlurmSite
 from slurm_adopt.slurm.config import aliases, conf, slurmd_processes
 from slurm_adopt.slurm.config.slurmd_processes import Slurmd
 from slurm_adopt.slurm.errors import PeerError, SetupError
@@ -74,8 +74,8 @@ class Place:
             (self.top / name).parent.mkdir(exist_ok=True)
             (self.top / name).touch()
 
-    def setting(self, given: str = "", nodename: str = "", hostname: str = "n1.dom") -> Setting:
-        return Setting(given, nodename, hostname, cast("Log", self.log))
+    def setting(self, given: str = "", nodename: str = "", hostname: str = "n1.dom") -> SlurmSite:
+        return SlurmSite(given, nodename, hostname, cast("Log", self.log))
 
     def logged(self, words: str) -> bool:
         return any(words in line for line in self.log.lines)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 
-from slurm_adopt.node import node
+from slurm_adopt.node import adopting
 from slurm_adopt.node import watcher as watch
 from slurm_adopt.node.login_slot import Slot, children, slot_of, status
 from slurm_adopt.slurm.cgroup import step_cgroup
@@ -778,8 +778,8 @@ def test_no_stepd_is_asked_then(
     tree.process(login.pid, "6:freezer:/")
     tree.make("freezer/slurm/uid_5001/job_7/step_extern")
     here = made(tmp_path, tree, monkeypatch)
-    here._account_of = "sshd"
-    monkeypatch.setattr(node, "session_process", lambda: login.pid)
+    here.phase.account_of = "sshd"
+    monkeypatch.setattr(adopting, "session_process", lambda: login.pid)
 
     def refuse_fork() -> Any:
         raise BlockingIOError(11, "no more processes")

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import os
 
+from slurm_adopt.slurm.cgroup import step_cgroup
 from slurm_adopt.slurm.config import conf
 from slurm_adopt.slurm.errors import SetupError
 from slurm_adopt.slurm.stepd import step_sockets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from slurm_adopt.slurm.cgroup.step_cgroup import Layout
     from slurm_adopt.slurm.config.conf import Conf
     from slurm_adopt.slurm.config.slurmd_processes import Slurmd
     from slurm_adopt.slurm.stepd.step_sockets import StepSocket
@@ -27,7 +29,7 @@ _LONGEST = 5.0  # seconds, where the child that asks does not get a CPU
 _NAMES_LIMIT = 1 << 16  # bytes of all these
 
 
-class Setting:
+class SlurmSite:
     """This node's configuration; everything is looked up when it is first asked for."""
 
     __slots__ = (
@@ -35,6 +37,7 @@ class Setting:
         "_conf",
         "_given",
         "_hostname",
+        "_laid_out",
         "_log",
         "_looked",
         "_nodename",
@@ -50,6 +53,7 @@ class Setting:
         self._log = log
         self._conf: Conf | None = None
         self._place: tuple[str, str] | None = None
+        self._laid_out: tuple[Conf, Layout | None] | None = None
         self._running: list[Slurmd] | None = None
         self._looked = False
         self._asked_for: list[str] | None = None
@@ -85,6 +89,17 @@ class Setting:
         if self._slurmds() or slurmd_processes.hidden():
             return True
         return not slurmd_processes.read(f"{slurmd_processes.PROC}/self/status")
+
+    def layout(self) -> Layout | None:
+        """Return where this node's extern steps have their cgroups; None where they have none.
+
+        Looked up once for each slurm.conf.
+        """
+        slurm_conf = self.conf
+        if self._laid_out is None or self._laid_out[0] is not slurm_conf:
+            cgroup_conf = conf.load_beside(slurm_conf.path, "cgroup.conf")
+            self._laid_out = slurm_conf, step_cgroup.layout(slurm_conf, cgroup_conf, self.name)
+        return self._laid_out[1]
 
     def steps(self) -> list[StepSocket]:
         """List the extern steps of this node; SetupError if its spool directory cannot be read."""

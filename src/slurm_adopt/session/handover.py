@@ -2,8 +2,8 @@
 
 SLURM_JOB_ID always; DISPLAY and XAUTHORITY of a job with X11; what the options ask for beyond that.
 Something of this that fails is logged and left out: the session is in the job all the same. Only
-namespaces are part of being in the job; node.py has them entered after all that is asked or read,
-and the limits set after them: a session that could not enter shall not be left with limits.
+namespaces are part of being in the job; node/adopting.py has them entered after all that is asked
+or read, and the limits set after them: a session that could not enter is not left with limits.
 """
 
 from __future__ import annotations
@@ -24,49 +24,42 @@ if TYPE_CHECKING:
     from .job_process import JobProcess
 
 
+class Session:
+    """The session that is handed something, and its job."""
+
+    __slots__ = ("job_id", "node", "pid", "uid")
+
+    def __init__(self, pid: int, uid: int, job_id: int, node: str) -> None:
+        """`pid`: what becomes the session; `node`: NodeName."""
+        self.pid = pid
+        self.uid = uid
+        self.job_id = job_id
+        self.node = node
+
+
 class Handover:
     """What one session gets from its job."""
 
-    __slots__ = (
-        "_job_id",
-        "_log",
-        "_node",
-        "_options",
-        "_pid",
-        "_session",
-        "_set_limits",
-        "_step",
-        "_uid",
-    )
+    __slots__ = ("_limits_too", "_log", "_options", "_session", "_set_limits", "_step")
 
     def __init__(
-        self,
-        step: Stepd,
-        job_id: int,
-        uid: int,
-        pid: int,
-        node: str,
-        options: Options,
-        log: Log,
-        session: bool,
+        self, session: Session, step: Stepd, options: Options, log: Log, *, limits: bool
     ) -> None:
-        """`step`: the open conversation; `pid`: what becomes the session; `node`: NodeName.
+        """`step`: the open conversation; `limits`: whether now is the time for these.
 
-        `session`: whether this is the session phase.
+        It is in the session phase only, so after pam_limits. Until then other modules and sshd work
+        as root, and pam_limits may want to raise a limit.
         """
-        self._step = step
-        self._job_id = job_id
-        self._uid = uid
-        self._pid = pid
         self._session = session
-        self._node = node
+        self._step = step
         self._options = options
         self._log = log
+        self._limits_too = limits
         self._set_limits: Callable[[], list[str]] | None = None
 
     def environment(self) -> dict[str, str]:
         """Return the variables of the session."""
-        found = {"SLURM_JOB_ID": str(self._job_id)}
+        found = {"SLURM_JOB_ID": str(self._session.job_id)}
         if not self._options.on("disable_x11"):
             found.update(self._try("DISPLAY is left alone", self._x11))
         if self._options.on("runtime_dir"):
@@ -102,17 +95,14 @@ class Handover:
         """Make the job's own; take away those of jobs that are gone."""
         from . import runtime_dir
 
-        path = runtime_dir.make(self._node, self._uid, self._job_id)
-        for remark in runtime_dir.sweep(self._node, os.path.dirname(self._step.path)):
+        session = self._session
+        path = runtime_dir.make(session.node, session.uid, session.job_id)
+        for remark in runtime_dir.sweep(session.node, os.path.dirname(self._step.path)):
             self._log.error(remark)
         return {"XDG_RUNTIME_DIR": path}
 
     def _wants_limits(self) -> bool:
-        """Say whether to set limits: in the session phase only, so after pam_limits.
-
-        Until then other modules and sshd work as root, and pam_limits may want to raise a limit.
-        """
-        return self._session and self._options.on("job_limits")
+        return self._limits_too and self._options.on("job_limits")
 
     def _of_job(self) -> dict[str, str]:
         """Return the variables that job_env names; see to job_limits."""
@@ -121,27 +111,29 @@ class Handover:
 
         from . import environment
 
-        given, limits = self._options["job_env"], self._wants_limits()
+        session, given, limits = self._session, self._options["job_env"], self._wants_limits()
         variables = asks_a_process(given)
-        cgroups = JobCgroups.of(self._pid)
+        cgroups = JobCgroups.of(session.pid)
         process = self._process(cgroups, variables) if limits or variables else None
         if limits and process:
             self._prepare_limits(process.limits)
-        own = environment.own(self._job_id, self._uid, self._node)
+        own = environment.own(session.job_id, session.uid, session.node)
         return environment.variables(given, own, cgroups, process, self._log)
 
     def _process(self, cgroups: JobCgroups, variables: bool) -> JobProcess | None:
         from .job_process import Search
 
-        search = Search(self._job_id, self._uid, cgroups, self._log, variables)
-        return search.find(self._step, self._node)
+        session = self._session
+        search = Search(session.job_id, session.uid, cgroups, self._log, variables)
+        return search.find(self._step, session.node)
 
     def _prepare_limits(self, limits: bytes) -> None:
         from .limits import set_on  # now: after the namespaces /usr may be the user's own
 
-        self._set_limits = lambda: set_on(self._pid, limits)
+        self._set_limits = lambda: set_on(self._session.pid, limits)
 
     def _limits(self) -> dict[str, str]:
         changed = self._set_limits() if self._set_limits else []
-        self._log.debug(f"limits of process {self._pid} set: {', '.join(changed) or 'none'}")
+        listed = ", ".join(changed) or "none"
+        self._log.debug(f"limits of process {self._session.pid} set: {listed}")
         return {}
