@@ -103,7 +103,7 @@ from slurm_adopt.node import pam_stack as stack
 for function in (stack.session_line, stack.joins):
     function.__defaults__ = (({places!r},),)
 stack.why_uncertain.__defaults__ = (({places!r},), float("inf"))
-before = set(sys.modules) - {{"slurm_adopt.node.pam_stack"}}
+before = set(sys.modules) - {{"slurm_adopt.node.pam_files", "slurm_adopt.node.pam_stack"}}
 
 class Handle:
     PAM_SUCCESS, user, service, rhost, env = 0, "daemon", "sshd", "127.0.0.1", dict()
@@ -136,7 +136,11 @@ os.wait()
 STACK = "account required pam_python.so pam_slurm_adopt.py\n"
 BOTH = STACK + "session required pam_python.so pam_slurm_adopt.py OPTIONS\n"
 
-STACKED = {"slurm_adopt.node.deferral", "slurm_adopt.node.pam_stack"}
+STACKED = {
+    "slurm_adopt.node.deferral",
+    "slurm_adopt.node.pam_files",
+    "slurm_adopt.node.pam_stack",
+}
 SLOT = {"slurm_adopt.node.login_slot", *STACKED}
 WATCHED = {
     *SLOT,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from slurm_adopt.node import pam_stack
+from slurm_adopt.node import pam_files, pam_stack
 from tests.cluster.harness import pam
 
 if TYPE_CHECKING:
@@ -127,22 +127,22 @@ def test_places(tmp_path: Path) -> None:
 def test_bounds(tmp_path: Path) -> None:
     """What is too large, too deep, or no file is passed over."""
     place = (str(tmp_path),)
-    (tmp_path / "sshd").write_text("#" * pam_stack.LIMIT + f"\n{LINE}\n")
+    (tmp_path / "sshd").write_text("#" * pam_files.LIMIT + f"\n{LINE}\n")
     assert pam_stack.session_line("sshd", place) is None
     (tmp_path / "sshd").unlink()
     (tmp_path / "sshd").mkdir()
     assert pam_stack.session_line("sshd", place) is None
     (tmp_path / "sshd").rmdir()
-    for depth in range(pam_stack.DEPTH + 2):
+    for depth in range(pam_files.DEPTH + 2):
         (tmp_path / f"{depth}").write_text(f"@include {depth + 1}\n")
-    (tmp_path / f"{pam_stack.DEPTH}").write_text(LINE)
+    (tmp_path / f"{pam_files.DEPTH}").write_text(LINE)
     assert pam_stack.session_line("0", place) == []
     assert pam_stack.session_line("1", place) == []
-    (tmp_path / f"{pam_stack.DEPTH}").write_text(f"@include {pam_stack.DEPTH + 1}\n")
-    (tmp_path / f"{pam_stack.DEPTH + 1}").write_text(LINE)
+    (tmp_path / f"{pam_files.DEPTH}").write_text(f"@include {pam_files.DEPTH + 1}\n")
+    (tmp_path / f"{pam_files.DEPTH + 1}").write_text(LINE)
     assert pam_stack.session_line("0", place) is None
     (tmp_path / "ours").write_text(LINE)
-    for empty, expected in ((pam_stack.FILES - 2, []), (pam_stack.FILES - 1, None)):
+    for empty, expected in ((pam_files.FILES - 2, []), (pam_files.FILES - 1, None)):
         (tmp_path / "sshd").write_text("@include nowhere\n" * empty + "@include ours\n")
         assert pam_stack.session_line("sshd", place) == expected
 
@@ -458,10 +458,10 @@ CERTAIN: list[tuple[str, tuple[str, dict[str, str]], str]] = [
         "not ASCII",
     ),
     ("such a comment", (f"# \N{KELVIN SIGN}\n{LINE}", {}), ""),
-    ("too many lines", (f"{PERMIT}\n" * pam_stack.LINES + LINE, {}), "more than 256 session lines"),
+    ("too many lines", (f"{PERMIT}\n" * pam_files.LINES + LINE, {}), "more than 256 session lines"),
     (
         "too many files",
-        ("session include a\n" * pam_stack.FILES + LINE, {"a": ""}),
+        ("session include a\n" * pam_files.FILES + LINE, {"a": ""}),
         "more than 64 files",
     ),
 ]
@@ -521,7 +521,7 @@ def test_why_uncertain_where_libpam_does_not_know_at_include(
     (tmp_path / "sshd").write_text(f"@include common\n{LINE}")
     (tmp_path / "common").write_text("")
     assert not pam_stack.why_uncertain("sshd", (str(tmp_path),))
-    monkeypatch.setattr(pam_stack, "DEBIAN", str(tmp_path / "none"))
+    monkeypatch.setattr(pam_files, "DEBIAN", str(tmp_path / "none"))
     assert "Debian only" in pam_stack.why_uncertain("sshd", (str(tmp_path),))
 
 
