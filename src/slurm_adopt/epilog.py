@@ -11,6 +11,7 @@ import os
 import signal
 from contextlib import contextmanager
 
+from . import time_limits
 from .node.slurm_site import SlurmSite
 from .session import runtime_dir
 from .slurm.cgroup import orphaned_step
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from .slurm.cgroup.orphaned_step import Ended, Found
     from .slurm.cgroup.step_cgroup import Mount
 
-ENDING = 10.0  # seconds: who starts processes all the time may go on as fast as they are ended
+ENDING = (
+    time_limits.STEP_ENDED.last
+)  # who starts processes all the time may go on as fast as they are ended
 SHOWN = 20  # pids in the line of the log
 ENDINGS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 SLUID = 14  # characters of the id that 26.05 calls jobs by: `s` and 13 more

@@ -68,8 +68,10 @@ OURS = {
     "slurm_adopt.slurm.stepd.ask_all",
     "slurm_adopt.slurm.stepd.step_sockets",
     "slurm_adopt.slurm.stepd.stepd",
+    "slurm_adopt.slurm.time_limits",
     "slurm_adopt.slurm.versions",
     "slurm_adopt.slurm.wire",
+    "slurm_adopt.time_limits",
 }
 STANDARD = {"_socket", "__future__", "pwd", "select"}
 

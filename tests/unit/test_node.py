@@ -23,6 +23,7 @@ from slurm_adopt.slurm import auth
 from slurm_adopt.slurm.cgroup import step_cgroup
 from slurm_adopt.slurm.errors import PeerError, SetupError, SuspendedError
 from slurm_adopt.slurm.stepd import step_sockets
+from slurm_adopt.slurm.time_limits import Limit
 from tests.fakes import slurmd
 from tests.fakes.peers import Peer
 from tests.fakes.stepd import Stepd, int32
@@ -194,7 +195,7 @@ def test_a_starting_step_is_waited_for(
 def test_a_step_that_stays_starting_is_asked_in_the_end(
     tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stepds, "STARTING", 0.1)
+    monkeypatch.setattr(stepds, "STARTED", Limit(5.0, 0.1, "", "wait_for_job"))
     found, requests, log = starts(tmp_path, tree, monkeypatch, ForEver)
     assert isinstance(found, PeerError)
     assert "refuses to take process 42" in str(found)

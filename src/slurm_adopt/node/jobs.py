@@ -5,6 +5,7 @@ from __future__ import annotations
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.slurm.stepd import step_sockets, stepd
+from slurm_adopt.time_limits import SET_UP
 
 from .session_process import start_time
 
@@ -92,7 +93,7 @@ class Jobs:
 
         Without a sign of one there is a second look, and no wait.
         """
-        seconds = self._phase.options.seconds("wait_for_job")
+        seconds = self._phase.options.seconds(SET_UP.option)
         if not seconds:
             return []
         from slurm_adopt.slurm.stepd import starting

@@ -12,6 +12,7 @@ import os
 from contextlib import suppress
 from errno import EBADF
 
+from slurm_adopt import time_limits
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import SetupError
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PIDFD_GETFD = 438  # asm-generic/unistd.h
-READING = 1.0  # seconds for the tables
+READING = time_limits.LISTENS.last
 _STATE, _INODE = 3, 9  # columns
 _COLUMNS = 11  # the fewest of a whole row
 _LISTEN = b"0A"

@@ -14,6 +14,7 @@ from slurm_adopt.slurm.cgroup import step_cgroup
 from slurm_adopt.slurm.config import conf
 from slurm_adopt.slurm.errors import SetupError
 from slurm_adopt.slurm.stepd import step_sockets
+from slurm_adopt.time_limits import NAMED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from slurm_adopt.system.log import Log
 
 _LISTED = 4  # names in a line of the log
-_ASKING = 2.0  # seconds for this host's other names: the DNS may not answer
-_LONGEST = 5.0  # seconds, where the child that asks does not get a CPU
 _NAMES_LIMIT = 1 << 16  # bytes of all these
 
 
@@ -301,7 +300,7 @@ class SlurmSite:
             return os.fsencode("\n".join(aliases.of_host(self._hostname)))
 
         try:
-            found = child.run(names, Patience(_ASKING, _LONGEST), _NAMES_LIMIT)
+            found = child.run(names, Patience(NAMED.silence, NAMED.last), _NAMES_LIMIT)
         except PeerError as error:
             self._log.error(
                 f"cannot look up the names of {self._hostname}: {error}; set nodename=NAME to "

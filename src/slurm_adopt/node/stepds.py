@@ -6,24 +6,19 @@ from time import sleep
 
 from slurm_adopt.slurm.deadline import Deadline, Patience
 from slurm_adopt.slurm.stepd import ask_all, stepd
+from slurm_adopt.time_limits import ADOPTED, COUNTED, STARTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable
 
     from slurm_adopt.slurm.stepd.step_sockets import StepSocket
+    from slurm_adopt.slurm.time_limits import Limit
 
     from .jobs import Job
     from .phase import Phase
 
-# Of silence, in seconds: nothing answers, and nothing shows that a stepd is at work (deadline.py).
-ASKING = 5.0  # of all stepds that are asked whose they are; of stopped ones 2 (ask_all.QUIET)
-ADOPTING = 5.0  # of the one that adopts: it may take 4.1 s to say that it failed
-# For all that a login tries, in seconds: no sign of life makes it longer.
-ASKING_LONGEST = 30.0
-ADOPTING_LONGEST = 100.0  # less than LoginGraceTime's 120 s, which a silent client has as well
-STARTING = 10.0  # seconds that a stepd may take to make its step ready: mostly 10 to 30 ms
-POLL = 0.01  # seconds between looks whether it is, at first
+POLL = 0.01  # seconds between looks whether a step is ready, at first: mostly after 10 to 30 ms
 SLOWEST = 0.2  # seconds between them later on: hundreds may be looking
 
 
@@ -36,7 +31,7 @@ class Stepds:
         """Nothing is asked yet."""
         self._phase = phase
         self._starting: Deadline | None = None
-        self._bounds: dict[float, Deadline] = {}
+        self._bounds: dict[str, Deadline] = {}
 
     def ask_all(
         self, steps: list[StepSocket], of_another: Callable[[StepSocket], bool]
@@ -45,14 +40,14 @@ class Stepds:
 
         `of_another`: whether a step is another user's, as far as that shows without an answer.
         """
-        patience = self._patience(ASKING, ASKING_LONGEST)
+        patience = self._patience(COUNTED)
         return ask_all.ask_all(
             steps, self._phase.site.trusted, patience, self._introduce, of_another
         )
 
     def of(self, job: Job, deadline: Deadline | None = None) -> stepd.Stepd:
         """Return a conversation, not yet begun, with the stepd of a job's extern step."""
-        deadline = deadline or self._patience(ADOPTING, ADOPTING_LONGEST)
+        deadline = deadline or self._patience(ADOPTED)
         return stepd.Stepd(job.socket, self._phase.site.trusted, deadline, self._introduce)
 
     def await_start(self, job: Job) -> None:
@@ -62,9 +57,10 @@ class Stepds:
         all are there (seen on 20.11 to 26.05). An InitScript of job_container.conf comes before.
         """
         if self._starting is None:  # one wait for all that a login tries
-            seconds = self._phase.options.seconds("wait_for_job")
-            self._starting = Deadline(max(STARTING, seconds))
-        patience, pause = Patience(ADOPTING, self._starting.left() + ADOPTING), POLL
+            seconds = self._phase.options.seconds(STARTED.option)
+            self._starting = Deadline(max(STARTED.last, seconds))
+        silence = STARTED.silence
+        patience, pause = Patience(silence, self._starting.left() + silence), POLL
         with self.of(job, patience) as step:
             while step.state() == stepd.STARTING:
                 if not self._starting.left():
@@ -76,13 +72,13 @@ class Stepds:
                 sleep(pause)
                 pause = min(SLOWEST, 1.2 * pause)
 
-    def _patience(self, silence: float, longest: float) -> Patience:
-        """Return a wait for stepds: of all that a login tries none goes on after `longest`.
+    def _patience(self, limit: Limit) -> Patience:
+        """Return a wait for stepds: of all that a login tries none goes on after the last end.
 
         But each has the time that silence takes.
         """
-        bound = self._bounds.setdefault(longest, Deadline(longest))
-        return Patience(silence, max(silence, bound.left()))
+        bound = self._bounds.setdefault(limit.what, Deadline(limit.last))
+        return Patience(limit.silence, max(limit.silence, bound.left()))
 
     def _introduce(self, deadline: Deadline) -> bytes:
         """Make the greeting that stepds of 17.11 and 18.08 want."""

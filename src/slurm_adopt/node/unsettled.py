@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from time import sleep
 
+from slurm_adopt import time_limits
 from slurm_adopt.slurm.cgroup.step_cgroup import of_process
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import SetupError, SlurmAdoptError
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from slurm_adopt.slurm.cgroup.step_cgroup import Layout
     from slurm_adopt.slurm.stepd.step_sockets import StepSocket
 
-STILL = 0.5  # seconds without a move: a stepd needs some 15 ms for each hierarchy
-LONGEST = 5.0  # seconds until it is left to itself where it is
+STILL = time_limits.SETTLED.silence  # without a move: a stepd needs some 15 ms for each hierarchy
+LONGEST = time_limits.SETTLED.last  # then it is left to itself where it is
 POLL = 0.05  # seconds between two looks
 
 

@@ -16,6 +16,7 @@ import os
 from contextlib import suppress
 from time import monotonic, sleep
 
+from slurm_adopt import time_limits
 from slurm_adopt.slurm.cgroup.step_cgroup import members, of_process
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError, SetupError
@@ -37,14 +38,14 @@ else:
     with Spared():
         import _signal as signal
 
-LONGEST = 600.0  # seconds: no login is watched, and none that is watched lasts, longer
-STARTING = 30.0  # seconds that it may take to fork, on a node with much to do: nobody's doing
-ENDING = 10.0  # seconds that a login has to be gone once it is killed
+LONGEST = time_limits.WATCHED.last  # no login is watched, and none that is watched lasts, longer
+STARTING = time_limits.WATCHER_STARTED.last  # a fork on a node with much to do: nobody's doing
+ENDING = time_limits.WATCHED_ENDED.last
 POLL = 0.01  # seconds between two looks at first
 SLOWEST = 1.0  # seconds between two looks at a login that takes long
 SHARE = 1 / 8  # of the time that it has taken until now, in between
 DENSE = 0.02  # seconds between two looks at one that waits in the kernel
-WAITING = 20.0  # seconds in which a login may wait in the kernel (state D): others are in front
+WAITING = time_limits.WATCHED_IN_KERNEL.silence  # state D: others are in front
 STOPPED = "T"  # state of /proc/PID/status (proc(5)); `t` is a debugger's, of root's alone
 ENDED = "ZX"  # states of a process that has ended
 READY = b"="  # what the watching process says first; anything else is why it cannot watch

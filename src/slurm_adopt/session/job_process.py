@@ -18,6 +18,7 @@ from slurm_adopt.slurm.cgroup import step_cgroup
 from slurm_adopt.slurm.deadline import Deadline, Patience
 from slurm_adopt.slurm.errors import PeerError, SetupError, SlurmAdoptError
 from slurm_adopt.slurm.stepd import step_sockets
+from slurm_adopt.time_limits import STEP_READ, STEPS_READ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from slurm_adopt.slurm.stepd.stepd import Stepd
     from slurm_adopt.system.log import Log
 
-ALL_STEPS = 10.0  # seconds for the stepds of all steps together
-ONE_STEP = 0.5  # seconds of silence of one of them (deadline.py): the next may answer
-ONE_LONGEST = 4.0  # seconds for one of them that is alive
 SILENT = 2  # steps that have not answered: then no other is asked
 LISTED = 1000  # processes of a step among which the oldest is looked for
 READ = 16  # processes of a step that are read
@@ -80,13 +78,13 @@ class Search:
 
         `extern`: the conversation with the extern step's stepd, beside whose socket the others are.
         """
-        longest, silent = Deadline(ALL_STEPS), 0
+        longest, silent = Deadline(STEPS_READ.last), 0
         for socket in self._steps(extern, node):
             name = os.path.basename(socket.path)
             if silent == SILENT or not longest.left():
                 self._log.info(f"step {name} and later ones are not asked: no time is left")
                 break
-            patience = Patience(ONE_STEP, min(ONE_LONGEST, longest.left()))
+            patience = Patience(STEP_READ.silence, min(STEP_READ.last, longest.left()))
             try:
                 pids = self._pids(extern.other(socket, patience))
                 patience.renew()

@@ -24,6 +24,7 @@ import stat
 from contextlib import suppress
 from time import monotonic_ns
 
+from slurm_adopt import time_limits
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.slurm.stepd import step_sockets
@@ -34,11 +35,11 @@ if TYPE_CHECKING:
     from typing import Callable
 
 NAME = "runtime"
-IN_LOGIN = 0.2  # seconds that a login gives to what other jobs have left
-IN_EPILOG = 60.0  # seconds that an Epilog gives to what its own job has left
-FOR_OTHERS = 1.0  # seconds that an Epilog gives to what other jobs have left
+IN_LOGIN = time_limits.REMOVED_IN_LOGIN.last
+IN_EPILOG = time_limits.REMOVED_OWN.last
+FOR_OTHERS = time_limits.REMOVED_OTHERS.last
 SHARE = 0.02  # seconds that each of them has at least, when its turn comes: enough to get on
-SLACK = 0.3  # seconds more until the child is ended: for its last call, mostly far below 0.1 s
+SLACK = time_limits.REMOVING_ENDED.last  # its last call takes mostly far below 0.1 s
 SHOWN = 8  # names in a line of the log
 LINES = 20  # lines at a time
 LARGEST = 1 << 16  # bytes of these lines

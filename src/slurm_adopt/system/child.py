@@ -17,6 +17,7 @@ import select
 from contextlib import suppress
 from time import monotonic, sleep
 
+from slurm_adopt import time_limits
 from slurm_adopt.slurm.deadline import Patience
 from slurm_adopt.slurm.errors import PeerError
 
@@ -32,8 +33,8 @@ else:
     with Spared():
         import _signal as signal  # all that is wanted of `signal`, which takes 3 ms to import
 
-ENDING = 0.5  # seconds that a killed child has to be gone, unless it waits for a CPU
-ENDING_LONGEST = 5.0  # seconds for such a one, and for one that has done all: exit(2) may queue
+ENDING = time_limits.ENDED.silence
+ENDING_LONGEST = time_limits.ENDED.last  # for one that has done all, too: exit(2) may queue
 POLLED = 0.0005  # seconds between two looks whether it is
 PART = 1 << 16  # bytes
 ANSWER, ERROR = b"=", b"!"  # the first byte that a child writes

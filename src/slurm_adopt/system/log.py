@@ -15,6 +15,8 @@ import os
 import select
 import time
 
+from slurm_adopt.time_limits import LOGGED
+
 LOG_AUTHPRIV = 10 << 3  # syslog(3)
 # fmt: off
 LEVELS = {  # SlurmdDebug's levels: rank (slurm.conf(5)), syslog severity
@@ -27,7 +29,6 @@ LINE_LIMIT = 1000  # characters of a line; rsyslog and journald take more, old o
 SOCKETS = ("/dev/log", "/run/systemd/journal/dev-log")  # the second: /dev/log is a link to it
 SOCK_FLAGS = _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
 PROC = "/proc"
-PATIENCE_MS = 200  # a full socket buffer is waited for this long, then lines are lost
 
 
 class Log:
@@ -93,7 +94,7 @@ class Log:
         except BlockingIOError:
             poll = select.poll()
             poll.register(self._socket or self._stderr or 0, select.POLLOUT)
-            poll.poll(PATIENCE_MS)
+            poll.poll(LOGGED.last * 1000)  # the socket is full; then lines are lost
             self._put(line)
 
     def _put(self, line: bytes) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from contextlib import suppress
 from time import sleep
 
+from slurm_adopt.slurm import time_limits
+
 from .step_cgroup import UNIFIED
 from .walk import read, write
 
@@ -17,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from slurm_adopt.slurm.deadline import Deadline
 
-FREEZING = 0.5  # seconds: a process that waits for a dead file system never freezes
+FREEZING = time_limits.FROZEN.last  # a process that waits for a dead file system never freezes
 PAUSE = 0.002  # seconds until it is looked again whether all is frozen
 
 

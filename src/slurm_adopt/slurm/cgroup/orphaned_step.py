@@ -18,6 +18,7 @@ from contextlib import suppress
 from errno import EOPNOTSUPP
 from time import sleep
 
+from slurm_adopt.slurm import time_limits
 from slurm_adopt.slurm.config.slurmd_processes import listing, programs
 from slurm_adopt.slurm.errors import SetupError
 
@@ -36,9 +37,9 @@ if TYPE_CHECKING:
 
 TRACKING = ("freezer", UNIFIED)  # by which Slurm finds a step's processes, and ends them
 ENOSYS = 38
-LOOK = 2.0  # seconds for one walk: a user may make as many cgroups as there is memory for
+LOOK = time_limits.WALKED.last  # a user may make as many cgroups as there is memory for
 ROUNDS = 0.9  # of the time that there is: the rest is for a last look
-SETTLING = 0.25  # seconds that those that are being ended have until all is frozen once more
+SETTLING = time_limits.DYING.last
 PAUSE = 0.01  # seconds until it is looked again who is there
 
 

@@ -11,6 +11,7 @@ import errno
 import select
 from os import geteuid
 
+from slurm_adopt.slurm import time_limits
 from slurm_adopt.slurm.auth import CredentialError
 from slurm_adopt.slurm.errors import FormatError, PeerError
 from slurm_adopt.slurm.stream import CLOSED, SILENT, UNREACHED, ClosedError, Peer, Stream
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 # fmt: off
 RESPONSE_SLURM_RC = 8001     # message type; body: int32 error number
 
-CONNECT_SECONDS = 1.0
+CONNECT_SECONDS = time_limits.CONNECTED.last
 PATIENCE        = 4          # part of the time after which another version is asked as well
 _SHORTEST       = 16         # bytes: the smallest header
 _CODE           = 4          # bytes in the body of RESPONSE_SLURM_RC

@@ -8,6 +8,7 @@ from __future__ import annotations
 import _socket
 import select
 
+from slurm_adopt.slurm import time_limits
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import FormatError, PeerError, SetupError, SlurmAdoptError
 from slurm_adopt.slurm.wire import NATIVE, Reader
@@ -34,9 +35,9 @@ if TYPE_CHECKING:
     from .stepd import Introduce
 
 IN_FLIGHT = 512  # connections open at the same time while all stepds are asked
-QUIET = 2.0  # seconds without an answer, after which those that are stopped are waited for no more
-OTHERS = 2.0  # seconds that the stepds of other users have, alive or not
-INTRODUCING = 0.5  # seconds that one credential may take: the other stepds' answers are waiting
+QUIET = time_limits.STOPPED.silence
+OTHERS = time_limits.OTHERS.last
+INTRODUCING = time_limits.INTRODUCED.last  # the other stepds' answers are waiting
 
 
 class Answer:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from time import CLOCK_BOOTTIME, clock_gettime, sleep
 
+from slurm_adopt.slurm import time_limits
 from slurm_adopt.slurm.config.slurmd_processes import PROC, is_root, listing, programs, read
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.digits import number
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     Job = TypeVar("Job")
 
 POLL = 0.2  # seconds between looks
-YOUNG = 1.0  # seconds; a process that is not older may be a stepd without a socket yet
-GAP = 5.0  # seconds from the end of the prolog until the stepd's socket is there, on a slow node
+YOUNG = time_limits.NAMELESS.silence  # what is not older may be a stepd without a socket yet
+GAP = time_limits.AFTER_PROLOG.silence  # until the stepd's socket is there, on a slow node
 _PROLOG = (b"", b"prolog_slurmd")  # SLURM_SCRIPT_CONTEXT; releases before 20.11 may not set it
 
 

@@ -13,6 +13,7 @@ import _socket
 import os
 from time import sleep
 
+from slurm_adopt.slurm import time_limits
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError, SetupError, SlurmAdoptError, UnsettledError
 from slurm_adopt.slurm.versions import ALL_NS, GREETING, MOUNT_NS_OR_HANGUP, NO_NS, layout_of
@@ -47,9 +48,9 @@ STARTING = 1  # slurmstepd_state_t; of an extern step: its cgroups and namespace
 ALIVE = frozenset({STARTING, 2})  # 2 is running; all other states are ends
 RETRY = 0.01  # seconds until a stepd whose backlog was full is tried again, at first
 SLOWEST = 0.2  # seconds between two tries later on: hundreds may be trying
-LOOK = 0.6  # seconds of silence after which it is looked whether the stepd is alive, and again
-QUEUE = 2.0  # the same where its backlog is full, and its process may have to be looked for
-ASKING = 1.0  # seconds that a stepd has to answer another question meanwhile
+LOOK = time_limits.LOOKING.silence
+QUEUE = time_limits.QUEUED.silence  # its process may have to be looked for
+ASKING = time_limits.ASKED_BESIDE.last
 LOOKS = 2  # the fewest before a stepd is given up: we may be the one that gets no CPU
 AT_LEAST = 0.001  # seconds: what has come is taken, also by who gets to run too late
 PATH_MAX = 4096  # limits.h
