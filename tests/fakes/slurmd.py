@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slurm_adopt.slurm.auth import ANY, Credential, CredentialError
+from slurm_adopt.slurm.auth.credential import ANY, Credential, CredentialError
 from slurm_adopt.slurm.slurmd.message import pack, payload
 from slurm_adopt.slurm.versions import RELEASES, Release
 

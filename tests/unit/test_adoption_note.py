@@ -11,8 +11,8 @@ import pytest
 
 from slurm_adopt.decision.adoption import Adoption, Choice
 from slurm_adopt.node import adoption_note
-from slurm_adopt.node.session_process import start_time
 from slurm_adopt.slurm.errors import SetupError
+from slurm_adopt.slurm.proc import start_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -32,7 +32,7 @@ from tests.unit.test_sack import SackPeer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from slurm_adopt.slurm.auth import Credential
+    from slurm_adopt.slurm.auth.credential import Credential
 
 ROOT = frozenset({0})
 HERE = Connection("127.0.0.1", 50000, "127.0.0.2", 22)

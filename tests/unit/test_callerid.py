@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurm_adopt.node.ssh_connection import Connection
-from slurm_adopt.slurm.auth import ANY
+from slurm_adopt.slurm.auth.credential import ANY
 from slurm_adopt.slurm.config import conf
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import FormatError, PeerError

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from slurm_adopt.slurm.auth import ANY, CredentialError
+from slurm_adopt.slurm.auth.credential import ANY, CredentialError
 from slurm_adopt.slurm.auth.munge import SOCKETS, Munge
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import FormatError, PeerError

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from slurm_adopt.node.ssh_connection import Connection
 from slurm_adopt.slurm import auth
-from slurm_adopt.slurm.auth import ANY, CredentialError
 from slurm_adopt.slurm.auth import sack as slurm
+from slurm_adopt.slurm.auth.credential import ANY, CredentialError
 from slurm_adopt.slurm.auth.munge import Munge
 from slurm_adopt.slurm.auth.sack import Sack
 from slurm_adopt.slurm.config import conf

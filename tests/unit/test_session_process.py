@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from slurm_adopt.node.session_process import session_process, start_time
+from slurm_adopt.node.session_process import session_process
+from slurm_adopt.slurm.proc import start_time
 
 SOURCE = Path(__file__).parents[2] / "src"
 

@@ -7,10 +7,11 @@ import os
 from slurm_adopt.decision.adoption import Adoption
 from slurm_adopt.session.handover import Handover, Session
 from slurm_adopt.slurm.errors import PeerError, SetupError, SuspendedError
+from slurm_adopt.slurm.proc import start_time
 
 from .confinement import Confinement, check_alive, check_running
 from .jobs import Job
-from .session_process import session_process, start_time
+from .session_process import session_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,9 +16,8 @@ from contextlib import suppress
 from slurm_adopt.decision.adoption import Adoption, Choice
 from slurm_adopt.slurm.digits import number
 from slurm_adopt.slurm.errors import SetupError
+from slurm_adopt.slurm.proc import is_root, start_time
 from slurm_adopt.system.root_dirs import DIRECTORY, TOP, check, opened
-
-from .session_process import start_time
 
 NAME = "adoptions"
 CHOSEN = "chosen"  # the first word, if nothing is adopted yet
@@ -94,8 +93,6 @@ def _read(directory: int, name: str) -> bytes:
 
 def _sweep(directory: int) -> None:
     """Take away what was left for processes that are gone; other logins may do so as well."""
-    from slurm_adopt.slurm.config.slurmd_processes import is_root
-
     for name in os.listdir(directory):
         pid, _, started = name.partition("-")
         root = pid.isdecimal() and is_root(f"/proc/{pid}")  # else a pid given to another since

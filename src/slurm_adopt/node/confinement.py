@@ -10,10 +10,9 @@ import os
 
 from slurm_adopt.slurm.cgroup import step_cgroup
 from slurm_adopt.slurm.errors import PeerError, SetupError, SuspendedError, UnsettledError
+from slurm_adopt.slurm.proc import is_root, start_time
 from slurm_adopt.slurm.stepd import stepd
 from slurm_adopt.slurm.versions import LEADER, layout_of
-
-from .session_process import start_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -188,8 +187,6 @@ def check_alive(adoption: Adoption) -> None:
     """Raise PeerError where another process has got the pid, or none has; nothing for our own."""
     if not adoption.started:
         return
-    from slurm_adopt.slurm.config.slurmd_processes import is_root
-
     pid = adoption.pid
     if not is_root(f"/proc/{pid}") or start_time(pid) != adoption.started:
         raise PeerError(f"process {pid}, which was to become the session, has ended")

@@ -8,7 +8,8 @@ from __future__ import annotations
 from slurm_adopt.decision.options import parse
 
 from . import pam_stack
-from .session_process import is_sshd, login_began
+from .session_process import login_began
+from .sshd import is_sshd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

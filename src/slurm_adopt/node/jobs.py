@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError, SetupError
+from slurm_adopt.slurm.proc import start_time
 from slurm_adopt.slurm.stepd import step_sockets, stepd
 from slurm_adopt.time_limits import SET_UP
-
-from .session_process import start_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

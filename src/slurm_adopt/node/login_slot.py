@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from slurm_adopt.slurm.errors import SetupError
 
-from .session_process import may_listen_for, same_program
+from .sshd import may_listen_for, same_program
 
 _STANDARD = 2  # the last descriptor of input, output and error
 _PID = 4  # bytes of a struct ucred: pid, uid, gid (socket(7))

@@ -12,6 +12,9 @@ import os
 from time import CLOCK_BOOTTIME, clock_gettime, time
 
 from slurm_adopt.slurm.errors import SetupError
+from slurm_adopt.slurm.proc import is_root, start_time
+
+from .sshd import is_sshd, program_of, same_program
 
 COARSE = 0.02  # seconds: a clock tick, and as much again for file systems' times
 GENERATIONS = 4  # ancestors looked at
@@ -37,10 +40,10 @@ def session_process(proc: str = "/proc") -> int:
         return _highest(own, sockets, proc)
     if listens(parent, proc):
         return own
-    if is_sshd(proc) and _is_root(parent, proc):
+    if is_sshd(proc) and is_root(f"{proc}/{parent}"):
         raise SetupError(
             f"process {parent} may become the session instead of this one: it is root's "
-            f"{_name(proc)}, does not listen, and shares no connection with this one; only TCP, "
+            f"{program_of(proc)}, does not listen, and shares no connection with this one; only TCP, "
             "vsock and named unix sockets show that"
         )
     return own
@@ -69,14 +72,6 @@ def _listens(pid: int, proc: str) -> bool:
     from .listening import listens  # with `login`, which nearly all logins do without
 
     return listens(pid, proc)
-
-
-def may_listen_for(pid: int, parent: int, proc: str = "/proc") -> bool:
-    """Say whether a parent may be the sshd that listens: one of OpenSSH's, or the same program.
-
-    What else starts `sshd -i` may give it pipes and sockets of its own making as the connection.
-    """
-    return _name(proc, parent).startswith("sshd") or same_program(pid, parent, proc)
 
 
 def login_began(proc: str = "/proc") -> float:
@@ -125,42 +120,3 @@ def _highest(own: int, sockets: set[int], proc: str) -> int:
     except psutil.Error as error:
         raise SetupError(f"cannot tell which process becomes the session: {error}") from None
     return int(found.pid)
-
-
-def same_program(one: int, other: int, proc: str) -> bool:
-    """Compare the files two processes run, which may have been replaced or removed since."""
-    try:
-        return os.path.samestat(os.stat(f"{proc}/{one}/exe"), os.stat(f"{proc}/{other}/exe"))
-    except OSError:  # it has ended, or is a kernel thread
-        return False
-
-
-def is_sshd(proc: str = "/proc") -> bool:
-    """Say whether this program is one of OpenSSH's: sshd, sshd-session."""
-    return _name(proc).startswith("sshd")
-
-
-def _name(proc: str, pid: int | str = "self") -> str:
-    try:
-        return os.path.basename(os.readlink(f"{proc}/{pid}/exe"))
-    except OSError:
-        return ""
-
-
-def _is_root(pid: int, proc: str) -> bool:
-    from slurm_adopt.slurm.config.slurmd_processes import is_root
-
-    return is_root(f"{proc}/{pid}")
-
-
-def start_time(pid: int, proc: str = "/proc") -> int:
-    """Return when a process was started: clock ticks since boot; 0 if it is not there.
-
-    Field 22 of /proc/PID/stat (proc(5)); pid and start time together name a process for good. For
-    processes of root's only: this file's reader can be kept waiting by the process.
-    """
-    try:
-        with open(f"{proc}/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
-    except (OSError, IndexError, ValueError):
-        return 0

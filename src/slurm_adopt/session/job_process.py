@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import os
 
-from slurm_adopt.node.session_process import start_time
 from slurm_adopt.slurm import files
 from slurm_adopt.slurm.cgroup import step_cgroup
 from slurm_adopt.slurm.deadline import Deadline, Patience
 from slurm_adopt.slurm.errors import PeerError, SetupError, SlurmAdoptError
+from slurm_adopt.slurm.proc import start_time
 from slurm_adopt.slurm.stepd import step_sockets
 from slurm_adopt.time_limits import STEP_READ, STEPS_READ
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import stat
 
-from slurm_adopt.slurm.config.slurmd_processes import is_root
 from slurm_adopt.slurm.errors import SetupError
+from slurm_adopt.slurm.proc import is_root
 
 from .sigint import Spared
 

@@ -15,7 +15,7 @@ import sys
 from typing import Literal
 
 from slurm_adopt.node.ssh_connection import Connection
-from slurm_adopt.slurm.auth import ANY
+from slurm_adopt.slurm.auth.credential import ANY
 from slurm_adopt.slurm.auth.munge import Munge
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.slurmd.callerid import (

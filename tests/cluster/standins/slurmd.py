@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
 from slurm_adopt.node.ssh_connection import Connection
-from slurm_adopt.slurm.auth import ANY
+from slurm_adopt.slurm.auth.credential import ANY
 from slurm_adopt.slurm.auth.munge import Munge
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.slurmd.callerid import REQUEST_NETWORK_CALLERID, RESPONSE_NETWORK_CALLERID

@@ -13,7 +13,7 @@ import _socket
 import errno
 import os
 
-from slurm_adopt.slurm.auth import ANY, Credential, CredentialError
+from slurm_adopt.slurm.auth.credential import ANY, Credential, CredentialError
 from slurm_adopt.slurm.errors import FormatError
 from slurm_adopt.slurm.stream import BROKEN, CLOSED, SILENT, UNREACHED, Peer, Stream
 from slurm_adopt.slurm.wire import Reader, Writer

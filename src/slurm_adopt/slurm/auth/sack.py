@@ -14,7 +14,7 @@ import errno
 from binascii import a2b_base64, b2a_base64
 from os.path import exists
 
-from slurm_adopt.slurm.auth import ANY, Credential, CredentialError
+from slurm_adopt.slurm.auth.credential import ANY, Credential, CredentialError
 from slurm_adopt.slurm.errors import FormatError, PeerError
 from slurm_adopt.slurm.stream import BROKEN, CLOSED, SILENT, UNREACHED, ClosedError, Peer, Stream
 from slurm_adopt.slurm.versions import AUTH_SLURM, RELEASES

@@ -18,6 +18,8 @@ from __future__ import annotations
 import os
 import stat
 
+from slurm_adopt.slurm.proc import is_root
+
 from .conf import FETCHED
 
 PROC = "/proc"
@@ -142,19 +144,6 @@ def _program(process: str) -> str:
     Debian's packages call the files slurmd-wlm and slurmstepd-wlm.
     """
     return os.path.basename(_exe(process)).removesuffix("-wlm")
-
-
-def is_root(process: str) -> bool:
-    """Say whether all four uids of a process, /proc/PID, are 0."""
-    try:
-        fd = os.open(f"{process}/status", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            data = os.read(fd, 1 << 12)  # they are in the first ten lines
-        finally:
-            os.close(fd)
-    except OSError:  # ended since
-        return False
-    return data.partition(b"\nUid:")[2].partition(b"\n")[0].split() == [b"0"] * 4
 
 
 def _is_plain(process: str) -> bool:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from typing import Protocol
 
-    from slurm_adopt.slurm.auth import Auth
+    from slurm_adopt.slurm.auth.credential import Auth
     from slurm_adopt.slurm.config.conf import Conf
     from slurm_adopt.slurm.deadline import Deadline
 

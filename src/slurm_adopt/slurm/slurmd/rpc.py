@@ -12,7 +12,7 @@ import select
 from os import geteuid
 
 from slurm_adopt.slurm import time_limits
-from slurm_adopt.slurm.auth import CredentialError
+from slurm_adopt.slurm.auth.credential import CredentialError
 from slurm_adopt.slurm.errors import FormatError, PeerError
 from slurm_adopt.slurm.stream import CLOSED, SILENT, UNREACHED, ClosedError, Peer, Stream
 from slurm_adopt.slurm.versions import BY_ID, REACH, release_of, to_try
@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from slurm_adopt.slurm.auth import Auth
+    from slurm_adopt.slurm.auth.credential import Auth
     from slurm_adopt.slurm.deadline import Deadline
     from slurm_adopt.slurm.versions import Release
 

@@ -15,9 +15,10 @@ import os
 from time import CLOCK_BOOTTIME, clock_gettime, sleep
 
 from slurm_adopt.slurm import time_limits
-from slurm_adopt.slurm.config.slurmd_processes import PROC, is_root, listing, programs, read
+from slurm_adopt.slurm.config.slurmd_processes import PROC, listing, programs, read
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.digits import number
+from slurm_adopt.slurm.proc import is_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
