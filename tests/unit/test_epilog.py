@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import platform
 import pwd
@@ -343,7 +344,7 @@ def test_without_descriptors_of_processes(
     """Before Python 3.9, before Linux 5.3."""
 
     def refuse(_: int) -> int:
-        raise OSError(orphaned_step.ENOSYS, "x")
+        raise OSError(errno.ENOSYS, "x")
 
     if what == "python":
         monkeypatch.delattr(os, "pidfd_open", raising=False)

@@ -78,7 +78,9 @@ def _write(directory: int, name: str, data: bytes) -> None:
     descriptor = os.open(name, flags, 0o600, dir_fd=directory)
     try:
         if os.write(descriptor, data) != len(data):
-            raise OSError(28, "no space left")
+            from errno import ENOSPC
+
+            raise OSError(ENOSPC, "no space left")
     finally:
         os.close(descriptor)
 

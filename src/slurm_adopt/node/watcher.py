@@ -117,7 +117,9 @@ class _Watch:
             process = os.open(f"/proc/{self._slot.pid}", os.O_RDONLY | os.O_DIRECTORY)
             _close_all_but(process, writing)
             if not self._slot.seen(process):
-                raise ProcessLookupError(3, "it holds no slot any more")
+                from errno import ESRCH
+
+                raise ProcessLookupError(ESRCH, "it holds no slot any more")
             self._children = children(self._slot.pid)
         except OSError as error:
             os.write(writing, _reason(error))

@@ -22,6 +22,7 @@ import os
 import pwd
 import stat
 from contextlib import suppress
+from errno import EBUSY, ENOENT, ENOTEMPTY, EPERM
 from time import monotonic_ns
 
 from slurm_adopt import time_limits
@@ -43,7 +44,7 @@ SLACK = time_limits.REMOVING_ENDED.last  # its last call takes mostly far below 
 SHOWN = 8  # names in a line of the log
 LINES = 20  # lines at a time
 LARGEST = 1 << 16  # bytes of these lines
-_OTHERS = (2, 39)  # ENOENT, ENOTEMPTY: another login is at it as well
+_OTHERS = (ENOENT, ENOTEMPTY)  # another login is at it as well
 STEP = 64 << 20  # bytes that are freed between two looks at the time: some 20 ms
 _PLACE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _CUT = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -147,7 +148,7 @@ def _make(directory: int, name: str, uid: int, gid: int) -> None:
     try:
         owner = os.fstat(descriptor).st_uid
         if owner not in (uid, os.geteuid()):  # root's: another login is about to give it away
-            raise PermissionError(1, f"it exists and belongs to uid {owner}")
+            raise PermissionError(EPERM, f"it exists and belongs to uid {owner}")
         os.fchown(descriptor, uid, gid)
         os.fchmod(descriptor, 0o700)
     finally:
@@ -162,7 +163,7 @@ def _enter(parent: int, name: str) -> int:
     place = os.open(name, DIRECTORY | os.O_PATH, dir_fd=parent)
     try:
         if _mount(place) != _mount(parent):
-            raise OSError(16, "something is mounted there")
+            raise OSError(EBUSY, "something is mounted there")
         return os.open(".", DIRECTORY, dir_fd=place)
     finally:
         os.close(place)

@@ -50,7 +50,7 @@ def opened(proc: str = PROC) -> int:
 
 
 def _nothing(why: str) -> FileNotFoundError:
-    return FileNotFoundError(2, why)
+    return FileNotFoundError(why)
 
 
 def write(descriptor: int, data: bytes) -> None:

@@ -119,7 +119,7 @@ class Log:
                 self._socket = sock
                 return
         if not self._proc:
-            raise FileNotFoundError(2, "nobody listens")
+            raise FileNotFoundError("nobody listens")
         from . import container_log
 
         self._stderr = container_log.opened(self._proc)

@@ -37,7 +37,9 @@ def check(descriptor: int, forbidden: int) -> None:
     """Refuse what is not the own user's or has one of these permission bits."""
     found = os.fstat(descriptor)
     if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & forbidden:
-        raise PermissionError(1, "it does not belong to root, or others may write to it")
+        from errno import EPERM
+
+        raise PermissionError(EPERM, "it does not belong to root, or others may write to it")
 
 
 def _make(path: str, mode: int, parent: int | None = None) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import suppress
-from errno import EOPNOTSUPP
+from errno import ENOSYS, EOPNOTSUPP
 from time import sleep
 
 from slurm_adopt.slurm import time_limits
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from .step_cgroup import Mount
 
 TRACKING = ("freezer", UNIFIED)  # by which Slurm finds a step's processes, and ends them
-ENOSYS = 38
 LOOK = time_limits.WALKED.last  # a user may make as many cgroups as there is memory for
 ROUNDS = 0.9  # of the time that there is: the rest is for a last look
 SETTLING = time_limits.DYING.last

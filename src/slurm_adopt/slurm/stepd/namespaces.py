@@ -11,6 +11,7 @@ namespace is entered by processes of one thread only.
 from __future__ import annotations
 
 import os
+from errno import EINVAL
 
 from slurm_adopt.slurm.errors import SetupError
 
@@ -36,7 +37,6 @@ FILES = {
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
 CLONE_FS = 0x00000200
-EINVAL = 22
 
 _READ = os.O_RDONLY | os.O_CLOEXEC
 

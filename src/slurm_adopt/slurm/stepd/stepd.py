@@ -61,11 +61,6 @@ DISPLAY_MAX = 65535 - 6000  # X11's displays are TCP ports from 6000 on
 DESCRIPTOR = 4  # bytes: a C int
 GREETED = GREETING.to_bytes(4, NATIVE)  # the usual greeting
 PEERCRED = 12  # bytes of struct ucred: pid, uid, gid (unix(7), SO_PEERCRED)
-LIMITS = {  # errno -> what has to be raised
-    23: "this host is out of open files (sysctl fs.file-max)",  # ENFILE
-    24: "this process is out of descriptors (RLIMIT_NOFILE: is nofile of pam_limits, in front of "
-    "this module, too low?)",  # EMFILE
-}
 
 
 def new_socket(flags: int = 0) -> _socket.socket:
@@ -73,8 +68,21 @@ def new_socket(flags: int = 0) -> _socket.socket:
     try:
         return _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC | flags)
     except OSError as error:
-        reason = LIMITS.get(error.errno or 0, error.strerror)
-        raise SetupError(f"cannot ask a stepd: {reason}") from None
+        raise SetupError(f"cannot ask a stepd: {_shortage(error)}") from None
+
+
+def _shortage(error: OSError) -> str:
+    """Say why there is no socket, and what has to be raised."""
+    from errno import EMFILE, ENFILE
+
+    if error.errno == ENFILE:
+        return "this host is out of open files (sysctl fs.file-max)"
+    if error.errno == EMFILE:
+        return (
+            "this process is out of descriptors (RLIMIT_NOFILE: is nofile of pam_limits, in "
+            "front of this module, too low?)"
+        )
+    return f"{error.strerror}"
 
 
 def check_peer(socket: _socket.socket, step: StepSocket, trusted: frozenset[int]) -> None:
