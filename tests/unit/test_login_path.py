@@ -56,7 +56,6 @@ OURS = {
     "slurm_adopt.decision.outcome",
     "slurm_adopt.decision.session_phase",
     "slurm_adopt.node.session_process",
-    "slurm_adopt.node.sshd",
     "slurm_adopt.node.slurm_site",
     "slurm_adopt.slurm",
     "slurm_adopt.slurm.cgroup.step_cgroup",

@@ -20,7 +20,7 @@ from slurm_adopt.decision.login import Login
 from slurm_adopt.decision.options import parse
 from slurm_adopt.decision.session_phase import decide_session
 from slurm_adopt.node.node import Node
-from slurm_adopt.node.sshd import is_sshd
+from slurm_adopt.node.session_process import is_sshd
 from slurm_adopt.system.log import Log
 
 TYPE_CHECKING = False

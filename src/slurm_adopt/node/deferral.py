@@ -8,8 +8,7 @@ from __future__ import annotations
 from slurm_adopt.decision.options import parse
 
 from . import pam_stack
-from .session_process import login_began
-from .sshd import is_sshd
+from .session_process import is_sshd, login_began
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ import sys
 from contextlib import suppress
 
 from slurm_adopt.slurm.errors import SetupError
-
-from .sshd import may_listen_for, same_program
+from slurm_adopt.slurm.proc import program_of, same_program
 
 _STANDARD = 2  # the last descriptor of input, output and error
 _PID = 4  # bytes of a struct ucred: pid, uid, gid (socket(7))
@@ -63,6 +62,14 @@ def slot_of(pid: int, proc: str = "/proc") -> Slot | None:
     if slot or same_program(pid, int(parent), proc):
         return slot
     return _socket_of_pair(pid, ours, parent, theirs)
+
+
+def may_listen_for(pid: int, parent: int, proc: str = "/proc") -> bool:
+    """Say whether a parent may be the sshd that listens: one of OpenSSH's, or the same program.
+
+    What else starts `sshd -i` may give it pipes and sockets of its own making as the connection.
+    """
+    return program_of(parent, proc).startswith("sshd") or same_program(pid, parent, proc)
 
 
 def holds(pid: int, link: str, proc: str = "/proc") -> bool:

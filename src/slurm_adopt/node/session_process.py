@@ -12,9 +12,7 @@ import os
 from time import CLOCK_BOOTTIME, clock_gettime, time
 
 from slurm_adopt.slurm.errors import SetupError
-from slurm_adopt.slurm.proc import is_root, start_time
-
-from .sshd import is_sshd, program_of, same_program
+from slurm_adopt.slurm.proc import is_root, program_of, same_program, start_time
 
 COARSE = 0.02  # seconds: a clock tick, and as much again for file systems' times
 GENERATIONS = 4  # ancestors looked at
@@ -43,8 +41,8 @@ def session_process(proc: str = "/proc") -> int:
     if is_sshd(proc) and is_root(f"{proc}/{parent}"):
         raise SetupError(
             f"process {parent} may become the session instead of this one: it is root's "
-            f"{program_of(proc)}, does not listen, and shares no connection with this one; only TCP, "
-            "vsock and named unix sockets show that"
+            f"{program_of('self', proc)}, does not listen, and shares no connection with this one; "
+            "only TCP, vsock and named unix sockets show that"
         )
     return own
 
@@ -120,3 +118,8 @@ def _highest(own: int, sockets: set[int], proc: str) -> int:
     except psutil.Error as error:
         raise SetupError(f"cannot tell which process becomes the session: {error}") from None
     return int(found.pid)
+
+
+def is_sshd(proc: str = "/proc") -> bool:
+    """Say whether this program is one of OpenSSH's: sshd, sshd-session."""
+    return program_of("self", proc).startswith("sshd")

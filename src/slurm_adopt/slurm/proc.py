@@ -1,4 +1,4 @@
-"""What /proc says of a process: whose it is, and when it was started."""
+"""What /proc says of a process: whose it is, when it was started, which program it runs."""
 
 from __future__ import annotations
 
@@ -29,3 +29,19 @@ def start_time(pid: int, proc: str = "/proc") -> int:
             return int(file.read().rpartition(b")")[2].split()[19])
     except (OSError, IndexError, ValueError):
         return 0
+
+
+def same_program(one: int, other: int, proc: str) -> bool:
+    """Compare the files two processes run, which may have been replaced or removed since."""
+    try:
+        return os.path.samestat(os.stat(f"{proc}/{one}/exe"), os.stat(f"{proc}/{other}/exe"))
+    except OSError:  # it has ended, or is a kernel thread
+        return False
+
+
+def program_of(pid: int | str, proc: str = "/proc") -> str:
+    """Return the name of the program that a process runs; "" where that does not show."""
+    try:
+        return os.path.basename(os.readlink(f"{proc}/{pid}/exe"))
+    except OSError:
+        return ""
