@@ -20,7 +20,7 @@ import pytest
 from slurm_adopt.session import runtime_dir
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import SetupError
-from slurm_adopt.system import child
+from slurm_adopt.system import child, clearing
 from tests.fakes.stepd import Stepd
 from tests.unit.test_adoption_note import a_link, open_to_others
 
@@ -617,7 +617,7 @@ MIB = 1 << 20
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a step 1 MiB, and give a login time for a few of them."""
-    monkeypatch.setattr(runtime_dir, "STEP", MIB)
+    monkeypatch.setattr(clearing, "STEP", MIB)
     monkeypatch.setattr(runtime_dir, "Deadline", lambda _: Ticks(9))
 
 
@@ -697,13 +697,13 @@ def test_many_lone_pages(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_where_the_data_of_a_file_ends(tmp_path: Path) -> None:
     page = os.sysconf("SC_PAGESIZE")
     with (tmp_path / "file").open("w+b") as file:
-        assert runtime_dir._end_of_data(file.fileno(), 0) == 0
+        assert clearing._end_of_data(file.fileno(), 0) == 0
         file.truncate(1 << 40)
-        assert runtime_dir._end_of_data(file.fileno(), 1 << 40) == 0
+        assert clearing._end_of_data(file.fileno(), 1 << 40) == 0
         for place in (0, page, 1 << 30, (1 << 40) - page):
             os.pwrite(file.fileno(), b"x", place)
-            assert runtime_dir._end_of_data(file.fileno(), 1 << 40) == place + page
-        assert runtime_dir._end_of_data(file.fileno(), 1 << 39) == 1 << 39  # it grows meanwhile
+            assert clearing._end_of_data(file.fileno(), 1 << 40) == place + page
+        assert clearing._end_of_data(file.fileno(), 1 << 39) == 1 << 39  # it grows meanwhile
 
 
 @pytest.mark.usefixtures("small_steps")
@@ -731,16 +731,16 @@ def test_a_name_that_changes_its_meaning(
     """A link, or another's file, put in its place after it was looked at, is not cut."""
     path, keep = made(run), with_data(tmp_path / "keep", 3 * MIB)
     with_data(path / "file", 3 * MIB)
-    look = runtime_dir._Clearing._is_large
+    look = clearing.Clearing._is_large
 
-    def swap(clearing: runtime_dir._Clearing, descriptor: int) -> bool:
-        found = look(clearing, descriptor)
+    def swap(one: clearing.Clearing, descriptor: int) -> bool:
+        found = look(one, descriptor)
         (here,) = Path(run, "runtime").glob(".*")
         (here / "file").unlink()
         (here / "file").symlink_to(keep)
         return found
 
-    monkeypatch.setattr(runtime_dir._Clearing, "_is_large", swap)
+    monkeypatch.setattr(clearing.Clearing, "_is_large", swap)
     assert logins(run, tmp_path)
     assert keep.stat().st_size == 3 * MIB
 
