@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster.harness import cgroups, pam
+from tests.cluster.harness.traces import traces
 from tests.cluster.harness.wait import wait_for
 
 if TYPE_CHECKING:
@@ -157,24 +158,3 @@ def test_nothing_is_left_in_sshd(cluster: Cluster) -> None:
             found.append(traces(cluster, session.pid))
     without, ours = found
     assert ours == without
-
-
-def traces(cluster: Cluster, shell: int) -> dict[str, object]:
-    """Return what a module could leave behind in the session's privileged sshd."""
-
-    def status(pid: int) -> dict[str, str]:
-        lines = cluster.n1.read(f"proc/{pid}/status").splitlines()
-        return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
-
-    monitor = int(status(int(status(shell)["PPid"]))["PPid"])
-    found = status(monitor)
-    kinds = cluster.n1.run(["sh", "-c", f"ls -l /proc/{monitor}/fd"]).stdout.splitlines()[1:]
-    children = cluster.n1.read(f"proc/{monitor}/task/{monitor}/children").split()
-    return {
-        "name": found["Name"],
-        "threads": found["Threads"],
-        "umask": found["Umask"],
-        "signals": [found[key] for key in ("SigBlk", "SigIgn", "SigCgt")],
-        "descriptors": sorted(line.rpartition(" -> ")[2].partition(":")[0] for line in kinds),
-        "children": len(children),
-    }

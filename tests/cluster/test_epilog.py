@@ -10,9 +10,9 @@ import pytest
 
 from tests.cluster.harness import cgroups
 from tests.cluster.harness.cluster import EXTERN, Settings
+from tests.cluster.harness.epilog import EPILOG
 from tests.cluster.harness.login import METHODS
 from tests.cluster.harness.wait import wait_for
-from tests.cluster.test_runtime_dir import EPILOG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,8 +17,7 @@ from tests.cluster.harness import pam
 from tests.cluster.harness.host import end
 from tests.cluster.harness.wait import wait_for
 from tests.cluster.scenarios import affinity, services
-from tests.cluster.test_namespaces import Liar
-from tests.cluster.test_write import CONF
+from tests.cluster.scenarios.standin_step import CONF, Liar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

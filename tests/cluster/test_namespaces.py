@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster.harness import pam
-from tests.cluster.harness.wait import wait_for
+from tests.cluster.harness.traces import traces
 from tests.cluster.scenarios import in_tmp, job_namespaces, x11
-from tests.cluster.test_adoption import traces
-from tests.cluster.test_write import CONF, DENIED, SPOOL, Standin
+from tests.cluster.scenarios.standin_step import CONF, DENIED, Liar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -84,18 +83,6 @@ def test_nothing_is_left_in_sshd(cluster: Cluster) -> None:
 
 
 # What stepds send that cannot be entered
-
-
-class Liar(Standin):
-    """A real job whose stepd sends something else than the job's namespaces."""
-
-    def send(self, protocol: int, *pieces: str) -> None:
-        """Have it answer so."""
-        path = f"{SPOOL}/n1_{self.job}.4294967292"
-        module = ["python3", "-m", "tests.cluster.standins.namespaces", path, "5001", str(protocol)]
-        script = 'cd /checkout; setsid "$@" >/dev/null 2>&1 </dev/null &'
-        self.node.run(["sh", "-c", script, "sh", *module, *pieces])
-        wait_for("stand-in", (self.node.root / (path + ".pid").lstrip("/")).exists)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 
 from tests.cluster.harness import pam
 from tests.cluster.harness.cluster import Settings
+from tests.cluster.harness.epilog import EPILOG
 from tests.cluster.harness.landing import ours
 from tests.cluster.harness.login import METHODS
 from tests.cluster.harness.wait import wait_for
@@ -19,13 +20,6 @@ if TYPE_CHECKING:
     from tests.cluster.harness.cluster import Cluster
 
 TOP = "run/slurm_adopt/runtime"
-
-# As in docs/administrators.md.
-EPILOG = """\
-#!/bin/sh
-cd /opt/slurm_adopt/src && /usr/bin/python3 -sBEm slurm_adopt.epilog
-exit 0
-"""
 
 
 @pytest.fixture

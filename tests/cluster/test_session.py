@@ -13,6 +13,7 @@ import pytest
 from tests.cluster.harness import pam
 from tests.cluster.harness.landing import job_of
 from tests.cluster.harness.login import ssh_argv
+from tests.cluster.harness.traces import traces
 from tests.cluster.harness.wait import wait_for
 from tests.cluster.scenarios import login_methods, of_job
 from tests.cluster.scenarios.basic import LOOK, NO_JOBS, landed
@@ -25,8 +26,7 @@ from tests.cluster.scenarios.login_methods import (
     job_with,
     where,
 )
-from tests.cluster.test_adoption import traces
-from tests.cluster.test_write import CONF, Standin, standin
+from tests.cluster.scenarios.standin_step import CONF, Standin, standin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,52 +1,46 @@
-"""A real munged with a key and a socket of its own, where one can be had."""
+"""What a munged answers, as bytes, for a scripted peer."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import subprocess
-import tempfile
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING
+from slurm_adopt.slurm.auth import ANY
 
-from slurm_adopt.slurm.auth.munge import Munge
-from tests.cluster.harness.root import suite_root
+HEADER = 11
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+MAGIC = 0x00606D4B
 
-START = 10.0  # seconds
+ENCODED, DECODED = 3, 5
+
+CREDENTIAL = b"MUNGE:AwQFAAA=:"
 
 
-def command() -> list[str]:
-    """Return how to start munged: this machine's, else that of the clusters' root folder.
-
-    That is built if it is not there; BuildError if that cannot be.
-    """
-    installed = shutil.which("munged")
-    if installed:
-        return [installed]
-    root = suite_root()
-    (loader,) = root.glob("usr/lib/*/ld-linux-*")  # the suite's own, without a chroot
-    return [str(loader), "--library-path", str(loader.parent), str(root / "usr/sbin/munged")]
+def reply(
+    kind: int, body: bytes, length: int | None = None, magic: int = MAGIC, version: int = 4
+) -> bytes:
+    """Return a message of munged."""
+    size = len(body) if length is None else length
+    return b"%b%c%c\0%b" % (magic.to_bytes(4, "big"), version, kind, size.to_bytes(4, "big")) + body
 
 
-@contextlib.contextmanager
-def running(ttl: int = 0) -> Iterator[Munge]:
-    """Start munged and return a client of it."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        key = Path(folder, "key")
-        key.write_bytes(os.urandom(128))
-        key.chmod(0o400)
-        files = [f"--{name}-file={folder}/{name}" for name in ("key", "pid", "log", "seed")]
-        options = ["--foreground", "--force", f"--socket={folder}/socket", *files]
-        with subprocess.Popen([*command(), *options], stderr=subprocess.DEVNULL) as munged:
-            try:
-                until = time.monotonic() + START
-                while not Path(folder, "socket").exists() and time.monotonic() < until:
-                    time.sleep(0.01)
-                yield Munge(f"{folder}/socket", ttl)
-            finally:
-                munged.terminate()
+def u32(*values: int) -> bytes:
+    """Pack big-endian integers."""
+    return b"".join(value.to_bytes(4, "big") for value in values)
+
+
+def encoded(credential: bytes = CREDENTIAL, status: int = 0, text: bytes = b"") -> bytes:
+    """Return the body of an encode reply."""
+    return bytes((status, len(text))) + text + u32(len(credential)) + credential
+
+
+def decoded(
+    payload: bytes = b"\2abc", status: int = 0, text: bytes = b"", age: int = 0, tail: bytes = b""
+) -> bytes:
+    """Return the body of a decode reply: uid 5001, gid 5002, for uid 0."""
+    now = 1_700_000_000
+    head = bytes((status, len(text))) + text + b"\4\5\0\0" + u32(300) + b"\4\x7f\0\0\1"
+    who = u32(now - age, now, 5001, 5002, 0, ANY)
+    return head + who + u32(len(payload)) + payload + tail
+
+
+ENCODE_REPLY = reply(ENCODED, encoded())
+
+DECODE_REPLY = reply(DECODED, decoded())

@@ -9,6 +9,8 @@ from pathlib import Path
 from sys import byteorder
 from typing import TYPE_CHECKING, Union
 
+from slurm_adopt.slurm.stepd.step_sockets import StepSocket
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -138,3 +140,11 @@ def send(connection: socket.socket, *descriptors: int) -> None:
     """Send one byte and descriptors with it."""
     data = b"".join(map(int32, descriptors))
     connection.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, data)])
+
+
+ROOT = frozenset({0})  # whose stepds are Slurm's
+
+
+def step(path: Path, job_id: int = 7) -> StepSocket:
+    """Return a socket of the spool directory."""
+    return StepSocket(str(path), job_id)

@@ -13,6 +13,7 @@ from slurm_adopt.decision.adoption import Adoption, Choice
 from slurm_adopt.node import adoption_note
 from slurm_adopt.slurm.errors import SetupError
 from slurm_adopt.slurm.proc import start_time
+from tests.fakes.squatters import a_link, open_to_others
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,16 +158,6 @@ def test_what_is_not_whole_is_nothing(tmp_path: Path, process: int, data: bytes)
 def of_another(path: Path) -> None:
     path.mkdir()
     os.chown(path, 5001, 5001)
-
-
-def open_to_others(path: Path) -> None:
-    path.mkdir()
-    path.chmod(0o777)
-
-
-def a_link(path: Path) -> None:
-    path.with_name("elsewhere").mkdir()
-    path.symlink_to(path.with_name("elsewhere"))
 
 
 @pytest.mark.parametrize("squat", [of_another, open_to_others, a_link, Path.touch])

@@ -11,7 +11,7 @@ import pytest
 
 from slurm_adopt.node import affinity
 from slurm_adopt.slurm.errors import SetupError
-from tests.unit.test_step_cgroup import ALL, Tree
+from tests.fakes.tree import ALL, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

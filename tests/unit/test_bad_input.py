@@ -26,8 +26,8 @@ from slurm_adopt.slurm.stepd import ask_all, step_sockets, stepd
 from slurm_adopt.slurm.versions import release_of
 from tests.fakes import slurmd
 from tests.fakes.peers import Peer, after, no_descriptor_left, takes_at_most
+from tests.fakes.sack import SackPeer
 from tests.fakes.slurmd import VECTORS, Auth, Dialogue, wire
-from tests.unit.test_sack import SackPeer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

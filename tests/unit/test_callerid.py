@@ -18,7 +18,8 @@ from slurm_adopt.slurm.errors import FormatError, PeerError
 from slurm_adopt.slurm.slurmd import callerid, rpc
 from slurm_adopt.slurm.slurmd import message as codec
 from slurm_adopt.slurm.versions import REACH, RELEASES, Release, release_of, to_try
-from tests.fakes import munged, slurmd
+from tests.cluster.harness import munged
+from tests.fakes import slurmd
 from tests.fakes.clock import NEVER, Clock
 from tests.fakes.peers import Peer, Script, never, no_descriptor_left, takes_at_most
 from tests.fakes.slurmd import BY_NAME, Auth, Dialogue, answer, error, reply, wire

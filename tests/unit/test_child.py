@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -17,23 +16,17 @@ from slurm_adopt.slurm.deadline import Deadline, Patience
 from slurm_adopt.slurm.errors import PeerError
 from slurm_adopt.system import child
 from tests.fakes.peers import no_descriptor_left
+from tests.fakes.process import handling, signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SOURCE = str(Path(__file__).parents[2] / "src")
 LIMIT = 1 << 20
-SIGNALS = ("SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt")
 
 
 def run(function: Callable[[], bytes], seconds: float = 10) -> bytes:
     return child.run(function, Deadline(seconds), LIMIT)
-
-
-def signals() -> dict[str, str]:
-    """Return what the kernel says of this process's signals: pending, blocked, ignored, caught."""
-    rows = (line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
-    return {row[0]: row[1] for row in rows if row[0] in SIGNALS}
 
 
 @pytest.fixture(autouse=True)
@@ -177,20 +170,6 @@ def test_its_import_catches_no_signal() -> None:
 
 
 # SIGCHLD
-
-
-@contextlib.contextmanager
-def handling(handler: object = None) -> Iterator[list[int]]:
-    """Have a handler for SIGCHLD, or another disposition; return what the handler has seen."""
-    seen: list[int] = []
-    before = signal.signal(
-        signal.SIGCHLD,
-        handler or (lambda number, _: seen.append(number)),  # type: ignore[arg-type]
-    )
-    try:
-        yield seen
-    finally:
-        signal.signal(signal.SIGCHLD, before)
 
 
 def test_no_handler_sees_its_end() -> None:

@@ -21,8 +21,8 @@ from tests.cluster.scenarios.job_namespaces import PLUGINS as NAMESPACES
 from tests.cluster.scenarios.job_namespaces import private_namespaces
 from tests.cluster.tools import clients
 from tests.dev import matrix
-from tests.vm import conftest as machines
-from tests.vm import test_v2
+from tests.vm import node as machine_node
+from tests.vm.cells import OF_FILE
 
 TOP = Path(__file__).parents[2]
 README = (TOP / "README.md").read_text()
@@ -204,15 +204,15 @@ def test_no_release_is_told_apart_in_the_code() -> None:
 def test_a_release_is_in_all_tables_of_the_tests() -> None:
     """Those that the page names; the clusters would stop at what is missing."""
     steps = COMPATIBILITY.partition("## Adding a release")[2].partition("## ")[0]
-    in_v2, releases = set(machines.CELLS["test_v2.py"].values()), {s.slurm for s in SUITES.values()}
+    in_v2, releases = set(OF_FILE["test_v2.py"].values()), {s.slurm for s in SUITES.values()}
     own = {c.roots["n1"].slurm.slurm for c in CELLS.values() if private_namespaces in c.scenarios}
     tables = {
         "DIALECTS": (set(config.DIALECTS), releases),
         "RELEASES": (set(credentials.RELEASES), releases),
         "BLOCKED": (set(credentials.BLOCKED), releases),
         "PLUGINS": (set(NAMESPACES), own),
-        "JOB": (set(test_v2.JOB), in_v2),
-        "IDLE": (set(test_v2.IDLE), in_v2),
+        "JOB": (set(machine_node.JOB), in_v2),
+        "IDLE": (set(machine_node.IDLE), in_v2),
     }
     assert {
         name: there ^ wanted for name, (there, wanted) in tables.items() if there != wanted

@@ -33,9 +33,9 @@ from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.slurm.stepd import step_sockets, stepd
 from slurm_adopt.slurm.stepd.step_sockets import StepSocket
+from tests.fakes.log import Lines
 from tests.fakes.peers import no_descriptor_left
 from tests.fakes.stepd import Stepd, int32
-from tests.unit.test_node import Lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

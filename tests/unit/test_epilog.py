@@ -25,9 +25,9 @@ from slurm_adopt.slurm.cgroup.step_cgroup import UNIFIED, Mount
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import SetupError
 from slurm_adopt.system import log
-from tests.cluster.test_runtime_dir import EPILOG
+from tests.cluster.harness.epilog import EPILOG
 from tests.fakes.stepd import Stepd
-from tests.unit.test_step_cgroup import Tree
+from tests.fakes.tree import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

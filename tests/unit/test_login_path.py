@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from slurm_adopt.slurm.slurmd.message import payload
+from tests.fakes.munged import CREDENTIAL, DECODED, ENCODE_REPLY, HEADER, u32
+from tests.fakes.munged import reply as munge_reply
 from tests.fakes.peers import Peer
 from tests.fakes.slurmd import BY_NAME, answer, reply
 from tests.fakes.stepd import Stepd, int32
-from tests.unit.test_munge import CREDENTIAL, DECODED, ENCODE_REPLY, HEADER, u32
-from tests.unit.test_munge import reply as munge_reply
-from tests.unit.test_step_cgroup import Tree
+from tests.fakes.tree import Tree
 
 SOURCE = Path(__file__).parents[2] / "src"
 

@@ -18,8 +18,7 @@ from tests.cluster.harness.suites import SUITES
 from tests.cluster.scenarios.credentials import RELEASES, TAKES
 from tests.dev import matrix
 from tests.vm import cells as in_machines
-from tests.vm import conftest as machines
-from tests.vm import test_stock
+from tests.vm import stock
 
 if TYPE_CHECKING:
     from tests.dev.matrix import Cell
@@ -177,14 +176,14 @@ def test_every_release_has_cells() -> None:
 
 def test_machines() -> None:
     """The files of tests in machines have the cells that the table has."""
-    by_file = {file: set(cells) for file, cells in machines.CELLS.items()}
-    by_file["test_stock.py"] = set(test_stock.CELLS)
+    by_file = {file: set(cells) for file, cells in in_machines.OF_FILE.items()}
+    by_file["test_stock.py"] = set(stock.CELLS)
     found: dict[str, set[str]] = {}
     for cell in in_machines.CELLS.values():
         found.setdefault(cell.file, set()).add(cell.name)
     assert found == by_file
     for cell in in_machines.CELLS.values():
-        suite = (machines.CELLS | {"test_stock.py": test_stock.CELLS})[cell.file][cell.name]
+        suite = (in_machines.OF_FILE | {"test_stock.py": stock.CELLS})[cell.file][cell.name]
         assert cell.suite in (suite, SUITES.get(str(suite)))
 
 

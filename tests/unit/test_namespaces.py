@@ -18,10 +18,11 @@ from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.slurm.stepd import namespaces, stepd
 from slurm_adopt.slurm.versions import ALL_NS, NO_NS, RELEASES, Release
-from tests.fakes.stepd import Stepd, int32, send
-from tests.unit.test_node import UID, Lines, made
-from tests.unit.test_step_cgroup import Tree
-from tests.unit.test_stepd import ROOT, open_fds, step
+from tests.fakes.log import Lines
+from tests.fakes.node import UID, made
+from tests.fakes.process import open_fds
+from tests.fakes.stepd import ROOT, Stepd, int32, send, step
+from tests.fakes.tree import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

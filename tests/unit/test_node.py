@@ -8,69 +8,31 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from slurm_adopt.decision.adoption import Adoption
 from slurm_adopt.decision.login import Login
 from slurm_adopt.decision.options import parse
-from slurm_adopt.node import adopting, confinement, deferral, node, stepds
+from slurm_adopt.node import adopting, deferral, node, stepds
 from slurm_adopt.node.jobs import Job
-from slurm_adopt.node.slurm_site import SlurmSite
 from slurm_adopt.node.ssh_connection import Connection
-from slurm_adopt.slurm import auth
 from slurm_adopt.slurm.cgroup import step_cgroup
 from slurm_adopt.slurm.errors import PeerError, SetupError, SuspendedError
 from slurm_adopt.slurm.stepd import step_sockets
 from slurm_adopt.slurm.time_limits import Limit
 from tests.fakes import slurmd
+from tests.fakes.log import Lines
+from tests.fakes.node import PID, UID, made
 from tests.fakes.peers import Peer
 from tests.fakes.stepd import Stepd, int32
-from tests.unit.test_step_cgroup import Tree
+from tests.fakes.tree import Tree
 
 if TYPE_CHECKING:
     from slurm_adopt.system.log import Log
 
-UID, PID = 5001, 42
 KEPT = Adoption(PID, UID, 7, {"freezer": "/slurm/uid_5001/job_7/step_extern/task_0"})
-
-
-check_alive = confinement.check_alive
-
-
-class Lines:
-    """A log that keeps its lines."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def debug(self, text: str) -> None:
-        self.lines.append(text)
-
-    info = error = debug
-
-    def open(self) -> None:
-        """Nothing is to be opened."""
-
-    def close(self) -> None:
-        """Nor closed."""
-
-
-def made(top: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, account_of: str = "") -> node.Node:
-    """Return a node n1 with its files below a directory; in the account phase of a service."""
-    text = f"NodeName=n1\nSlurmdSpoolDir={top}\nAuthType=auth/test\n"
-    (top / "slurm.conf").write_text(text)
-    options, _ = parse([f"slurm_conf={top}/slurm.conf"])
-    here = node.Node(options, cast("Log", Lines()), "n1", account_of)
-    monkeypatch.setitem(cast("dict[str, Any]", auth.PLUGINS), "auth/test", lambda _: slurmd.Auth())
-    monkeypatch.setattr(
-        adopting, "session_process", lambda: PID
-    )  # of the tree: it need not be there
-    for module in (adopting, confinement):
-        monkeypatch.setattr(module, "check_alive", lambda one: one.pid == PID or check_alive(one))
-    monkeypatch.setattr(SlurmSite, "layout", lambda _: tree.layout(""))
-    return here
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from slurm_adopt.session import runtime_dir
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import SetupError
 from slurm_adopt.system import child, clearing
+from tests.fakes.squatters import a_link, open_to_others
 from tests.fakes.stepd import Stepd
-from tests.unit.test_adoption_note import a_link, open_to_others
 
 if TYPE_CHECKING:
     from collections.abc import Callable

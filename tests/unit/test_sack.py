@@ -31,6 +31,7 @@ from slurm_adopt.slurm.slurmd import callerid
 from slurm_adopt.slurm.slurmd import message as codec
 from slurm_adopt.slurm.versions import Release, release_of
 from tests.fakes.peers import Peer, Script, after, never, no_descriptor_left, reset, takes_at_most
+from tests.fakes.sack import SackPeer
 from tests.fakes.slurmd import BY_NAME, VECTORS, answer, wire
 
 if TYPE_CHECKING:
@@ -41,23 +42,11 @@ ME = os.geteuid()
 SOON = 0.2  # seconds: a deadline for what will not come
 LONG = 30.0  # seconds: a deadline for what comes at once
 SLACK = 10.0  # seconds that a machine may be slow
-PREFIX = 6  # bytes of a request: u16 version, u32 length, which counts itself
 CAPTURES = {path.stem[5:]: json.loads(path.read_text()) for path in VECTORS.glob("sack-*.json")}
 SACK = [(name, one) for name, capture in CAPTURES.items() for one in capture["sack"]]
 CREATES = [row for row in SACK if "claims" in row[1] and row[1]["name"] != "two requests"]
 VERIFIES = [row for row in SACK if row[1]["name"].startswith("VERIFY")]
 CALLERIDS = [(name, one) for name, capture in CAPTURES.items() for one in capture["dialogues"]]
-
-
-class SackPeer(Peer):
-    """A scripted sack; its requests' length counts itself."""
-
-    def _request(self, connection: socket.socket) -> bytes:
-        head = connection.recv(PREFIX, socket.MSG_WAITALL)
-        size = int.from_bytes(head[2:], "big") - 4
-        if size < 0:
-            raise ConnectionError
-        return head + connection.recv(size, socket.MSG_WAITALL)
 
 
 def ids(row: object) -> str:

@@ -13,8 +13,8 @@ from slurm_adopt.decision.options import parse
 from slurm_adopt.node import node
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.stepd import starting
+from tests.fakes.log import Lines
 from tests.fakes.stepd import Stepd
-from tests.unit.test_node import Lines
 
 if TYPE_CHECKING:
     from slurm_adopt.system.log import Log

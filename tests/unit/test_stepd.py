@@ -22,22 +22,14 @@ from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.slurm.stepd import ask_all, old_greeting, step_sockets, stepd
 from slurm_adopt.slurm.versions import BY_CREDENTIAL, RELEASES, Release
 from tests.fakes import slurmd
-from tests.fakes.stepd import Stepd, int32
+from tests.fakes.process import open_fds
+from tests.fakes.stepd import ROOT, Stepd, int32, step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = frozenset({0})
 VECTORS = Path(__file__).parents[1] / "vectors"
 GENEROUS = 20.0  # seconds that nothing here may take
-
-
-def step(path: Path, job_id: int = 7) -> step_sockets.StepSocket:
-    return step_sockets.StepSocket(str(path), job_id)
-
-
-def open_fds() -> list[str]:
-    return os.listdir("/proc/self/fd")
 
 
 # (file name, node, job id or None)

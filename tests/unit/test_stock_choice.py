@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster.harness.host import CHECKOUT
-from tests.vm import test_stock
+from tests.vm import stock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-OF_V1 = [file for file, why in test_stock.NOT_HERE.items() if why.startswith(test_stock.V1)]
+OF_V1 = [file for file, why in stock.NOT_HERE.items() if why.startswith(stock.V1)]
 PAGE = (CHECKOUT / "docs/compatibility.md").read_text()
 
 
 def test_every_file_is_played_or_has_a_reason() -> None:
-    files = sorted(path.name for path in (CHECKOUT / test_stock.FOLDER).glob("test_*.py"))
-    named = [*test_stock.WHOLE, *test_stock.PARTS, *test_stock.NOT_HERE]
+    files = sorted(path.name for path in (CHECKOUT / stock.FOLDER).glob("test_*.py"))
+    named = [*stock.WHOLE, *stock.PARTS, *stock.NOT_HERE]
     assert sorted(named) == files
 
 
 def test_what_is_played_is_there() -> None:
-    for file, tests in test_stock.PARTS.items():
-        text = (CHECKOUT / test_stock.FOLDER / file).read_text()
+    for file, tests in stock.PARTS.items():
+        text = (CHECKOUT / stock.FOLDER / file).read_text()
         for test in tests:
             name, _, parameters = test.partition("[")
             assert f"def {name}(" in text
@@ -35,8 +35,8 @@ def test_what_is_played_is_there() -> None:
 @pytest.mark.parametrize(
     ("bullet", "files"),
     [
-        ("Whole", test_stock.WHOLE),
-        ("In part", test_stock.PARTS),
+        ("Whole", stock.WHOLE),
+        ("In part", stock.PARTS),
         ("Not, since they expect the paths of cgroup v1", OF_V1),
     ],
 )

@@ -25,11 +25,11 @@ from slurm_adopt.slurm.cgroup.step_cgroup import UNIFIED
 from slurm_adopt.slurm.errors import PeerError
 from slurm_adopt.system import child as forked
 from slurm_adopt.system.log import Log
+from tests.fakes.node import UID, made
 from tests.fakes.peers import no_descriptor_left
+from tests.fakes.process import handling, signals
 from tests.fakes.stepd import Stepd
-from tests.unit.test_child import handling, signals
-from tests.unit.test_node import UID, made
-from tests.unit.test_step_cgroup import Tree
+from tests.fakes.tree import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

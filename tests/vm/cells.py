@@ -84,3 +84,9 @@ CELLS = {
     )
 }
 # fmt: on
+
+# The suite whose Slurm runs on its own kernel and systemd, by file of tests and cell.
+OF_FILE = {
+    "test_v2.py": {f"v2-{SUITES[name].slurm}": name for name in ("trixie", "sid")},
+    "test_session.py": {"systemd-252": "bookworm", "systemd-257": "trixie"},
+}

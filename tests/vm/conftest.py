@@ -9,16 +9,12 @@ import pytest
 from tests.cluster.harness import pam
 from tests.cluster.harness.config import Settings
 from tests.cluster.harness.suites import SUITES
+from tests.vm.cells import OF_FILE
 from tests.vm.node import Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Cell -> the suite whose Slurm runs on its own kernel and systemd; each file of tests has its own.
-CELLS = {
-    "test_v2.py": {f"v2-{SUITES[name].slurm}": name for name in ("trixie", "sid")},
-    "test_session.py": {"systemd-252": "bookworm", "systemd-257": "trixie"},
-}
 
 _node = pytest.StashKey[Node]()
 
@@ -26,14 +22,14 @@ _node = pytest.StashKey[Node]()
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the tests of a file on the node of each of its cells."""
     if "booted" in metafunc.fixturenames:
-        cells = CELLS[metafunc.definition.path.name]
+        cells = OF_FILE[metafunc.definition.path.name]
         metafunc.parametrize("booted", cells, indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")
 def booted(request: pytest.FixtureRequest) -> Iterator[Node]:
     """Boot the cell's node."""
-    suite = CELLS[request.path.name][request.param]
+    suite = OF_FILE[request.path.name][request.param]
     with Node(SUITES[suite]) as node:
         request.config.stash[_node] = node
         yield node

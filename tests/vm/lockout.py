@@ -6,9 +6,9 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from tests.cluster.harness.config import Settings
+from tests.cluster.harness.epilog import EPILOG
 from tests.cluster.harness.suites import SUITES
 from tests.cluster.harness.wait import NotInTimeError
-from tests.cluster.test_runtime_dir import EPILOG
 from tests.cluster.tools.lockout import Pace, sshd_config
 from tests.vm.node import EXTERN, SPOOL, Node
 

@@ -10,10 +10,10 @@ import pytest
 
 from tests.cluster.harness import pam
 from tests.cluster.harness.config import Settings
+from tests.cluster.harness.epilog import EPILOG
 from tests.cluster.harness.suites import SUITES
 from tests.cluster.scenarios import affinity, job_namespaces, of_job, prologs
-from tests.cluster.test_runtime_dir import EPILOG
-from tests.vm.node import SCOPE, Node
+from tests.vm.node import JOB, SCOPE, Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,10 +25,6 @@ FAILED = "Access denied by pam_slurm_adopt: failed to adopt process into cgroup"
 LEAF = {"jobacct_gather/cgroup": "task_0", "jobacct_gather/linux": "task_special"}
 COMMAND = 120  # seconds for a command in a session
 BOUND = 60  # seconds; what must not hang takes a fraction of this
-
-# Slurm of the suite -> name of a job's directory; leaves of an extern step nobody was adopted into.
-JOB = {"trixie": r"job_{job}", "sid": r"s[0-9A-HJKMNP-TV-Z]{{13}}"}
-IDLE = {"trixie": {"task_special"}, "sid": set()}
 
 
 def say(session: Session, command: str) -> str:

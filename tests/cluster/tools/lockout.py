@@ -32,12 +32,12 @@ from tests.cluster.cells import CELLS as CLUSTERS
 from tests.cluster.harness import cgroups, config, landing, pam
 from tests.cluster.harness.cluster import EXTERN, Cluster
 from tests.cluster.harness.config import Settings
+from tests.cluster.harness.epilog import EPILOG
 from tests.cluster.harness.host import HostTimeoutError, end
 from tests.cluster.harness.login import asking, ssh_argv
 from tests.cluster.harness.wait import NotInTimeError, wait_for
 from tests.cluster.inside.lockout import SLOWER
 from tests.cluster.scenarios.login_methods import STRICT
-from tests.cluster.test_runtime_dir import EPILOG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -1,0 +1,29 @@
+"""What a module could leave behind in sshd."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.cluster.harness.cluster import Cluster
+
+
+def traces(cluster: Cluster, shell: int) -> dict[str, object]:
+    """Return what a module could leave behind in the session's privileged sshd."""
+
+    def status(pid: int) -> dict[str, str]:
+        lines = cluster.n1.read(f"proc/{pid}/status").splitlines()
+        return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+    monitor = int(status(int(status(shell)["PPid"]))["PPid"])
+    found = status(monitor)
+    kinds = cluster.n1.run(["sh", "-c", f"ls -l /proc/{monitor}/fd"]).stdout.splitlines()[1:]
+    children = cluster.n1.read(f"proc/{monitor}/task/{monitor}/children").split()
+    return {
+        "name": found["Name"],
+        "threads": found["Threads"],
+        "umask": found["Umask"],
+        "signals": [found[key] for key in ("SigBlk", "SigIgn", "SigCgt")],
+        "descriptors": sorted(line.rpartition(" -> ")[2].partition(":")[0] for line in kinds),
+        "children": len(children),
+    }
