@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.harness import cgroups, pam
+from tests.cluster.harness import cgroups, pam, scancel
 from tests.cluster.harness.traces import traces
 from tests.cluster.harness.wait import wait_for
 
@@ -99,8 +99,7 @@ def test_scancel(cluster: Cluster) -> None:
     with cluster.session("alice") as session:
         orphan = int(session.run("setsid sleep 888 >&- 2>&- <&- & echo $!"))
         assert cluster.n1.alive(orphan)
-        cluster.cancel(job)
-        cluster.wait_gone(job)
+        scancel.end(cluster, job)
         session.wait_gone()
         assert not cluster.n1.alive(orphan)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.harness import pam
+from tests.cluster.harness import pam, scancel
 from tests.cluster.harness.host import end
 from tests.cluster.harness.landing import job_of
 from tests.cluster.harness.wait import wait_for
@@ -144,8 +144,7 @@ def test_in_the_job_or_not_at_all(cluster: Cluster, service: str) -> None:
         wait_for("bob refused", lambda: refusals(node, mark, service) == ["bob"])
         found = {user: job_of(node, cgroup) for user, cgroup in ran(node).items()}
         assert found == {"alice": job} | dict.fromkeys(outside)
-        cluster.cancel(job)
-        cluster.wait_gone(job)
+        scancel.end(cluster, job)
         wait_for("alice's gone", lambda: not pids(node, "alice"))
     mark = node.mark()
     with due(node, service, ["alice", "root"]):  # with the job gone
@@ -174,8 +173,7 @@ def test_other_stacks(cluster: Cluster, service: str, mover: bool) -> None:
             wait_for("alice's", lambda: "alice" in ran(node), 20)
             assert job_of(node, ran(node)["alice"]) == job
             assert any(f"put back into job {job}" in line for line in node.log(mark)) == mover
-            cluster.cancel(job)
-            cluster.wait_gone(job)
+            scancel.end(cluster, job)
             wait_for("alice's gone", lambda: not pids(node, "alice"))
 
 
@@ -185,7 +183,7 @@ def test_a_suspended_job_holds_up_nobody_else(cluster: Cluster, service: str) ->
     job, bobs = cluster.submit("alice", mem="10M"), cluster.submit("bob", mem="10M")
     with due(node, service, ["alice"]):
         wait_for("alice's", lambda: "alice" in ran(node), 20)
-        cluster.login.run(["scancel", "-s", "STOP", str(job)], "alice")
+        scancel.send(cluster.login, "STOP", job)
         freezer = node.root / f"sys/fs/cgroup/freezer/slurm_n1/uid_5001/job_{job}/step_extern"
         wait_for("frozen", lambda: "FROZEN" in (freezer / "freezer.state").read_text())
         mark = node.mark()
@@ -195,7 +193,7 @@ def test_a_suspended_job_holds_up_nobody_else(cluster: Cluster, service: str) ->
             wait_for("alice refused", lambda: refusals(node, mark, service) == ["alice"])
             assert any("job suspended: " in line for line in node.log(mark))
             assert job_of(node, ran(node)["bob"]) == bobs
-    cluster.login.run(["scancel", "-s", "CONT", str(job)], "alice")
+    scancel.send(cluster.login, "CONT", job)
 
 
 def test_several_jobs(cluster: Cluster, service: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.harness import cgroups
+from tests.cluster.harness import cgroups, scancel
 from tests.cluster.harness.cluster import EXTERN, Settings
 from tests.cluster.harness.epilog import EPILOG
 from tests.cluster.harness.login import METHODS
@@ -58,8 +58,7 @@ def test_without_it_sessions_outlive_their_job(cluster: Cluster) -> None:
     with cluster.session("alice") as session:
         sleeping = left_running(session)
         kill_extern_stepd(cluster, job)
-        cluster.cancel(job)
-        cluster.wait_gone(job)
+        scancel.end(cluster, job)
         cluster.wait_idle()
         step = cgroups.of_extern_step("n1", 5001, job)
         assert cluster.n1.cgroups(sleeping)["freezer"].startswith(step)
@@ -158,7 +157,7 @@ def test_a_frozen_job(cluster: Cluster, with_epilog: Cluster) -> None:
     step = cgroups.of_extern_step("n1", 5001, job)
     with cluster.session("alice") as session:
         sleeping = left_running(session)
-        cluster.login.run(["scancel", "-s", "STOP", str(job)], "alice")
+        scancel.send(cluster.login, "STOP", job)
         try:
             wait_for("a frozen step", lambda: frozen(cluster, step), 10)
             kill_extern_stepd(cluster, job)
@@ -181,7 +180,7 @@ def test_a_frozen_job_whose_stepd_ends_it(cluster: Cluster, with_epilog: Cluster
     step = cgroups.of_extern_step("n1", 5001, job)
     with cluster.session("alice") as session:
         left_running(session)
-        cluster.login.run(["scancel", "-s", "STOP", str(job)], "alice")
+        scancel.send(cluster.login, "STOP", job)
         wait_for("a frozen step", lambda: frozen(cluster, step), 10)
         mark = cluster.n1.mark()
         cluster.cancel(job)
@@ -292,8 +291,7 @@ def test_the_guide_s_recipe(cluster: Cluster, own: bool) -> None:
         if own:
             cluster.n1.run(["rm", path])
             job = cluster.submit("alice", mem="10M")
-            cluster.cancel(job)
-            cluster.wait_gone(job)
+            scancel.end(cluster, job)
             cluster.wait_idle()
             assert cluster.n1.read("run/of-site") == "done\n" * 2
     finally:

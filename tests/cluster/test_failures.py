@@ -10,6 +10,7 @@ import pytest
 from tests.cluster.harness import cgroups, pam
 from tests.cluster.harness.cluster import BATCH, Settings
 from tests.cluster.harness.login import METHODS
+from tests.cluster.harness.stopped import Stopped
 from tests.cluster.harness.wait import wait_for
 
 if TYPE_CHECKING:
@@ -127,19 +128,10 @@ def test_idle_node_is_no_jobs(cluster: Cluster) -> None:
 # Stepds that do not answer
 
 
-class Stopped:
-    """The extern stepd of a job, stopped."""
-
-    def __init__(self, cluster: Cluster, job: int) -> None:
-        self.node = cluster.n1
-        pattern = rf"^slurmstepd: \[{job}\.extern\]"
-        self.pid = self.node.run(["pgrep", "-f", pattern]).stdout.strip()
-
-    def __enter__(self) -> None:
-        self.node.run(["kill", "-STOP", self.pid])
-
-    def __exit__(self, *_: object) -> None:
-        self.node.run(["kill", "-CONT", self.pid])
+def stopped(cluster: Cluster, job: int) -> Stopped:
+    """Stop the extern stepd of a job."""
+    pattern = rf"^slurmstepd: \[{job}\.extern\]"
+    return Stopped(cluster.n1, cluster.n1.run(["pgrep", "-f", pattern]).stdout.strip())
 
 
 MANY = 12  # stepds: asked one after the other, with 2 s for each, they would take longer than BOUND
@@ -149,9 +141,9 @@ def test_another_user_s_stepds_are_stopped(cluster: Cluster) -> None:
     """The login goes on after one short bound that all silent stepds share."""
     others = [cluster.submit("bob", mem="10M") for _ in range(MANY)]
     job = cluster.submit("alice")
-    with contextlib.ExitStack() as stopped:
+    with contextlib.ExitStack() as all_of_them:
         for other in others:
-            stopped.enter_context(Stopped(cluster, other))
+            all_of_them.enter_context(stopped(cluster, other))
         mark = cluster.n1.mark()
         result = cluster.ssh("alice", command="echo $SLURM_JOB_ID", timeout=60)
         assert result.out.strip() == str(job)
@@ -169,7 +161,7 @@ def test_own_only_stepd_is_stopped(cluster: Cluster, value: str, allowed: bool) 
     """An adoption failure, not "no jobs"."""
     cluster.pam(pam.with_module(f"action_adopt_failure={value}"))
     job = cluster.submit("alice")
-    with Stopped(cluster, job):
+    with stopped(cluster, job):
         mark = cluster.n1.mark()
         result = cluster.ssh("alice", command="echo id=$SLURM_JOB_ID", timeout=60)
         assert (result.rc == 0) == allowed

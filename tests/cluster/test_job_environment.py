@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.harness import cgroups, pam
+from tests.cluster.harness import cgroups, pam, scancel
 from tests.cluster.harness.cluster import BATCH, Settings
 from tests.cluster.harness.host import end
 from tests.cluster.harness.login import ssh_argv
@@ -257,8 +257,7 @@ def test_process_of_another_user(cluster: Cluster, program: str, name: str | Non
         pid = int(cluster.n1.run(find).stdout)
         number, _ = job(cluster, f"exec {program} 900", name="hers")
         assert number == before + 1
-        cluster.cancel(before)
-        cluster.wait_gone(before)
+        scancel.end(cluster, before)
         enter_batch_step(cluster, number, pid)
         assert f"job_{number}/step_batch" in cluster.n1.cgroups(pid)["freezer"]
         assert of_session(cluster).get("SLURM_JOB_NAME") == name

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.harness import cgroups, pam
+from tests.cluster.harness import cgroups, pam, scancel
 from tests.cluster.harness.host import end
 from tests.cluster.harness.landing import job_of
 from tests.cluster.harness.wait import wait_for
@@ -121,7 +121,7 @@ def test_signal_that_does_not_reach_an_unfinished_login(attacked: Cluster, name:
     attacked.pam(pam.with_module(*STRICT))
     job = attacked.submit("alice")
     with own_job.held(attacked, job) as pid:
-        attacked.login.run(["scancel", "-s", name, str(job)], "alice")
+        scancel.send(attacked.login, name, job)
         assert own_job.stays(attacked.n1, pid)
         own_job.others_get_in(attacked)
 
@@ -134,7 +134,7 @@ def test_unfinished_login_that_dies_in_the_job(attacked: Cluster, name: str) -> 
     mark = node.mark()
     with own_job.held(attacked, job) as pid:
         full = "--full" if name == "KILL" else "--quiet"
-        attacked.login.run(["scancel", full, "-s", name, str(job)], "alice")
+        scancel.send(attacked.login, name, job, how=full)
         wait_for("the login ended", lambda: not node.alive(pid))
         own_job.nothing_left(node)
         own_job.others_get_in(attacked)
@@ -275,7 +275,7 @@ def test_tracked_by_other_means_than_cgroups(attacked: Cluster) -> None:
         for name in ("STOP", "ALRM"):
             job = attacked.submit("alice")
             with own_job.held(attacked, job) as pid:
-                attacked.login.run(["scancel", "-s", name, str(job)], "alice")
+                scancel.send(attacked.login, name, job)
                 assert own_job.stays(attacked.n1, pid)
                 own_job.others_get_in(attacked)
             own_job.nothing_left(attacked.n1)

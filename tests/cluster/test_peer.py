@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.harness import pam
+from tests.cluster.harness import pam, scancel
 
 if TYPE_CHECKING:
     from tests.cluster.harness.cluster import Cluster
@@ -38,8 +38,7 @@ def test_scancel(cluster: Cluster) -> None:
     with cluster.session("alice") as session:
         orphan = int(session.run("setsid sleep 888 >&- 2>&- <&- & echo $!"))
         assert cluster.n1.alive(orphan)
-        cluster.cancel(job)
-        cluster.wait_gone(job)
+        scancel.end(cluster, job)
         session.wait_gone()
         assert not cluster.n1.alive(orphan)
 

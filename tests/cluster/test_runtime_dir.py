@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.harness import pam
+from tests.cluster.harness import pam, scancel
 from tests.cluster.harness.cluster import Settings
 from tests.cluster.harness.epilog import EPILOG
 from tests.cluster.harness.landing import ours
@@ -76,8 +76,7 @@ def test_it_goes_with_the_next_login(node: Cluster) -> None:
     fill = "cd $XDG_RUNTIME_DIR && mkdir -p a/b && touch a/b/c && ln -s /etc etc && mkfifo p"
     said(node, "alice", fill)
     said(node, "bob", fill)
-    node.cancel(first)
-    node.wait_gone(first)
+    scancel.end(node, first)
     assert len(there(node)) == 2
     third = node.submit("carol", mem="10M")
     said(node, "carol", "true")
@@ -145,8 +144,7 @@ def test_a_user_who_goes_on_making_files(node: Cluster) -> None:
         gone = lambda: not any(f"_5001_{job}" in name for name in there(node))  # noqa: E731
         wait_for("the directory gone", gone, 40, lambda: f"{there(node)}")
         node.wait_gone(job)
-        node.cancel(bobs)
-        node.wait_gone(bobs)
+        scancel.end(node, bobs)
         assert not [line for line in node.n1.log(mark) if "slurm_adopt.epilog" in line]
         assert node.n1.read("tmp/endless.err").count("Error: [Errno ") == 2
     finally:
@@ -175,8 +173,7 @@ def test_a_file_system_of_its_own(node: Cluster) -> None:
         found = said(node, "alice", f"{LOOK}; head -c 100000 /dev/zero >$XDG_RUNTIME_DIR/x; true")
         assert found.splitlines() == [f"/{TOP}/n1_5001_{job}", "alice alice 700 directory"]
         assert (node.n1.root / TOP / f"n1_5001_{job}/x").stat().st_size <= 65536
-        node.cancel(job)
-        node.wait_gone(job)
+        scancel.end(node, job)
         node.submit("bob")
         said(node, "bob", "true")
         assert there(node) == [f"n1_5002_{job + 1}"]

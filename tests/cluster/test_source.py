@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cluster.harness import pam
+from tests.cluster.harness import pam, scancel
 from tests.cluster.harness.cluster import Settings
 from tests.cluster.harness.host import end
 from tests.cluster.harness.landing import (
@@ -318,8 +318,7 @@ def halted(scene: Scene) -> None:
 
 
 def cancelled(scene: Scene) -> None:
-    scene.cluster.cancel(scene.older)
-    scene.cluster.wait_gone(scene.older)
+    scancel.end(scene.cluster, scene.older)
 
 
 # what becomes of the job after its user's jobs were counted, what the log says, action_unknown

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Callable
 
 from slurm_adopt.slurm.slurmd import rpc
+from tests.fakes.background import Background
 
 if TYPE_CHECKING:
     import pytest
@@ -22,7 +23,7 @@ NEVER = float("inf")
 REAL = 10.0  # seconds that a machine may take for what comes at once
 
 
-class Clock:
+class Clock(Background):
     """The clock of deadlines; a context manager that closes the connections it keeps."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,10 +34,7 @@ class Clock:
         module = SimpleNamespace(poll=lambda: _Poll(self), POLLIN=select.POLLIN)
         monkeypatch.setattr(rpc, "select", module)
 
-    def __enter__(self) -> Clock:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def end(self) -> None:
         for later in self._later:
             later[2].close()
 

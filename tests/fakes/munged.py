@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slurm_adopt.slurm.auth import ANY
+from slurm_adopt.slurm.auth.credential import ANY
 
 HEADER = 11
 

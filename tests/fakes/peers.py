@@ -9,6 +9,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Callable, Union
 
+from tests.fakes.background import Background
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -18,7 +20,7 @@ Script = Union[bytes, None, Callable[[socket.socket], None]]
 DEADLINE = 5.0  # seconds in which a whole test must be over
 
 
-class Peer:
+class Peer(Background):
     """A server: each connection gets the next script, the last script all that follow.
 
     `prefix` is the number of bytes of a request that end in the u32 length of its rest. What was
@@ -44,12 +46,11 @@ class Peer:
         self._listener.listen(16)
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
-    def __enter__(self) -> Peer:
+    def start(self) -> None:
         """Serve in a thread."""
         self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def end(self) -> None:
         """Stop, and leave no descriptor behind."""
         self._over = True
         with contextlib.suppress(OSError):

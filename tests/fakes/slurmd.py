@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from slurm_adopt.slurm.auth.credential import ANY, Credential, CredentialError
 from slurm_adopt.slurm.slurmd.message import pack, payload
 from slurm_adopt.slurm.versions import RELEASES, Release
+from tests.fakes.requests import RESPONSE_NETWORK_CALLERID, RESPONSE_SLURM_RC
 
 if TYPE_CHECKING:
     from slurm_adopt.slurm.deadline import Deadline
@@ -85,7 +86,7 @@ def answer(release: Release, job_id: int, tail: bytes = b"", node: bytes = b"n2\
 def reply(
     release: Release,
     body: bytes,
-    kind: int = 5036,
+    kind: int = RESPONSE_NETWORK_CALLERID,
     text: str | None = None,
     plugin: int | str | None = None,
 ) -> bytes:
@@ -100,7 +101,9 @@ def reply(
 
 def error(release: Release, code: int, flags: int = 0x0040) -> bytes:
     """Return a RESPONSE_SLURM_RC without a credential, as since 23.02."""
-    header = bytearray(pack(release, 8001, (code & 0xFFFFFFFF).to_bytes(4, "big"), 101, "")[4:])
+    header = bytearray(
+        pack(release, RESPONSE_SLURM_RC, (code & 0xFFFFFFFF).to_bytes(4, "big"), 101, "")[4:]
+    )
     header[2:4] = flags.to_bytes(2, "big")
     auth = b"\0\0\0\x65" + b"\0\0\0\1\0"
     size = sum(width for _, width in release.header)

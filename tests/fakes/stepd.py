@@ -9,7 +9,14 @@ from pathlib import Path
 from sys import byteorder
 from typing import TYPE_CHECKING, Union
 
-from slurm_adopt.slurm.stepd.step_sockets import StepSocket
+from tests.fakes.background import Background
+from tests.fakes.requests import (
+    REQUEST_ADD_EXTERN_PID,
+    REQUEST_GET_NS_FD,
+    REQUEST_GET_NS_FDS,
+    REQUEST_STATE,
+    REQUEST_STEP_UID,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,14 +32,14 @@ def int32(value: int) -> bytes:
     return value.to_bytes(4, byteorder, signed=value < 0)
 
 
-class Stepd:
+class Stepd(Background):
     """A slurmstepd's socket; `replies` maps a request code to the bytes that answer it.
 
     A list is sent piece by piece; None as a reply closes the connection, "hang" leaves the client
     waiting. Requests received are kept in `received` as (code, body).
     """
 
-    BODIES = {22: 4, 8: 4}  # noqa: RUF012 - bytes that follow these request codes
+    BODIES = {REQUEST_ADD_EXTERN_PID: 4, 8: 4}  # noqa: RUF012 - bytes that follow these request codes
 
     def __init__(
         self,
@@ -51,11 +58,11 @@ class Stepd:
         self.path = path
         self.greeting = greeting if greeting != b"" else int32(protocol)
         self.replies: dict[int, Reply] = {
-            20: int32(uid),
-            5: int32(state),
-            22: int32(0),
-            26: int32(0),  # no namespaces
-            28: int32(0),
+            REQUEST_STEP_UID: int32(uid),
+            REQUEST_STATE: int32(state),
+            REQUEST_ADD_EXTERN_PID: int32(0),
+            REQUEST_GET_NS_FD: int32(0),  # no namespaces
+            REQUEST_GET_NS_FDS: int32(0),
             **(replies or {}),
         }
         self.received: list[tuple[int, bytes]] = []
@@ -67,12 +74,11 @@ class Stepd:
         self.listener.listen(64)
         self._over = threading.Event()
 
-    def __enter__(self) -> Stepd:
+    def start(self) -> None:
         """Serve each connection in a thread."""
         threading.Thread(target=self._serve, daemon=True).start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def end(self) -> None:
         """Stop listening; the socket file stays, as a crashed stepd's does."""
         self._over.set()
         with contextlib.suppress(OSError):
@@ -140,11 +146,3 @@ def send(connection: socket.socket, *descriptors: int) -> None:
     """Send one byte and descriptors with it."""
     data = b"".join(map(int32, descriptors))
     connection.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, data)])
-
-
-ROOT = frozenset({0})  # whose stepds are Slurm's
-
-
-def step(path: Path, job_id: int = 7) -> StepSocket:
-    """Return a socket of the spool directory."""
-    return StepSocket(str(path), job_id)

@@ -26,6 +26,7 @@ from slurm_adopt.slurm.stepd import ask_all, step_sockets, stepd
 from slurm_adopt.slurm.versions import release_of
 from tests.fakes import slurmd
 from tests.fakes.peers import Peer, after, no_descriptor_left, takes_at_most
+from tests.fakes.requests import RESPONSE_NETWORK_CALLERID
 from tests.fakes.sack import SackPeer
 from tests.fakes.slurmd import VECTORS, Auth, Dialogue, wire
 
@@ -222,7 +223,11 @@ def test_slurmd_lengths(captured: Captured) -> None:
     at_body = 4 + sum(size for name, size in row.header[: list(sizes).index("body_length")])
     offsets = [0, at_body]
     offsets += [4 + header + 4] if auth else []
-    offsets += [4 + header + auth + fixed] if captured[1]["decoded"]["msg_type"] == 5036 else []
+    offsets += (
+        [4 + header + auth + fixed]
+        if captured[1]["decoded"]["msg_type"] == RESPONSE_NETWORK_CALLERID
+        else []
+    )
     bad = [broken(whole, at, value) for at in offsets for value in LENGTHS]
     with no_descriptor_left(), Peer(*bad) as peer:
         for data in bad:

@@ -22,6 +22,7 @@ from tests.cluster.harness import munged
 from tests.fakes import slurmd
 from tests.fakes.clock import NEVER, Clock
 from tests.fakes.peers import Peer, Script, never, no_descriptor_left, takes_at_most
+from tests.fakes.requests import RESPONSE_JOB_ID, RESPONSE_NETWORK_CALLERID
 from tests.fakes.slurmd import BY_NAME, Auth, Dialogue, answer, error, reply, wire
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def test_mapped_request_body() -> None:
     )
 
 
-def message(release: Release, body: bytes, kind: int = 5036) -> codec.Message:
+def message(release: Release, body: bytes, kind: int = RESPONSE_NETWORK_CALLERID) -> codec.Message:
     """Return a reply as received."""
     return codec.unpack(reply(release, body, kind)[4:])
 
@@ -110,17 +111,33 @@ def test_answer(release: Release, job_id: int, expected: int | None) -> None:
 @pytest.mark.parametrize(
     ("body", "kind", "words"),
     [
-        (answer(R2205, 0), 5036, "job id is 0"),
-        (answer(R2205, 0xFFFFFFFF), 5036, "job id is 4294967295"),
-        (answer(R2205, JOB), 2014, "type is 2014, not 5036"),
-        (answer(R2205, JOB, tail=b"x"), 5036, "1 bytes too many"),
-        (answer(R2205, JOB, node=b"n2"), 5036, "node name is not one NUL-terminated string"),
-        (answer(R2205, JOB, node=b"n\xff\0"), 5036, "node name is not text"),
-        (answer(R2205, JOB)[:8] + b"\0\0\0\1", 5036, "node name needs 1 bytes"),
-        (answer(R2205, JOB)[:8] + b"\x80\0\0\0", 5036, "node name is 2147483648 bytes long"),
-        (answer(R2205, JOB)[:8] + b"\xff\xff\xff\xff", 5036, "node name is 4294967295 bytes long"),
-        (b"", 5036, "job_id needs 4 bytes"),
-        (answer(BY_NAME["26.05"], JOB), 5036, "callerid reply|job id"),
+        (answer(R2205, 0), RESPONSE_NETWORK_CALLERID, "job id is 0"),
+        (answer(R2205, 0xFFFFFFFF), RESPONSE_NETWORK_CALLERID, "job id is 4294967295"),
+        (answer(R2205, JOB), RESPONSE_JOB_ID, "type is 2014, not 5036"),
+        (answer(R2205, JOB, tail=b"x"), RESPONSE_NETWORK_CALLERID, "1 bytes too many"),
+        (
+            answer(R2205, JOB, node=b"n2"),
+            RESPONSE_NETWORK_CALLERID,
+            "node name is not one NUL-terminated string",
+        ),
+        (answer(R2205, JOB, node=b"n\xff\0"), RESPONSE_NETWORK_CALLERID, "node name is not text"),
+        (
+            answer(R2205, JOB)[:8] + b"\0\0\0\1",
+            RESPONSE_NETWORK_CALLERID,
+            "node name needs 1 bytes",
+        ),
+        (
+            answer(R2205, JOB)[:8] + b"\x80\0\0\0",
+            RESPONSE_NETWORK_CALLERID,
+            "node name is 2147483648 bytes long",
+        ),
+        (
+            answer(R2205, JOB)[:8] + b"\xff\xff\xff\xff",
+            RESPONSE_NETWORK_CALLERID,
+            "node name is 4294967295 bytes long",
+        ),
+        (b"", RESPONSE_NETWORK_CALLERID, "job_id needs 4 bytes"),
+        (answer(BY_NAME["26.05"], JOB), RESPONSE_NETWORK_CALLERID, "callerid reply|job id"),
     ],
 )
 def test_wrong_answer(body: bytes, kind: int, words: str) -> None:
@@ -432,7 +449,9 @@ def responder(
     uid = slurmd.ASKER if uid is None else uid
 
     def play(connection: socket.socket) -> None:
-        form = codec.payload(2 if 2 in release.reply_payloads else 1, 5036, body)
+        form = codec.payload(
+            2 if 2 in release.reply_payloads else 1, RESPONSE_NETWORK_CALLERID, body
+        )
         made = munge.encode(form, Deadline(LONG), uid=uid) if text is None else text
         connection.sendall(reply(release, body, text=made))
 
@@ -457,7 +476,9 @@ def test_real_credentials(real: Munge, release: Release) -> None:
 def test_real_replay(real: Munge) -> None:
     """A credential that was decoded here before."""
     body = answer(R2205, JOB)
-    text = real.encode(codec.payload(2, 5036, body), Deadline(LONG), uid=slurmd.ASKER)
+    text = real.encode(
+        codec.payload(2, RESPONSE_NETWORK_CALLERID, body), Deadline(LONG), uid=slurmd.ASKER
+    )
     trusted = {slurmd.ASKER}
     with Peer(responder(real, R2205, JOB, text=text)) as peer:
         assert callerid.ask(HERE, peer.place, R2205.protocol, real, Deadline(LONG), trusted) == JOB

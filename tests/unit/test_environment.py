@@ -35,6 +35,7 @@ from slurm_adopt.slurm.stepd import step_sockets, stepd
 from slurm_adopt.slurm.stepd.step_sockets import StepSocket
 from tests.fakes.log import Lines
 from tests.fakes.peers import no_descriptor_left
+from tests.fakes.requests import REQUEST_STEP_LIST_PIDS
 from tests.fakes.stepd import Stepd, int32
 
 if TYPE_CHECKING:
@@ -452,7 +453,7 @@ def test_order_of_steps(tmp_path: Path) -> None:
 
 
 def pids(*numbers: int) -> dict[int, bytes | str | None]:
-    return {15: int32(len(numbers)) + b"".join(map(int32, numbers))}
+    return {REQUEST_STEP_LIST_PIDS: int32(len(numbers)) + b"".join(map(int32, numbers))}
 
 
 @pytest.fixture
@@ -491,10 +492,13 @@ SILENT = [
     ({"greeting": "hang"}, "does not answer"),
     ({"greeting": None}, "closed the connection"),
     ({"greeting": int32(-1)}, "refuses this protocol version"),
-    ({"replies": {15: "hang"}}, "does not answer"),
-    ({"replies": {15: None}}, "closed the connection"),
-    ({"replies": {15: int32(1 << 20)}}, "sent a malformed answer: 1048576 processes"),
-    ({"replies": {15: int32(2) + int32(5)}}, "does not answer"),
+    ({"replies": {REQUEST_STEP_LIST_PIDS: "hang"}}, "does not answer"),
+    ({"replies": {REQUEST_STEP_LIST_PIDS: None}}, "closed the connection"),
+    (
+        {"replies": {REQUEST_STEP_LIST_PIDS: int32(1 << 20)}},
+        "sent a malformed answer: 1048576 processes",
+    ),
+    ({"replies": {REQUEST_STEP_LIST_PIDS: int32(2) + int32(5)}}, "does not answer"),
     ({"uid": UID + 1}, ""),
 ]
 
@@ -519,10 +523,10 @@ def test_all_silent(tmp_path: Path) -> None:
     """The time for all of them together has an end."""
     steps = [Stepd(tmp_path / f"n1_7.{number}", greeting="hang") for number in range(40)]
     for step in steps:
-        step.__enter__()
+        step.start()
     found, logged = searched(tmp_path)
     for step in steps:
-        step.__exit__()
+        step.end()
     assert found is None
     assert logged.count("does not answer") <= 4
     assert "and later ones are not asked" in logged

@@ -15,6 +15,7 @@ from slurm_adopt.slurm.slurmd.message import payload
 from tests.fakes.munged import CREDENTIAL, DECODED, ENCODE_REPLY, HEADER, u32
 from tests.fakes.munged import reply as munge_reply
 from tests.fakes.peers import Peer
+from tests.fakes.requests import REQUEST_STEP_LIST_PIDS, RESPONSE_NETWORK_CALLERID
 from tests.fakes.slurmd import BY_NAME, answer, reply
 from tests.fakes.stepd import Stepd, int32
 from tests.fakes.tree import Tree
@@ -266,7 +267,11 @@ def test_imports_of_a_session_that_gets_what_the_job_has(tmp_path: Path) -> None
     with (
         subprocess.Popen(["sleep", "60"], user=1) as process,
         Stepd(tmp_path / "n1_7.4294967292", uid=1),
-        Stepd(tmp_path / "n1_7.0", uid=1, replies={15: int32(1) + int32(process.pid)}),
+        Stepd(
+            tmp_path / "n1_7.0",
+            uid=1,
+            replies={REQUEST_STEP_LIST_PIDS: int32(1) + int32(process.pid)},
+        ),
     ):
         conf = CONF.format(munge="", port=0, spool=tmp_path, user=os.geteuid())
         (tmp_path / "slurm.conf").write_text(conf)
@@ -338,7 +343,7 @@ def test_imports_of_a_login_with_several_jobs(tmp_path: Path) -> None:
     """The whole account phase, with a stand-in for each daemon that it talks to."""
     release, uid, munge = BY_NAME["22.05"], os.geteuid(), str(tmp_path / "munge")
     body = answer(release, 7)
-    kind = 5036  # RESPONSE_NETWORK_CALLERID
+    kind = RESPONSE_NETWORK_CALLERID
     bound = payload(2, kind, body)
     who = u32(1, 1, uid, uid, uid, 0xFFFFFFFF, len(bound)) + bound
     decoded = munge_reply(DECODED, b"\0\0\4\5\0\0" + u32(300) + b"\4\x7f\0\0\1" + who)

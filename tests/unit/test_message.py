@@ -10,6 +10,7 @@ from slurm_adopt.slurm.errors import FormatError
 from slurm_adopt.slurm.slurmd import message as codec
 from slurm_adopt.slurm.versions import RELEASES, release_of
 from tests.fakes import slurmd
+from tests.fakes.requests import RESPONSE_NETWORK_CALLERID
 from tests.fakes.slurmd import BY_NAME, Dialogue, answer, reply, wire
 
 CALLERID = 5035
@@ -120,8 +121,8 @@ def test_bound(release: str, found: str, expected: bool) -> None:
 def test_bound_to_the_body(form: int) -> None:
     """K12 and SHA3 payloads belong to one body and one message type."""
     message = codec.unpack(reply(R2205, b"body")[4:])
-    assert codec.is_bound(codec.payload(form, 5036, b"body"), message)
-    assert not codec.is_bound(codec.payload(form, 5036, b"bodY"), message)
+    assert codec.is_bound(codec.payload(form, RESPONSE_NETWORK_CALLERID, b"body"), message)
+    assert not codec.is_bound(codec.payload(form, RESPONSE_NETWORK_CALLERID, b"bodY"), message)
     assert not codec.is_bound(codec.payload(form, 5035, b"body"), message)
 
 

@@ -21,7 +21,9 @@ from slurm_adopt.slurm.versions import ALL_NS, NO_NS, RELEASES, Release
 from tests.fakes.log import Lines
 from tests.fakes.node import UID, made
 from tests.fakes.process import open_fds
-from tests.fakes.stepd import ROOT, Stepd, int32, send, step
+from tests.fakes.requests import REQUEST_GET_NS_FD, REQUEST_GET_NS_FDS, REQUEST_X11_DISPLAY
+from tests.fakes.step_sockets import ROOT, step
+from tests.fakes.stepd import Stepd, int32, send
 from tests.fakes.tree import Tree
 
 if TYPE_CHECKING:
@@ -36,7 +38,15 @@ SOURCE = Path(__file__).parents[2] / "src"
 
 def giver(path: Path, protocol: int, reply: Reply) -> Stepd:
     """Return a stand-in that answers so where it is asked for namespaces."""
-    return Stepd(path, protocol=protocol, replies={23: bytes(8), 26: reply, 28: reply})
+    return Stepd(
+        path,
+        protocol=protocol,
+        replies={
+            REQUEST_X11_DISPLAY: bytes(8),
+            REQUEST_GET_NS_FD: reply,
+            REQUEST_GET_NS_FDS: reply,
+        },
+    )
 
 
 def received(top: Path, protocol: int, reply: Reply, sent: int) -> tuple[list[int], list[int]]:
@@ -363,4 +373,4 @@ def test_join_container_false(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, f
     with standin:
         (job,) = here.jobs(UID)
         here.adopt(42, job)
-    assert 26 not in [number for number, _ in standin.received]
+    assert REQUEST_GET_NS_FD not in [number for number, _ in standin.received]

@@ -26,6 +26,13 @@ from tests.fakes import slurmd
 from tests.fakes.log import Lines
 from tests.fakes.node import PID, UID, made
 from tests.fakes.peers import Peer
+from tests.fakes.requests import (
+    REQUEST_ADD_EXTERN_PID,
+    REQUEST_STATE,
+    REQUEST_STEP_LIST_PIDS,
+    REQUEST_STEP_UID,
+    REQUEST_X11_DISPLAY,
+)
 from tests.fakes.stepd import Stepd, int32
 from tests.fakes.tree import Tree
 
@@ -63,7 +70,7 @@ def test_before_19_05(
     here = made(tmp_path, tree, monkeypatch)
     tree.make("freezer/slurm/uid_5001/job_6/step_extern")
     path = tmp_path / "n1_6.4294967295"
-    with Stepd(path, protocol=protocol, introduced=introduced, replies={23: x11}):
+    with Stepd(path, protocol=protocol, introduced=introduced, replies={REQUEST_X11_DISPLAY: x11}):
         (job,) = here.jobs(UID)
         environment = here.adopt(PID, job).environment
     assert (job.job_id, job.protocol) == (6, protocol)
@@ -78,7 +85,10 @@ def test_component_of_a_heterogeneous_job(
     here = made(tmp_path, tree, monkeypatch)
     tree.make("freezer/slurm/uid_5001/job_6/step_extern")
     pids = int32(2) + int32(PID) + int32(os.getpid())
-    replies: dict[int, bytes | str | None] = {15: pids, 23: bytes(8)}
+    replies: dict[int, bytes | str | None] = {
+        REQUEST_STEP_LIST_PIDS: pids,
+        REQUEST_X11_DISPLAY: bytes(8),
+    }
     with Stepd(tmp_path / "n1_7.4294967295", protocol=protocol, replies=replies):
         (job,) = here.jobs(UID)
         assert here.adopt(PID, job).environment == {"SLURM_JOB_ID": "7"}
@@ -93,7 +103,7 @@ def test_other_releases_follow_no_leader(
         (job,) = here.jobs(UID)
         with pytest.raises(SetupError, match="job 7 has no cgroup for freezer"):
             here.adopt(PID, job)
-    assert 15 not in [number for number, _ in stepd.received]
+    assert REQUEST_STEP_LIST_PIDS not in [number for number, _ in stepd.received]
 
 
 def test_unknown_auth_type_names_itself(
@@ -119,9 +129,14 @@ class Starting(Stepd):
 
     def heard(self, number: int, body: bytes) -> None:
         super().heard(number, body)
-        self.looks -= number == 5
+        self.looks -= number == REQUEST_STATE
         ready = self.looks <= 0
-        self.replies.update({5: int32(2 if ready else 1), 22: int32(0 if ready else -1)})
+        self.replies.update(
+            {
+                REQUEST_STATE: int32(2 if ready else 1),
+                REQUEST_ADD_EXTERN_PID: int32(0 if ready else -1),
+            }
+        )
 
 
 class ForEver(Starting):
@@ -134,7 +149,9 @@ def starts(
     """Adopt; return what came of it, the numbers of the stepd's requests, the log."""
     here = made(tmp_path, tree, monkeypatch)
     tree.make("freezer/slurm/uid_5001/job_6/step_extern")
-    with stepd(tmp_path / "n1_6.4294967292", state=1, replies={23: bytes(8)}) as serving:
+    with stepd(
+        tmp_path / "n1_6.4294967292", state=1, replies={REQUEST_X11_DISPLAY: bytes(8)}
+    ) as serving:
         (job,) = here.jobs(UID)
         found: Adoption | PeerError
         try:
@@ -150,8 +167,11 @@ def test_a_starting_step_is_waited_for(
 ) -> None:
     found, requests, _ = starts(tmp_path, tree, monkeypatch, Starting)
     assert isinstance(found, Adoption)
-    assert requests.count(22) == 1
-    assert requests.index(22) > [i for i, number in enumerate(requests) if number == 5][3]
+    assert requests.count(REQUEST_ADD_EXTERN_PID) == 1
+    assert (
+        requests.index(REQUEST_ADD_EXTERN_PID)
+        > [i for i, number in enumerate(requests) if number == REQUEST_STATE][3]
+    )
 
 
 def test_a_step_that_stays_starting_is_asked_in_the_end(
@@ -161,7 +181,7 @@ def test_a_step_that_stays_starting_is_asked_in_the_end(
     found, requests, log = starts(tmp_path, tree, monkeypatch, ForEver)
     assert isinstance(found, PeerError)
     assert "refuses to take process 42" in str(found)
-    assert requests.count(22) == 1
+    assert requests.count(REQUEST_ADD_EXTERN_PID) == 1
     assert "extern step of job 6 is still starting" in log
 
 
@@ -206,7 +226,10 @@ def test_a_planted_socket_is_ignored(
 class Changing(Stepd):
     """Answers otherwise once a request has come: `change` of number and reply, after `after`."""
 
-    after, change = 22, (5, int32(3))  # the step is ending when the process has been taken
+    after, change = (
+        REQUEST_ADD_EXTERN_PID,
+        (REQUEST_STATE, int32(3)),
+    )  # the step is ending when the process has been taken
 
     def heard(self, number: int, body: bytes) -> None:
         super().heard(number, body)
@@ -217,7 +240,7 @@ class Changing(Stepd):
 class OfAnother(Changing):
     """Has become another user's job by the second connection."""
 
-    after, change = 5, (20, int32(UID + 1))
+    after, change = REQUEST_STATE, (REQUEST_STEP_UID, int32(UID + 1))
 
 
 # (stepd, where the process is, part of the message, whether the stepd is asked to take it)
@@ -243,7 +266,7 @@ def test_what_has_changed_since(
     here = made(tmp_path, tree, monkeypatch)
     tree.make("freezer/slurm/uid_5001/job_6/step_extern")
     tree.process(PID, f"6:freezer:{where}")
-    with stepd(tmp_path / "n1_6.4294967292", replies={23: bytes(8)}) as serving:
+    with stepd(tmp_path / "n1_6.4294967292", replies={REQUEST_X11_DISPLAY: bytes(8)}) as serving:
         (job,) = here.jobs(UID)
         with pytest.raises(PeerError, match=message):
             here.adopt(PID, job)
@@ -269,7 +292,7 @@ class Ends(Starting):
 
     def heard(self, number: int, body: bytes) -> None:
         super().heard(number, body)
-        if number == 20 and self.looks <= 0:
+        if number == REQUEST_STEP_UID and self.looks <= 0:
             self.session.kill()
             self.session.wait()
 
@@ -285,7 +308,7 @@ def test_the_session_s_process_ends_meanwhile(
         (job,) = here.jobs(UID)
         with pytest.raises(PeerError, match=r"process \d+, which was to become the session, has"):
             here.adopt(PID, job)
-    assert 22 not in [number for number, _ in stepd.received]
+    assert REQUEST_ADD_EXTERN_PID not in [number for number, _ in stepd.received]
 
 
 def test_the_session_s_process_has_ended(
@@ -297,7 +320,7 @@ def test_the_session_s_process_has_ended(
         (job,) = here.jobs(UID)
         with pytest.raises(PeerError, match=f"process {1 << 22}, which was to become"):
             here.adopt(PID, job)
-    assert 22 not in [number for number, _ in stepd.received]
+    assert REQUEST_ADD_EXTERN_PID not in [number for number, _ in stepd.received]
 
 
 # The session phase: still there, or written back where it was
@@ -313,7 +336,7 @@ def kept(
     here = made(tmp_path, tree, monkeypatch)
     tree.make(f"freezer{STEP_7}/task_0")
     tree.make("freezer/elsewhere")
-    with Stepd(tmp_path / "n1_7.4294967292", replies={23: bytes(8)}) as stepd:
+    with Stepd(tmp_path / "n1_7.4294967292", replies={REQUEST_X11_DISPLAY: bytes(8)}) as stepd:
         found = here.keep(adoption)
     return found, [number for number, _ in stepd.received]
 
@@ -393,7 +416,7 @@ def told(tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> list[Ad
     left: list[Adoption] = []
     monkeypatch.setattr("slurm_adopt.node.adoption_note.leave", left.append)
     here = made(tmp_path, tree, monkeypatch, "sshd")
-    with Stepd(tmp_path / "n1_6.4294967292", replies={23: bytes(8)}):
+    with Stepd(tmp_path / "n1_6.4294967292", replies={REQUEST_X11_DISPLAY: bytes(8)}):
         (job,) = here.jobs(UID)
         with contextlib.suppress(PeerError, SetupError):
             here.adopt(os.getpid(), job)
@@ -512,7 +535,7 @@ def test_nothing_is_given_to_a_frozen_job(
     here = made(tmp_path, tree, monkeypatch)
     stopped(tree)
     tree.process(PID, "6:freezer:/elsewhere")
-    with Stepd(tmp_path / "n1_6.4294967292", replies={23: bytes(8)}) as serving:
+    with Stepd(tmp_path / "n1_6.4294967292", replies={REQUEST_X11_DISPLAY: bytes(8)}) as serving:
         (job,) = here.jobs(UID)
         assert "is frozen: the job is suspended" in here.suspended(job)
         for ask in (here.look, lambda job: here.adopt(PID, job)):
@@ -525,7 +548,7 @@ def test_nothing_is_given_to_a_frozen_job(
         stopped(tree, "THAWED")
         here.look(job)
         assert here.suspended(job) == ""
-    assert 22 not in [number for number, _ in serving.received]
+    assert REQUEST_ADD_EXTERN_PID not in [number for number, _ in serving.received]
 
 
 class Freezes(Stepd):
@@ -534,7 +557,7 @@ class Freezes(Stepd):
     tree: Tree
 
     def heard(self, number: int, body: bytes) -> None:
-        if number == 22:
+        if number == REQUEST_ADD_EXTERN_PID:
             self.tree.process(PID, "6:freezer:/slurm/uid_5001/job_6/step_extern")
             stopped(self.tree)
         super().heard(number, body)
@@ -547,7 +570,7 @@ def test_what_is_frozen_meanwhile_is_put_back(
     stopped(tree, "THAWED")
     tree.make("freezer/before")
     tree.process(PID, "6:freezer:/before")
-    stepd = Freezes(tmp_path / "n1_6.4294967292", replies={23: bytes(8)})
+    stepd = Freezes(tmp_path / "n1_6.4294967292", replies={REQUEST_X11_DISPLAY: bytes(8)})
     stepd.tree = tree
     with stepd:
         (job,) = here.jobs(UID)

@@ -19,6 +19,7 @@ from slurm_adopt.slurm.stepd import ask_all, pulse, stepd
 from slurm_adopt.slurm.stepd.pulse import Pulse
 from slurm_adopt.slurm.stepd.step_sockets import StepSocket
 from slurm_adopt.system import child as forked
+from tests.fakes.requests import REQUEST_ADD_EXTERN_PID, REQUEST_STATE, REQUEST_STEP_UID
 from tests.fakes.stepd import Stepd, int32
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 OURS = frozenset({os.geteuid()})
 SILENCE, LATE, LONGEST = 1.5, 4.0, 6.0  # seconds: an answer that is late comes after the silence
 SLACK = 5.0  # seconds that a busy machine may take longer
-ADD, STATE, UID = 22, 5, 20
 
 
 # Deadlines
@@ -184,29 +184,33 @@ def adopt(path: Path, late: dict[int, float], stuck: bool, longest: float = 60) 
 
 @pytest.mark.usefixtures("idle")
 def test_one_that_answers_others_is_waited_for(tmp_path: Path) -> None:
-    standin = adopt(tmp_path / "s", {ADD: LATE}, stuck=False)
+    standin = adopt(tmp_path / "s", {REQUEST_ADD_EXTERN_PID: LATE}, stuck=False)
     codes = [number for number, _ in standin.received]
-    assert codes.count(ADD) == 1  # it was asked once
+    assert codes.count(REQUEST_ADD_EXTERN_PID) == 1  # it was asked once
     assert standin.connections > 2
 
 
 @pytest.mark.usefixtures("idle")
 def test_one_that_is_late_each_time_is_waited_for(tmp_path: Path) -> None:
-    adopt(tmp_path / "s", dict.fromkeys((UID, ADD, STATE), SILENCE / 2), stuck=False)
+    adopt(
+        tmp_path / "s",
+        dict.fromkeys((REQUEST_STEP_UID, REQUEST_ADD_EXTERN_PID, REQUEST_STATE), SILENCE / 2),
+        stuck=False,
+    )
 
 
 @pytest.mark.usefixtures("idle")
 def test_one_that_answers_nobody_is_not(tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(UnsettledError, match=r"does not answer: it may still take process 42$"):
-        adopt(tmp_path / "s", {ADD: LATE}, stuck=True)
+        adopt(tmp_path / "s", {REQUEST_ADD_EXTERN_PID: LATE}, stuck=True)
     assert time.monotonic() - started < LATE  # the silence, and one more question
 
 
 def test_one_that_is_stopped_is_not_even_asked(tmp_path: Path, idle: Iterator[list[str]]) -> None:
     next(idle)[0] = "T"
     standin = Late(tmp_path / "s")
-    standin.late = {ADD: LATE}
+    standin.late = {REQUEST_ADD_EXTERN_PID: LATE}
     with (
         standin,
         pytest.raises(UnsettledError),
@@ -221,7 +225,7 @@ def test_the_last_end(tmp_path: Path) -> None:
     """One that lives, and does not do what it was asked: no login is held for ever."""
     started = time.monotonic()
     with pytest.raises(UnsettledError, match=r"does not answer within 3 s, though it is alive"):
-        adopt(tmp_path / "s", {ADD: LONGEST + SLACK}, stuck=False, longest=3)
+        adopt(tmp_path / "s", {REQUEST_ADD_EXTERN_PID: LONGEST + SLACK}, stuck=False, longest=3)
     assert 3 <= time.monotonic() - started < LONGEST + SLACK
 
 
@@ -230,7 +234,11 @@ def test_half_an_answer_is_not_waited_for(tmp_path: Path) -> None:
     """It is no queue that the rest waits in, though others are answered."""
     path, started = tmp_path / "s", time.monotonic()
     talk = stepd.Stepd(StepSocket(str(path), 7), OURS, Patience(SILENCE, 60))
-    with Stepd(path, replies={ADD: b"\0\0"}), pytest.raises(UnsettledError), talk as one:
+    with (
+        Stepd(path, replies={REQUEST_ADD_EXTERN_PID: b"\0\0"}),
+        pytest.raises(UnsettledError),
+        talk as one,
+    ):
         one.add_extern_pid(42)
     assert time.monotonic() - started < LATE
 
@@ -260,7 +268,7 @@ def ask(path: Path, late: dict[int, float], longest: float) -> tuple[dict[Any, A
 
 @pytest.mark.usefixtures("idle")
 def test_an_inquiry_ends_after_a_silence(tmp_path: Path) -> None:
-    silent, seconds = ask(tmp_path, {UID: LATE}, 60)
+    silent, seconds = ask(tmp_path, {REQUEST_STEP_UID: LATE}, 60)
     assert silent == {7: "does not answer"}
     assert SILENCE <= seconds < LATE
 
@@ -272,7 +280,7 @@ def test_an_inquiry_does_not_wait_for_who_is_stopped(
     next(idle)[0] = "T"
     monkeypatch.setattr(ask_all, "QUIET", 0.2)
     monkeypatch.setattr("tests.unit.test_patience.SILENCE", 30)
-    silent, seconds = ask(tmp_path, {UID: LONGEST + SLACK}, 60)
+    silent, seconds = ask(tmp_path, {REQUEST_STEP_UID: LONGEST + SLACK}, 60)
     assert silent == {7: "does not answer"}
     assert 0.2 <= seconds < LONGEST + SLACK
 
@@ -283,7 +291,7 @@ def test_an_inquiry_waits_for_who_is_at_work(
 ) -> None:
     ticks = iter(range(1000))
     monkeypatch.setattr(Pulse, "_look", lambda _: ("S", next(ticks)))
-    silent, seconds = ask(tmp_path, {UID: LATE}, 60)
+    silent, seconds = ask(tmp_path, {REQUEST_STEP_UID: LATE}, 60)
     assert silent == {}
     assert LATE <= seconds < LATE + SLACK
 
@@ -292,7 +300,7 @@ def test_an_inquiry_waits_for_who_is_at_work(
 def test_the_last_end_of_an_inquiry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter(range(1000))
     monkeypatch.setattr(Pulse, "_look", lambda _: ("S", next(ticks)))
-    silent, seconds = ask(tmp_path, {UID: LONGEST + SLACK}, 3)
+    silent, seconds = ask(tmp_path, {REQUEST_STEP_UID: LONGEST + SLACK}, 3)
     assert silent == {7: "does not answer within 3 s, though it is alive"}
     assert 3 <= seconds < LONGEST + SLACK
 
@@ -324,7 +332,7 @@ def test_another_user_s_that_is_at_work_is_not_waited_for(
     with contextlib.ExitStack() as stepds:
         for step in steps:
             standin = Late(Path(step.path))
-            standin.late = {UID: LATE} if step.job_id in late else {}
+            standin.late = {REQUEST_STEP_UID: LATE} if step.job_id in late else {}
             stepds.enter_context(standin)
         started = time.monotonic()
         _, found = ask_all.ask_all(
@@ -381,7 +389,7 @@ def test_who_gets_no_cpu_itself_looks_again(
     ticks = iter(range(1000))
     monkeypatch.setattr(Pulse, "_look", lambda _: ("S", next(ticks)))
     standin, step = Late(tmp_path / "7"), StepSocket(str(tmp_path / "7"), 7)
-    standin.late = {UID: LATE}
+    standin.late = {REQUEST_STEP_UID: LATE}
     with standin:
         if way == "inquiry":
             answers, silent = ask_all.ask_all([step], OURS, Patience(SILENCE, 60))

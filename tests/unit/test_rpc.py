@@ -26,6 +26,7 @@ from tests.fakes.peers import (
     slowly,
     takes_at_most,
 )
+from tests.fakes.requests import RESPONSE_NETWORK_CALLERID
 from tests.fakes.slurmd import BY_NAME, Auth, answer, error, reply
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def test_layout_of_unknown() -> None:
 def test_first_try(release: Release) -> None:
     """A slurmd of each release, asked in its own version: one connection."""
     message, peer = call(reply(release, answer(release, JOB)), protocol=release.protocol)
-    assert (message.type, message.release.name) == (5036, release.name)
+    assert (message.type, message.release.name) == (RESPONSE_NETWORK_CALLERID, release.name)
     assert asked_as(peer) == [release.name]
 
 
@@ -238,7 +239,7 @@ def test_other_payload(name: str) -> None:
     )
     assert asked_as(peer) == [name, name]
     assert [made.split("/")[2][:2] for made in auth.made] == ["01", "02"]
-    assert message.type == 5036
+    assert message.type == RESPONSE_NETWORK_CALLERID
 
 
 # What ends the asking
@@ -306,7 +307,9 @@ def test_protocol_zero() -> None:
             reply(
                 R2205,
                 answer(R2205, 1),
-                text=slurmd.credential(codec.payload(2, 5036, answer(R2205, 2))),
+                text=slurmd.credential(
+                    codec.payload(2, RESPONSE_NETWORK_CALLERID, answer(R2205, 2))
+                ),
             ),
             "the reply's credential is for another message",
         ),
@@ -314,7 +317,9 @@ def test_protocol_zero() -> None:
             reply(
                 R2205,
                 answer(R2205, 1),
-                text=slurmd.credential(codec.payload(2, 5036, answer(R2205, 1)), uid=5001),
+                text=slurmd.credential(
+                    codec.payload(2, RESPONSE_NETWORK_CALLERID, answer(R2205, 1)), uid=5001
+                ),
             ),
             "from uid 5001, not from root or SlurmdUser",
         ),
@@ -323,7 +328,8 @@ def test_protocol_zero() -> None:
                 R2205,
                 answer(R2205, 1),
                 text=slurmd.credential(
-                    codec.payload(2, 5036, answer(R2205, 1)), restriction=slurmd.ASKER + 1
+                    codec.payload(2, RESPONSE_NETWORK_CALLERID, answer(R2205, 1)),
+                    restriction=slurmd.ASKER + 1,
                 ),
             ),
             "the reply's credential is for uid ",
@@ -349,7 +355,7 @@ def test_reply_without_auth() -> None:
 def test_slurmd_user() -> None:
     """A reply of SlurmdUser is believed where that is another user than root."""
     body = answer(R2205, JOB)
-    text = slurmd.credential(codec.payload(2, 5036, body), uid=64030)
+    text = slurmd.credential(codec.payload(2, RESPONSE_NETWORK_CALLERID, body), uid=64030)
     message, _ = call(reply(R2205, body, text=text), trusted={0, 64030})
     assert message.body == body
 
@@ -433,7 +439,7 @@ def test_flood() -> None:
             connection.sendall(b"x" * 65536)
 
     with takes_at_most(SLACK):
-        assert call(flood)[0].type == 5036
+        assert call(flood)[0].type == RESPONSE_NETWORK_CALLERID
 
 
 def test_refused() -> None:
@@ -476,5 +482,8 @@ def test_ipv6() -> None:
     """A slurmd with EnableIPv6, and its name in messages."""
     with no_descriptor_left(), Peer(GOOD, family=socket.AF_INET6) as peer:
         client = rpc.Slurmd(socket.AF_INET6, "::1", peer.port, Auth())
-        assert client.call(CALLERID, BODY, R2205.protocol, Deadline(LONG)).type == 5036
+        assert (
+            client.call(CALLERID, BODY, R2205.protocol, Deadline(LONG)).type
+            == RESPONSE_NETWORK_CALLERID
+        )
         assert str(client.error("x")) == f"slurmd at [::1]:{peer.port}: x"

@@ -21,6 +21,7 @@ from slurm_adopt.session import runtime_dir
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import SetupError
 from slurm_adopt.system import child, clearing
+from tests.fakes.background import Background
 from tests.fakes.squatters import a_link, open_to_others
 from tests.fakes.stepd import Stepd
 
@@ -360,7 +361,7 @@ for line in sys.stdin:
 """
 
 
-class Trier:
+class Trier(Background):
     """A process of the user's, or of another, that tries what it can each time it is told to."""
 
     def __init__(self, uid: int, prefix: tuple[str, ...], *paths: Path) -> None:
@@ -374,10 +375,7 @@ class Trier:
         assert self._process.stdout
         assert self._process.stdout.readline() == "ready\n"
 
-    def __enter__(self) -> Trier:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def end(self) -> None:
         self._process.communicate(timeout=BOUND)
 
     def tries(self) -> list[int]:

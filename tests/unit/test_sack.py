@@ -31,6 +31,7 @@ from slurm_adopt.slurm.slurmd import callerid
 from slurm_adopt.slurm.slurmd import message as codec
 from slurm_adopt.slurm.versions import Release, release_of
 from tests.fakes.peers import Peer, Script, after, never, no_descriptor_left, reset, takes_at_most
+from tests.fakes.requests import RESPONSE_NETWORK_CALLERID, RESPONSE_SLURM_RC
 from tests.fakes.sack import SackPeer
 from tests.fakes.slurmd import BY_NAME, VECTORS, answer, wire
 
@@ -113,7 +114,7 @@ def test_captured_callerid(tmp_path: Path, release: str, dialogue: Dialogue) -> 
         Peer(wire(dialogue["reply"])) as slurmd,
     ):
         found = outcome(slurmd, sack, row)
-    if decoded["msg_type"] == 8001:
+    if decoded["msg_type"] == RESPONSE_SLURM_RC:
         assert found == f"answered error {decoded['body']['return_code']}"
     elif dialogue["claims"]["ruid"] != ME:
         assert found == f"the reply's credential is for uid {dialogue['claims']['ruid']}"
@@ -471,8 +472,13 @@ def test_callerid(signer: Sack, key: bytes, name: str) -> None:
     """The whole way, in the format of each release that has auth/slurm."""
     row = BY_NAME[name]
     body = answer(row, 4711)
-    made = {**CLAIMS, "ruid": ME, "uid": ME, "payload": urlsafe(codec.payload(2, 5036, body))}
-    reply = codec.pack(row, 5036, body, 103, jwt(made, key))
+    made = {
+        **CLAIMS,
+        "ruid": ME,
+        "uid": ME,
+        "payload": urlsafe(codec.payload(2, RESPONSE_NETWORK_CALLERID, body)),
+    }
+    reply = codec.pack(row, RESPONSE_NETWORK_CALLERID, body, 103, jwt(made, key))
     connection = Connection("127.0.0.1", 50000, "127.0.0.2", 22)
     with no_descriptor_left(), Peer(reply) as slurmd:
         found = callerid.ask(connection, slurmd.place, row.protocol, signer, Deadline(LONG), {ME})

@@ -215,12 +215,16 @@ def test_another_step_is_a_sign(tmp_path: Path) -> None:
     with Stepd(tmp_path / "n1_7.0"):
         assert here.jobs(UID) == []
         extern: list[Stepd] = []
-        later = lambda: extern.append(Stepd(tmp_path / "n1_7.4294967292").__enter__())  # noqa: E731
+
+        def later() -> None:
+            extern.append(Stepd(tmp_path / "n1_7.4294967292"))
+            extern[0].start()
+
         timer = threading.Timer(0.5, later)
         timer.start()
         (job,) = here.awaited_jobs(UID)
         timer.join()
-        extern[0].__exit__()
+        extern[0].end()
     assert job.job_id == 7
     assert "no extern step yet, but job 7 has another step: waiting up to 30 s" in lines
 

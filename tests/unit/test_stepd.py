@@ -23,7 +23,16 @@ from slurm_adopt.slurm.stepd import ask_all, old_greeting, step_sockets, stepd
 from slurm_adopt.slurm.versions import BY_CREDENTIAL, RELEASES, Release
 from tests.fakes import slurmd
 from tests.fakes.process import open_fds
-from tests.fakes.stepd import ROOT, Stepd, int32, step
+from tests.fakes.requests import (
+    REQUEST_ADD_EXTERN_PID,
+    REQUEST_GET_NS_FD,
+    REQUEST_STATE,
+    REQUEST_STEP_LIST_PIDS,
+    REQUEST_STEP_UID,
+    REQUEST_X11_DISPLAY,
+)
+from tests.fakes.step_sockets import ROOT, step
+from tests.fakes.stepd import Stepd, int32
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,14 +111,14 @@ ASKED: list[tuple[str, dict[str, object], object]] = [
     ("starting", {"state": 1}, (5001, 1)),
     ("ending", {"state": 3}, (5001, 3)),
     ("root's job", {"uid": 0}, (0, 2)),
-    ("largest uid", {"replies": {20: b"\xff\xff\xff\xff"}}, (0xFFFFFFFF, 2)),
+    ("largest uid", {"replies": {REQUEST_STEP_UID: b"\xff\xff\xff\xff"}}, (0xFFFFFFFF, 2)),
     ("refuses the version", {"greeting": int32(-1)}, "refuses this protocol version"),
     ("never greets", {"greeting": "hang"}, "does not answer"),
-    ("never answers", {"replies": {20: "hang"}}, "does not answer"),
+    ("never answers", {"replies": {REQUEST_STEP_UID: "hang"}}, "does not answer"),
     ("closes at once", {"greeting": None}, None),
-    ("closes after the greeting", {"replies": {20: None}}, "uid needs 4 bytes"),
-    ("half a uid", {"replies": {20: b"\1\0"}}, "does not answer"),
-    ("no state", {"replies": {5: None}}, "state needs 4 bytes"),
+    ("closes after the greeting", {"replies": {REQUEST_STEP_UID: None}}, "uid needs 4 bytes"),
+    ("half a uid", {"replies": {REQUEST_STEP_UID: b"\1\0"}}, "does not answer"),
+    ("no state", {"replies": {REQUEST_STATE: None}}, "state needs 4 bytes"),
 ]
 
 
@@ -146,13 +155,13 @@ def test_a_silent_stepd_does_not_keep_the_others_waiting(tmp_path: Path) -> None
     hung = Stepd(tmp_path / "hung", greeting="hang")
     good = [Stepd(tmp_path / str(n), uid=n) for n in range(200)]  # more than are in flight at once
     for one in (hung, *good):
-        one.__enter__()
+        one.start()
     steps = [step(one.path, number) for number, one in enumerate((hung, *good))]
     answers, silent = ask_all.ask_all(steps, ROOT, Deadline(5))
     assert list(silent) == [steps[0]]
     assert {s.job_id - 1: a.uid for s, a in answers.items()} == {n: n for n in range(200)}
     for one in (hung, *good):
-        one.__exit__()
+        one.end()
 
 
 def test_full_backlog_is_tried_again_within_the_deadline(tmp_path: Path) -> None:
@@ -271,7 +280,7 @@ def test_no_room_for_a_namespace(tmp_path: Path) -> None:
     pieces: list[bytes | int] = [int32(1), namespace]
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     with (
-        Stepd(tmp_path / "s", replies={26: pieces}),
+        Stepd(tmp_path / "s", replies={REQUEST_GET_NS_FD: pieces}),
         stepd.Stepd(step(tmp_path / "s"), ROOT, Deadline(5)) as talk,
     ):
         talk.uid()
@@ -293,7 +302,11 @@ def test_adoption_is_asked_for_once(tmp_path: Path) -> None:
             assert talk.uid() == 5001
             talk.add_extern_pid(42)
             assert talk.state() == 2
-        assert standin.received == [(20, b""), (22, int32(42)), (5, b"")]
+        assert standin.received == [
+            (REQUEST_STEP_UID, b""),
+            (REQUEST_ADD_EXTERN_PID, int32(42)),
+            (REQUEST_STATE, b""),
+        ]
         assert one.pid == os.getpid()
 
 
@@ -303,11 +316,11 @@ FAILURES: list[tuple[dict[str, object], str]] = [
     ({"greeting": "hang"}, "does not answer"),
     ({"greeting": None}, "closed the connection"),
     ({"greeting": b"\0"}, "does not answer|closed"),
-    ({"replies": {22: int32(-1)}}, "refuses to take process 42"),
-    ({"replies": {22: int32(1)}}, "refuses to take process 42"),
-    ({"replies": {22: None}}, "closed the connection|broke"),
-    ({"replies": {22: b"\0\0"}}, "does not answer"),
-    ({"replies": {22: "hang"}}, "does not answer"),
+    ({"replies": {REQUEST_ADD_EXTERN_PID: int32(-1)}}, "refuses to take process 42"),
+    ({"replies": {REQUEST_ADD_EXTERN_PID: int32(1)}}, "refuses to take process 42"),
+    ({"replies": {REQUEST_ADD_EXTERN_PID: None}}, "closed the connection|broke"),
+    ({"replies": {REQUEST_ADD_EXTERN_PID: b"\0\0"}}, "does not answer"),
+    ({"replies": {REQUEST_ADD_EXTERN_PID: "hang"}}, "does not answer"),
 ]
 
 
@@ -359,7 +372,10 @@ def test_old_stepd(tmp_path: Path, release: Release) -> None:
     x11 = int32(95) + (b"" if len(release.x11) == 1 else int32(3) + b"/x\0")
     one = step(tmp_path / "s")
     with Stepd(
-        tmp_path / "s", protocol=release.protocol, introduced=True, replies={23: x11}
+        tmp_path / "s",
+        protocol=release.protocol,
+        introduced=True,
+        replies={REQUEST_X11_DISPLAY: x11},
     ) as old:
         answers, silent = ask_all.ask_all([one], ROOT, Deadline(5), introduce)
         assert (silent, answers[one].protocol, answers[one].uid) == ({}, release.protocol, 5001)
@@ -512,7 +528,7 @@ PIDS: list[tuple[bytes | None, object]] = [
 @pytest.mark.parametrize(("reply", "expected"), PIDS)
 def test_pids(tmp_path: Path, reply: bytes | None, expected: object) -> None:
     with (
-        Stepd(tmp_path / "s", replies={15: reply}),
+        Stepd(tmp_path / "s", replies={REQUEST_STEP_LIST_PIDS: reply}),
         stepd.Stepd(step(tmp_path / "s"), ROOT, Deadline(0.3)) as talk,
     ):
         if isinstance(expected, str):
@@ -553,7 +569,7 @@ X11: list[tuple[bytes | None, object]] = [
 @pytest.mark.parametrize(("reply", "expected"), X11)
 def test_x11(tmp_path: Path, reply: bytes | None, expected: object) -> None:
     with (
-        Stepd(tmp_path / "s", replies={23: reply}),
+        Stepd(tmp_path / "s", replies={REQUEST_X11_DISPLAY: reply}),
         stepd.Stepd(step(tmp_path / "s"), ROOT, Deadline(0.3)) as talk,
     ):
         if isinstance(expected, str):

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from tests.cluster.harness.host import ENVIRONMENT, HostTimeoutError, end
 from tests.cluster.harness.root import cache_dir
 from tests.cluster.harness.wait import wait_for
+from tests.fakes.background import Background
 from tests.vm.image import ADDRESS, CONTROL_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from types import TracebackType
 
     from tests.vm.image import Image
     from tests.vm.payload import Payload
@@ -37,7 +37,7 @@ class BootError(Exception):
     """The machine did not come up; the message has the end of its console."""
 
 
-class Machine:
+class Machine(Background):
     """A machine; `with Machine(…) as machine:` boots it and ends it."""
 
     def __init__(self, name: str, image: Image, payload: Payload, memory: int = 2048) -> None:
@@ -50,19 +50,9 @@ class Machine:
         self._link: subprocess.Popen[bytes] | None = None
         self._directory = Path()
 
-    def __enter__(self) -> Machine:
+    def start(self) -> None:
         """Boot."""
         self.boot()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End it."""
-        self.end()
 
     # Its life
 
@@ -82,7 +72,8 @@ class Machine:
             if process and process.poll() is None:
                 process.kill()
                 process.wait(30)
-        shutil.rmtree(self._directory, ignore_errors=True)
+        if self._directory != Path():
+            shutil.rmtree(self._directory, ignore_errors=True)
 
     def _boot(self) -> None:
         key = self._directory / "key"

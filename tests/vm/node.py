@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from tests.cluster.harness import config, pam, setup
 from tests.cluster.harness.config import Settings
 from tests.cluster.harness.login import Result, Session, ssh
+from tests.fakes.background import Background
 from tests.vm.image import NODE, image
 from tests.vm.machine import Machine
 from tests.vm.payload import SETUP, Payload, checkout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import TracebackType
 
     from tests.cluster.harness.suites import Suite
 
@@ -114,7 +114,7 @@ def payload(settings: Settings) -> Payload:
     return Payload(texts, checkout())
 
 
-class Node:
+class Node(Background):
     """The node; `with Node(suite) as node:` boots it."""
 
     def __init__(self, suite: Suite, report: Callable[[str], None] = print) -> None:
@@ -123,22 +123,12 @@ class Node:
         wanted = replace(suite, packages=NODE)
         self.machine = Machine(suite.name, image(wanted, report), payload(self.settings))
 
-    def __enter__(self) -> Node:
+    def start(self) -> None:
         """Boot, and wait until it takes jobs."""
         self.machine.boot()
-        try:
-            self.wait_idle()
-        except BaseException:
-            self.machine.end()
-            raise
-        return self
+        self.wait_idle()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def end(self) -> None:
         """End it."""
         self.machine.end()
 

@@ -11,6 +11,7 @@ import pytest
 from tests.cluster.harness import pam
 from tests.cluster.harness.config import Settings
 from tests.cluster.harness.epilog import EPILOG
+from tests.cluster.harness.stopped import Stopped
 from tests.cluster.harness.suites import SUITES
 from tests.cluster.scenarios import affinity, job_namespaces, of_job, prologs
 from tests.vm.node import JOB, SCOPE, Node
@@ -181,18 +182,9 @@ def test_stepd_makes_its_step_ready(node: Node) -> None:
 # Stepds that do not answer
 
 
-class Stopped:
-    """The extern stepd of a job, stopped."""
-
-    def __init__(self, node: Node, job: int) -> None:
-        self.machine = node.machine
-        self.pid = str(node.stepd(job))
-
-    def __enter__(self) -> None:
-        self.machine.run(["kill", "-STOP", self.pid])
-
-    def __exit__(self, *_: object) -> None:
-        self.machine.run(["kill", "-CONT", self.pid])
+def stopped(node: Node, job: int) -> Stopped:
+    """Stop the extern stepd of a job."""
+    return Stopped(node.machine, str(node.stepd(job)))
 
 
 @pytest.mark.parametrize(("value", "allowed"), [("allow", True), ("deny", False)])
@@ -200,7 +192,7 @@ def test_own_only_stepd_is_stopped(node: Node, value: str, allowed: bool) -> Non
     """An adoption failure, told by the processes that Slurm put into the job, not "no jobs"."""
     node.pam(pam.with_module(f"action_adopt_failure={value}"))
     job = node.submit("alice")
-    with node.session("alice") as first, Stopped(node, job):
+    with node.session("alice") as first, stopped(node, job):
         mark = node.mark()
         result = node.ssh("alice", "echo id=$SLURM_JOB_ID")
         assert (result.rc == 0) == allowed
@@ -215,7 +207,7 @@ def test_own_only_stepd_is_stopped(node: Node, value: str, allowed: bool) -> Non
 def test_own_only_stepd_is_stopped_and_nobody_is_in(node: Node) -> None:
     """Whose job it is shows nowhere: by v2's paths nobody's."""
     job = node.submit("alice")
-    with Stopped(node, job):
+    with stopped(node, job):
         mark = node.mark()
         result = node.ssh("alice")
         print(result.rc, result.err, node.log(mark))
@@ -226,7 +218,7 @@ def test_another_user_s_stepd_is_stopped(node: Node) -> None:
     """The login goes on."""
     other = node.submit("bob")
     job = node.submit("alice")
-    with Stopped(node, other):
+    with stopped(node, other):
         result = node.ssh("alice", "echo $SLURM_JOB_ID")
         assert result.out.strip() == str(job)
         assert result.seconds < BOUND

@@ -6,7 +6,6 @@ from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.slurm.proc import start_time
 from slurm_adopt.slurm.stepd import step_sockets, stepd
-from slurm_adopt.time_limits import SET_UP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ class Jobs:
 
         Without a sign of one there is a second look, and no wait.
         """
-        seconds = self._phase.options.seconds(SET_UP.option)
+        seconds = self._phase.options.seconds("wait_for_job")
         if not seconds:
             return []
         from slurm_adopt.slurm.stepd import starting

@@ -10,7 +10,6 @@ from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError
 from slurm_adopt.slurm.slurmd import callerid
 from slurm_adopt.slurm.versions import RELEASES
-from slurm_adopt.time_limits import SOURCE
 
 from . import own_address, ssh_connection
 
@@ -28,7 +27,7 @@ def ask(login: Login, protocol: int, phase: Phase) -> int | None:
     `protocol`: of the newest stepd here, 0 if none answered. PeerError or SetupError with the
     reason where that cannot be asked or was not answered; all of it within callerid_timeout.
     """
-    deadline = Deadline(phase.options.seconds(SOURCE.option))
+    deadline = Deadline(phase.options.seconds("callerid_timeout"))
     connection, remark = ssh_connection.find(
         login.ssh_connection, login.rhost, os.getppid(), deadline=deadline
     )

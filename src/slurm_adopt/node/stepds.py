@@ -57,7 +57,7 @@ class Stepds:
         all are there (seen on 20.11 to 26.05). An InitScript of job_container.conf comes before.
         """
         if self._starting is None:  # one wait for all that a login tries
-            seconds = self._phase.options.seconds(STARTED.option)
+            seconds = self._phase.options.seconds("wait_for_job")
             self._starting = Deadline(max(STARTED.last, seconds))
         silence = STARTED.silence
         patience, pause = Patience(silence, self._starting.left() + silence), POLL

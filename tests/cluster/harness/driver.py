@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from tests.cluster.harness import pam
 from tests.cluster.harness.host import Host, end
 from tests.cluster.harness.wait import wait_for
+from tests.fakes.background import Background
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from types import TracebackType
 
 SCRIPT = "/checkout/tests/cluster/inside/pam_driver.py"
 PORT = 5022
@@ -94,7 +94,7 @@ class Tested:
     namespace: str
 
 
-class Driver:
+class Driver(Background):
     """Makes calls in a host; `with Driver(host) as driver:`."""
 
     def __init__(self, host: Host) -> None:
@@ -107,16 +107,7 @@ class Driver:
         host.write(LOOK, LOOKING, 0o755)
         wait_for("the PAM driver", lambda: PORT in host.listening(), 30)
 
-    def __enter__(self) -> Driver:
-        """Return it."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def end(self) -> None:
         """End it."""
         end(self._process)
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tests.cluster.harness.host import end
 from tests.cluster.harness.wait import PATIENCE, wait_for
+from tests.fakes.background import Background
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
 
 SSH = ("ssh", "-T")
 CONNECT = 20  # seconds
@@ -124,7 +124,7 @@ def asking(source: Machine, user: str, method: str) -> list[str]:
     return ["env", f"SSH_ASKPASS={ASKPASS}", "SSH_ASKPASS_REQUIRE=force", f"LOGIN_AS={user}"]
 
 
-class Session:
+class Session(Background):
     """A login that stays: `pid` is its shell on the target, which takes commands."""
 
     def __init__(
@@ -157,16 +157,7 @@ class Session:
             self.close()
             raise
 
-    def __enter__(self) -> Session:
-        """Return the session."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def end(self) -> None:
         """Log out."""
         self.close()
 

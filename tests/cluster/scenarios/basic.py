@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tests.cluster.harness import cgroups, config, pam
 from tests.cluster.harness.host import FRONT
+from tests.cluster.harness.scancel import end as end_jobs
 from tests.cluster.harness.wait import wait_for
 
 if TYPE_CHECKING:
@@ -118,8 +119,7 @@ def newest(cluster: Cluster) -> None:
     for job in (newer, older):
         mark = cluster.n1.mark()
         assert landed(cluster.ssh("alice", "n1", LOOK, timeout=60).out, "n1") == job
-        cluster.cancel(newer)
-        cluster.wait_gone(newer)
+        end_jobs(cluster, newer)
         says(cluster, "n1", mark, "the newest of 2" if job == newer else "the only job")
 
 
@@ -139,8 +139,7 @@ def scancel(cluster: Cluster) -> None:
     with cluster.session("alice") as session:
         orphan = int(session.run("setsid sleep 888 >&- 2>&- <&- & echo $!"))
         assert cluster.n1.alive(orphan)
-        cluster.cancel(job)
-        cluster.wait_gone(job, 60)
+        end_jobs(cluster, job, timeout=60)
         session.wait_gone(30)
         assert not cluster.n1.alive(orphan)
 
@@ -158,8 +157,7 @@ def scancel_after_logout(cluster: Cluster) -> None:
         job = cluster.submit("alice")
         left = int(cluster.ssh("alice", command=leave, timeout=60).out)
         assert cluster.n1.alive(left)
-        cluster.cancel(job)
-        cluster.wait_gone(job, 60)
+        end_jobs(cluster, job, timeout=60)
         wait_for("what the login has left gone", lambda: not cluster.n1.alive(left))  # noqa: B023
         assert NO_JOBS in cluster.ssh("alice", timeout=60).err
         later = cluster.submit("alice")

@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tests.cluster.harness import pam
+from tests.cluster.harness import pam, scancel
 from tests.cluster.harness.host import end
 from tests.cluster.harness.network import ADDRESSES
 from tests.cluster.harness.wait import wait_for
@@ -104,8 +104,7 @@ def works(cluster: Cluster, node: str = "n1") -> None:
     assert landed(cluster.ssh("alice", command=LOOK).out, node) == job
     assert NO_JOBS in cluster.ssh("bob").err
     with cluster.session("alice") as session:
-        cluster.cancel(job)
-        cluster.wait_gone(job)
+        scancel.end(cluster, job)
         session.wait_gone()
 
 

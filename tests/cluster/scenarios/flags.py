@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tests.cluster.harness import pam
+from tests.cluster.harness import pam, scancel
 from tests.cluster.harness.wait import wait_for
 from tests.cluster.scenarios.basic import LOOK, landed
 from tests.cluster.scenarios.of_job import limits
@@ -62,8 +62,7 @@ def _in_and_gone(cluster: Cluster, job: int) -> None:
         assert landed(session.run(LOOK), "n1") == job
         release_prolog(cluster)
         cluster.wait_running(job, ["n1"], batch=False)
-        cluster.cancel(job)
-        cluster.wait_gone(job, 60)
+        scancel.end(cluster, job, timeout=60)
         session.wait_gone(30)
 
 

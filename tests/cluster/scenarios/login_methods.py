@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.cluster.harness import pam
+from tests.cluster.harness import pam, scancel
 from tests.cluster.harness.config import BOTH_PORT
 from tests.cluster.harness.landing import job_of
 from tests.cluster.harness.wait import wait_for
@@ -176,9 +176,7 @@ def play(
         assert listens_outside(node)
         untaken = {pid for way, pid in pids.items() if KBDINT in way.method and lines == "account"}
         assert {int(name.partition("-")[0]) for name in notes(node)} & {*pids.values()} == untaken
-        cluster.cancel(*jobs.values())
-        for number in jobs.values():
-            cluster.wait_gone(number, 60)
+        scancel.end(cluster, *jobs.values(), timeout=60)
         for way, session in sessions:
             if in_job:
                 session.wait_gone(30)

@@ -14,12 +14,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from tests.cluster.harness import cgroups, pam
+from tests.cluster.harness import cgroups, pam, scancel
 from tests.cluster.harness.cluster import Settings
 from tests.cluster.harness.login import Result, ssh_argv
 from tests.cluster.harness.wait import wait_for
 from tests.cluster.scenarios import job_namespaces
 from tests.cluster.standins.slurmd import StandinSlurmd
+from tests.fakes.background import Background
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,7 +74,7 @@ def arranged(cluster: Cluster, driver: Driver, situation: str, user: str | None)
         cluster.cancel_all()
 
 
-class Scenery:
+class Scenery(Background):
     """One situation at a time: it stays until another is wanted."""
 
     def __init__(self, cluster: Cluster, driver: Driver) -> None:
@@ -83,11 +84,7 @@ class Scenery:
         self._entered = contextlib.ExitStack()
         self._now: tuple[str, str | None, Stage] | None = None
 
-    def __enter__(self) -> Scenery:
-        """Return it."""
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def end(self) -> None:
         """Put everything back."""
         self._entered.close()
 
@@ -317,21 +314,15 @@ def suspended(*roles: str) -> Arrangement:
     @contextlib.contextmanager
     def arrangement(stage: Stage) -> Iterator[Stage]:
         numbers = [str(stage.jobs[role]) for role in roles]
-        signal(stage, "STOP", numbers)
+        scancel.send(stage.cluster.ctl, "STOP", *numbers, user=stage.user)
         _wait_for(stage, numbers, "FROZEN")
         try:
             yield stage
         finally:
-            signal(stage, "CONT", numbers)
+            scancel.send(stage.cluster.ctl, "CONT", *numbers, user=stage.user)
             _wait_for(stage, numbers, "THAWED")
 
     return arrangement
-
-
-def signal(stage: Stage, name: str, numbers: Sequence[str]) -> None:
-    """Have the user send a signal to all steps of jobs; slurmctld may not hear of it at once."""
-    for number in numbers:
-        stage.cluster.ctl.run(["scancel", "-s", name, number], stage.user)
 
 
 def _wait_for(stage: Stage, numbers: Sequence[str], state: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tests.cluster.harness import pam
+from tests.cluster.harness import pam, scancel
 from tests.cluster.harness.host import end
 from tests.cluster.harness.landing import COMMAND, land
 from tests.cluster.harness.login import asking
@@ -122,8 +122,7 @@ def in_every_kind_of_use(cluster: Cluster, method: str = "publickey") -> None:
         assert len(asked) == sum(use.connects for use in USES)
         assert {*asked.values()} == {1}
         assert {login_methods.job_with(node, pid) for _, pid in asked} == {job}
-        cluster.cancel(job)
-        cluster.wait_gone(job, 60)
+        scancel.end(cluster, job, timeout=60)
         wait_for("all of it gone", lambda: not processes(node), 30)
         assert not [pid for _, pid in asked if node.alive(pid)]
         assert TO not in node.listening()
@@ -175,8 +174,7 @@ def through_a_node(cluster: Cluster) -> None:
         inside = {pid: login_methods.job_with(cluster.n1, pid) for pid in processes(cluster.n1)}
         assert inside
         assert {*inside.values()} == {older}
-        cluster.cancel(older)
-        cluster.wait_gone(older, 60)
+        scancel.end(cluster, older, timeout=60)
         wait_for("the jump and the session gone", lambda: not processes(cluster.n1), 30)
         through.wait_gone(30)
     assert "you have no active jobs" in cluster.ssh("alice", "n2", options=JUMPS[0]).err
@@ -193,8 +191,7 @@ def already_connected(cluster: Cluster) -> None:
         for options, job in cases:
             done = cluster.login.run(["ssh", *options, "n1", COMMAND], "alice")
             assert cluster.job_of(done.stdout) == job, options
-        cluster.cancel(older)
-        cluster.wait_gone(older, 60)
+        scancel.end(cluster, older, timeout=60)
         wait_for("the connection gone", lambda: not _connected(cluster.login), 30)
 
 

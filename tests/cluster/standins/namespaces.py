@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from tests.fakes.requests import REQUEST_GET_NS_FD, REQUEST_GET_NS_FDS, REQUEST_X11_DISPLAY
 from tests.fakes.stepd import Pieces, Stepd, int32
 
 
@@ -23,7 +24,10 @@ def main(path: str, uid: str, protocol: str, *pieces: str) -> None:
         os.open(piece, os.O_RDONLY) if piece.startswith("/") else int32(int(piece))
         for piece in pieces
     ]
-    replies = {23: bytes(8), **dict.fromkeys((26, 28), reply or None)}
+    replies = {
+        REQUEST_X11_DISPLAY: bytes(8),
+        **dict.fromkeys((REQUEST_GET_NS_FD, REQUEST_GET_NS_FDS), reply or None),
+    }
     with Stepd(Path(path), int(uid), protocol=int(protocol), replies=replies):
         Path(path + ".pid").write_text(str(os.getpid()))
         while True:

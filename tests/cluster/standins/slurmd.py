@@ -30,18 +30,18 @@ from slurm_adopt.slurm.slurmd.callerid import REQUEST_NETWORK_CALLERID, RESPONSE
 from slurm_adopt.slurm.slurmd.callerid import request_body as callerid_body
 from slurm_adopt.slurm.slurmd.message import pack, payload, unpack
 from slurm_adopt.slurm.versions import EMPTY, K12
+from tests.fakes.background import Background
+from tests.fakes.requests import RESPONSE_JOB_ID
 from tests.fakes.slurmd import BY_NAME, answer, error
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from slurm_adopt.slurm.slurmd.message import Message
     from slurm_adopt.slurm.versions import Release
     from tests.cluster.harness.host import Host
 
 SLURMD_PORT = 6818
 HUGE = 1 << 30  # bytes: the most that the protocol allows
-OTHER_KIND = 2014  # RESPONSE_JOB_ID
+OTHER_KIND = RESPONSE_JOB_ID
 PATIENCE = 60.0  # seconds for what is waited for here
 
 
@@ -279,7 +279,7 @@ PYTHON = ("env", "--chdir=/checkout", "PYTHONPATH=/checkout/src", "python3", "-m
           if __spec__ else "tests.cluster.standins.slurmd")  # fmt: skip
 
 
-class StandinSlurmd:
+class StandinSlurmd(Background):
     """The responder on a port of a host; `with StandinSlurmd(…)` runs it."""
 
     def __init__(
@@ -298,7 +298,7 @@ class StandinSlurmd:
         self._folder = host.root / str(folder(port)).lstrip("/")
         self._process: subprocess.Popen[str] | None = None
 
-    def __enter__(self) -> StandinSlurmd:
+    def start(self) -> None:
         """Start it; return when it listens."""
         from tests.cluster.harness.wait import wait_for
 
@@ -307,19 +307,13 @@ class StandinSlurmd:
             self._argv, self._user, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
         wait_for(f"stand-in on port {self.port}", self._listens, 30)
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def end(self) -> None:
         """End it."""
         from tests.cluster.harness.host import end
 
-        assert self._process
-        end(self._process)
+        if self._process:
+            end(self._process)
 
     def _listens(self) -> bool:
         assert self._process

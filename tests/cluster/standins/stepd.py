@@ -15,16 +15,16 @@ from pathlib import Path
 from sys import byteorder
 from typing import TYPE_CHECKING
 
+from tests.fakes.requests import REQUEST_ADD_EXTERN_PID, REQUEST_GET_NS_FD, REQUEST_X11_DISPLAY
 from tests.fakes.stepd import Stepd, int32
 
 if TYPE_CHECKING:
     from tests.fakes.stepd import Reply
 
-ADD, GET_NAMESPACE = 22, 26
 RUNNING = "2"
 # What the C module asks of a job besides: REQUEST_X11_DISPLAY (no display, no XAUTHORITY) and
 # REQUEST_GET_NS_FD (no namespace).
-NONE: dict[int, Reply] = {23: int32(0) + int32(0), GET_NAMESPACE: int32(0)}
+NONE: dict[int, Reply] = {REQUEST_X11_DISPLAY: int32(0) + int32(0), REQUEST_GET_NS_FD: int32(0)}
 
 
 class Mover(Stepd):
@@ -34,7 +34,7 @@ class Mover(Stepd):
 
     def heard(self, number: int, body: bytes) -> None:
         """Move the process."""
-        if number == ADD:
+        if number == REQUEST_ADD_EXTERN_PID:
             for file in self.files:
                 file.write_text(str(int.from_bytes(body, byteorder)))
 
@@ -42,10 +42,10 @@ class Mover(Stepd):
 def main(path: str, uid: str, reply: str, *more: str) -> None:
     """Serve until killed."""
     given = dict(word.split("=", 1) for word in more if "=" in word)
-    replies = {**NONE, ADD: int32(int(reply))}
+    replies = {**NONE, REQUEST_ADD_EXTERN_PID: int32(int(reply))}
     if "namespace" in given:
         fd = os.open(given["namespace"], os.O_RDONLY)
-        replies[GET_NAMESPACE] = [int32(fd), fd]
+        replies[REQUEST_GET_NS_FD] = [int32(fd), fd]
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).unlink(missing_ok=True)
     state = int(given.get("state", RUNNING))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from tests.cluster.harness import pam
+from tests.cluster.harness import pam, scancel
 from tests.cluster.harness.cluster import Cluster, Roots
 from tests.cluster.harness.host import HostTimeoutError
 from tests.cluster.harness.login import METHODS, asking
@@ -231,8 +231,7 @@ def landed(cluster: Cluster, clients: Sequence[Client]) -> list[str]:
             with contextlib.suppress(RuntimeError):  # it has ended
                 if login_methods.job_with(node, pid) != job:
                     wrong.append(f"not in the job: {args}")
-        cluster.cancel(job)
-        cluster.wait_gone(job, 60)
+        scancel.end(cluster, job, timeout=60)
         with contextlib.suppress(TimeoutError):
             wait_for("all of it gone", lambda: not processes(node), 30)
         wrong += [f"not gone with the job: {args}" for args in processes(node).values()]

@@ -13,6 +13,7 @@ from tests.cluster.harness import cgroups, landing, pam
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.host import CHECKOUT
 from tests.cluster.harness.login import SessionEndedError
+from tests.cluster.harness.scancel import end as end_jobs
 from tests.cluster.harness.wait import wait_for
 from tests.cluster.scenarios import login_methods
 
@@ -154,8 +155,7 @@ def scancel(stage: Stage) -> None:
         argv = ["ps", "-o", "pid,user,args", "-p", both]
         stage.show(stage.cluster.n1.run(argv).stdout.splitlines())
         stage.do(f"scancel {job}")
-        stage.cluster.cancel(job)
-        stage.cluster.wait_gone(job)
+        end_jobs(stage.cluster, job)
         session.wait_gone()
         try:
             session.run("true")

@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.cluster.cells import CELLS as CLUSTERS
-from tests.cluster.harness import cgroups, config, landing, pam
+from tests.cluster.harness import cgroups, config, landing, pam, scancel
 from tests.cluster.harness.cluster import EXTERN, Cluster
 from tests.cluster.harness.config import Settings
 from tests.cluster.harness.epilog import EPILOG
@@ -249,7 +249,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 def stopped(site: Site, job: int, going: contextlib.ExitStack) -> None:
     """Freeze the job and leave it so."""
-    site.client.run(["scancel", "-s", "STOP", str(job)], ATTACKER)
+    scancel.send(site.client, "STOP", job, user=ATTACKER)
     file, (word, _) = site.freezer(job)
     wait_for("the extern step frozen", lambda: site.node.read(file).strip() == word, 20)
     assert going

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from tests.cluster.harness import pam
+from tests.cluster.harness import pam, scancel
 from tests.cluster.harness.cluster import Cluster, Roots, Settings
 from tests.cluster.harness.host import HostTimeoutError, end
 from tests.cluster.harness.suites import WITH_LAUNCHERS
@@ -183,8 +183,7 @@ def made(cluster: Cluster, making: Making) -> Iterator[int]:
         if making.by == SBATCH:
             _wait_for(cluster, "n1", "sleep 900")
         yield job
-        cluster.cancel(job)
-        cluster.wait_gone(job)
+        scancel.end(cluster, job)
 
 
 def _by_hand(cluster: Cluster, making: Making, stack: contextlib.ExitStack) -> int:
