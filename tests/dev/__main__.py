@@ -108,10 +108,10 @@ def down(name: str) -> None:
         console.print("no cluster is up")
 
 
-@main.command()
+@main.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def bench(arguments: tuple[str, ...]) -> None:
-    """Measure what a login costs."""
+    """Measure what a login costs; `--instructions [COMMIT...]` counts its instructions."""
     command = [sys.executable, "-m", "tests.cluster.tools.bench", *arguments]
     sys.exit(subprocess.run(command, check=False).returncode)
 

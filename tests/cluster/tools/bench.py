@@ -4,7 +4,7 @@ pamtester runs the account phase of each stack in turn, or that and the session 
 of the real cluster, as a process of its own, so that loading and ending the interpreter counts.
 Times are medians; what matters are the ratios within this run. "Own work" is what is beyond the
 floor: pam_permit for the C module, an empty script for ours. Memory is that of the privileged sshd
-of a real login.
+of a real login. `--instructions [COMMIT...]` counts instructions instead: see instructions.py.
 """
 
 from __future__ import annotations
@@ -321,4 +321,9 @@ def memory_table(found: dict[str, tuple[float, float]]) -> Table:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--instructions"]:
+        from tests.cluster.tools.instructions import main as count
+
+        count(sys.argv[2:])
+    else:
+        main()
