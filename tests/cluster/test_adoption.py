@@ -47,7 +47,7 @@ def test_usage_is_charged_once(cluster: Cluster, gathering: str) -> None:
     job = cluster.submit("alice")
     with cluster.session("alice") as session:
         burn = "sh -c 'ulimit -t 4; while :; do :; done'"
-        minutes, seconds = session.run(f"{burn}; {burn}; times").split()[-2].split("m")
+        minutes, seconds = session.run(f"{burn}; {burn}; times", 120).split()[-2].split("m")
         burned = int(minutes) * 60 + float(seconds.rstrip("s"))
 
         def charged() -> int:
