@@ -341,7 +341,7 @@ def test_process_that_holds_up_who_reads_it(cluster: Cluster, hanging: int, meth
     assert not found.keys() & OF_PROCESS
     said = [line for line in cluster.n1.log(mark) if "cannot read its processes" in line]
     assert len(said) == 1, said  # in the session phase, which adopts
-    assert all(f"step n1_{hanging}.{BATCH}: its processes (" in line for line in said)
+    assert all(f"step n1_{hanging}.{BATCH}: cannot read its processes (" in line for line in said)
     assert all("timed out after" in line for line in said)
     with cluster.session("alice", method=method):
         assert states(cluster, "D") + states(cluster, "Z") == []

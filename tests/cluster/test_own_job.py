@@ -237,7 +237,7 @@ def silent(cluster: Cluster, enter: list[str]) -> Iterator[None]:
     try:
         assert server.stdout
         assert server.stdout.readline() == "mounted\n"
-        found = node.run(["pgrep", "-xf", "python3 /checkout/.*standin_fuse.py /tmp"])
+        found = node.run(["pgrep", "-xf", "python3 /checkout/.*standins/fuse.py /tmp"])
         node.run(["kill", "-STOP", *found.stdout.split()])
         waits = node.run([*enter, "timeout", "-s", "KILL", "0.5", "ls", "/tmp"], check=False)
         assert waits.returncode == -signal.SIGKILL, waits
