@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from . import time_limits
 from .node.slurm_site import SlurmSite
 from .session import runtime_dir
-from .slurm.cgroup import orphaned_step
-from .slurm.cgroup.job_cgroup import MOUNTPOINT
+from .slurm.cgroup import orphaned_step, paths
 from .slurm.cgroup.step_cgroup import mounted
+from .slurm.config import conf
 from .slurm.deadline import Deadline
 from .slurm.digits import number
 from .slurm.errors import SetupError
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
     from .slurm.cgroup.orphaned_step import Ended, Found
     from .slurm.cgroup.step_cgroup import Mount
+    from .slurm.config.conf import Conf
 
 ENDING = (
     time_limits.STEP_ENDED.last
 )  # who starts processes all the time may go on as fast as they are ended
 SHOWN = 20  # pids in the line of the log
 ENDINGS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
-SLUID = 14  # characters of the id that 26.05 calls jobs by: `s` and 13 more
 
 
 class Job:
@@ -57,16 +57,19 @@ class Job:
         self.job_id, self.uid = job_id, uid
         self.slurm_conf = environment.get("SLURM_CONF", "")
         sluid = environment.get("SLURM_JOB_SLUID", "")
-        self.sluid = sluid if sluid.isalnum() and len(sluid) == SLUID else ""
+        self.sluid = sluid if paths.is_sluid(sluid) else ""
 
 
 def end_sessions(job: Job, log: Log, mounts: dict[str, Mount] | None = None) -> list[str]:
     """End what the job has left in its extern step, if no stepd is there; return what was done.
 
-    Slurm's configuration is read only where something is left.
+    slurm.conf is read only where something is left.
     """
-    mounts = mounted(MOUNTPOINT) if mounts is None else mounts
-    step = orphaned_step.find(mounts, job.node, job.uid, job.job_id, job.sluid)
+    cgroup_conf = _cgroup_conf(job, log)
+    mounts = mounted(paths.mountpoint(cgroup_conf)) if mounts is None else mounts
+    slice_ = paths.slice_of(cgroup_conf)
+    named = orphaned_step.Job(job.node, job.uid, job.job_id, job.sluid, slice_)
+    step = orphaned_step.find(mounts, named)
     deadline = Deadline(ENDING)
     if step is None:
         return []
@@ -93,6 +96,16 @@ def end_sessions(job: Job, log: Log, mounts: dict[str, Mount] | None = None) -> 
         f"left something in {step.path}: {_told(found, ended)}"
     )
     return [said]
+
+
+def _cgroup_conf(job: Job, log: Log) -> Conf:
+    """Return what cgroup.conf says: that beside the job's slurm.conf, else by the usual places."""
+    slurm_conf = next(iter([job.slurm_conf] if job.slurm_conf else conf.usual()), "")
+    try:
+        return conf.load_beside(slurm_conf, "cgroup.conf") if slurm_conf else conf.Conf("")
+    except SetupError as error:  # what is usual may be right all the same
+        log.error(str(error))
+        return conf.Conf("")
 
 
 def _told(found: Found, ended: Ended) -> str:

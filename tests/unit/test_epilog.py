@@ -79,7 +79,7 @@ def test_the_cgroup(tmp_path: Path, mounted: str, there: list[str], found: str) 
     tree.make(*there)
     tree.process(1, "0::/init.scope")
     mounts = step_cgroup.mounted(str(tree.mnt), str(tree.proc))
-    step = orphaned_step.find(mounts, "n1", 5001, 7, SLUID, str(tree.proc))
+    step = orphaned_step.find(mounts, orphaned_step.Job("n1", 5001, 7, SLUID), str(tree.proc))
     assert (step.path if step else "") == found
 
 
@@ -92,7 +92,7 @@ def test_a_stepd_beside_it_on_v2(tmp_path: Path) -> None:
     procs = tree.mnt / V2 / "job_7/step_extern/slurm/cgroup.procs"
     for text, there in (("", True), ("41\n", False)):
         procs.write_text(text)
-        step = orphaned_step.find(mounts, "n1", 5001, 7, "", str(tree.proc))
+        step = orphaned_step.find(mounts, orphaned_step.Job("n1", 5001, 7), str(tree.proc))
         assert (step is not None) == there
 
 
@@ -103,9 +103,36 @@ def test_the_cgroup_in_a_container(tmp_path: Path) -> None:
     tree.make(f"box/{V2}/job_7/step_extern/user")
     tree.process(1, "0::/box/init.scope")
     mounts = step_cgroup.mounted(str(tree.mnt), str(tree.proc))
-    step = orphaned_step.find(mounts, "n1", 5001, 7, "", str(tree.proc))
+    step = orphaned_step.find(mounts, orphaned_step.Job("n1", 5001, 7), str(tree.proc))
     assert step
     assert step.path == f"/box/{V2}/job_7/step_extern/user"
+
+
+# (cgroup.conf beside the slurm.conf of the job; what is gone by: mount point, slice)
+CGROUP_CONFS = [
+    (None, "/sys/fs/cgroup", "system.slice"),
+    ("CgroupMountpoint=/cgroup/\nCgroupSlice=jobs.slice\n", "/cgroup", "jobs.slice"),
+    ("Include cgroup.conf\n", "/sys/fs/cgroup", "system.slice"),  # it cannot be read
+]
+
+
+@pytest.mark.parametrize(("text", "mountpoint", "slice_"), CGROUP_CONFS)
+def test_what_cgroup_conf_says(
+    tmp_path: Path, text: str | None, mountpoint: str, slice_: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def mounted(point: str) -> dict[str, Mount]:
+        asked.append(point)
+        return {}
+
+    monkeypatch.setattr(epilog, "mounted", mounted)
+    monkeypatch.setattr(orphaned_step, "find", lambda _, job: asked.append(job.slice))
+    if text is not None:
+        (tmp_path / "cgroup.conf").write_text(text)
+    job = epilog.Job({**ENVIRONMENT, "SLURM_CONF": f"{tmp_path}/slurm.conf"})
+    assert epilog.end_sessions(job, log.Log("x", 0, str(tmp_path / "none"))) == []
+    assert asked == [mountpoint, slice_]
 
 
 def test_the_freezer_before_all_others(tmp_path: Path) -> None:
@@ -115,7 +142,9 @@ def test_the_freezer_before_all_others(tmp_path: Path) -> None:
         tree.make(V1.replace("freezer", controller))
     tree.process(8, "1:freezer:/slurm_n1/uid_5001/job_7/step_extern", "2:memory:/")
     step = orphaned_step.find(
-        step_cgroup.mounted(str(tree.mnt), str(tree.proc)), "n1", 5001, 7, "", str(tree.proc)
+        step_cgroup.mounted(str(tree.mnt), str(tree.proc)),
+        orphaned_step.Job("n1", 5001, 7),
+        str(tree.proc),
     )
     assert step
     assert step.holds(8)
@@ -284,7 +313,7 @@ def nobody() -> bool:
 
 
 def found(real: Real) -> orphaned_step.Step:
-    step = orphaned_step.find(real.mounts, "n1", UID, 7)
+    step = orphaned_step.find(real.mounts, orphaned_step.Job("n1", UID, 7))
     assert step
     return step
 

@@ -10,14 +10,13 @@ from slurm_adopt.slurm.digits import number
 from slurm_adopt.slurm.errors import SetupError
 from slurm_adopt.slurm.files import read
 
+from .paths import MOUNTPOINT, parse_v1, parse_v2
 from .step_cgroup import PROC, UNIFIED, mounted, of_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .step_cgroup import Mount
 
-STEP = "/step_extern"
-MOUNTPOINT = "/sys/fs/cgroup"
 LARGEST = 1 << 16  # bytes of a file read here
 
 
@@ -29,16 +28,20 @@ class JobCgroups:
     def __init__(self, paths: dict[str, str], mounts: dict[str, Mount]) -> None:
         """`paths`: of a process of the extern step; in other hierarchies there is no job."""
         self._mounts = mounts
-        self.paths = {
-            controller: path[: path.index(STEP)]
-            for controller, path in paths.items()
-            if STEP + "/" in path + "/"
-        }
+        self.paths: dict[str, str] = {}
+        for controller, path in paths.items():
+            root = mounts[controller].root if controller in mounts else ""
+            place = (parse_v2 if controller == UNIFIED else parse_v1)(path, root)
+            if place:
+                self.paths[controller] = place.job
 
     @classmethod
-    def of(cls, pid: int, proc: str = PROC) -> JobCgroups:
-        """Look at a process that is in the job; SetupError if it is gone."""
-        return cls(of_process(pid, proc), mounted(MOUNTPOINT, proc))
+    def of(cls, pid: int, mountpoint: str = MOUNTPOINT, proc: str = PROC) -> JobCgroups:
+        """Look at a process that is in the job; SetupError if it is gone.
+
+        `mountpoint`: where cgroup.conf says that hierarchies are mounted.
+        """
+        return cls(of_process(pid, proc), mounted(mountpoint, proc))
 
     def hold(self, paths: dict[str, str]) -> bool:
         """Say whether a process with these cgroups is in the job; True where there are none."""

@@ -4,7 +4,7 @@ A stepd ends its step's processes; one that has been killed leaves them, and not
 them after it. Slurm goes by the cgroup: what is in there is of the job, whoever's it is by now (the
 sshd of a session is root's, and so is what a user starts by sudo). Only root can move others'
 processes into or out of it; on v1 of 22.05, where the directory is the user's, users their own. So
-this module goes by the cgroup, too. For the layouts see cgroup.py; nothing is removed.
+this module goes by the cgroup, too. For the paths see paths.py; nothing is removed.
 
 What is frozen forks no more: so all is frozen, listed, sent SIGKILL and thawed. What cannot be
 looked into is told of, not taken for empty.
@@ -22,6 +22,7 @@ from slurm_adopt.slurm import time_limits
 from slurm_adopt.slurm.config.slurmd_processes import listing, programs
 from slurm_adopt.slurm.errors import SetupError
 
+from . import paths
 from .freezer import FREEZERS, NONE
 from .step_cgroup import CONSTRAINTS, PROC, UNIFIED, of_process
 from .walk import DIRECTORY, GONE, Walk, read, write
@@ -40,6 +41,22 @@ LOOK = time_limits.WALKED.last  # a user may make as many cgroups as there is me
 ROUNDS = 0.9  # of the time that there is: the rest is for a last look
 SETTLING = time_limits.DYING.last
 PAUSE = 0.01  # seconds until it is looked again who is there
+
+
+class Job:
+    """What a job's cgroups are called by."""
+
+    __slots__ = ("job_id", "node", "slice", "sluid", "uid")
+
+    def __init__(
+        self, node: str, uid: int, job_id: int, sluid: str = "", slice_: str = paths.SLICE
+    ) -> None:
+        """`node`: NodeName; `sluid`: "" where it has none; `slice_`: where v2 has the scope now."""
+        self.node = node
+        self.uid = uid
+        self.job_id = job_id
+        self.sluid = sluid
+        self.slice = slice_
 
 
 class Found:
@@ -93,9 +110,9 @@ class Step:
         self._freezer = FREEZERS.get(controller, NONE)
         self._proc = proc
         self.path = path
-        parts = self._directory.split("/")  # …/job_N/step_extern, on v2 with /user
-        above = 2 if controller == UNIFIED else 1
-        self._above = ["/".join(parts[:-up]) for up in range(1, above + 1)]
+        place = (paths.parse_v2 if controller == UNIFIED else paths.parse_v1)(path, mount.root)
+        above = [place.step, place.job] if place else []
+        self._above = [mount.directory(one) for one in above if one != path]
 
     def look(self, deadline: Deadline) -> Found:
         """Return what is in it and below, as far as there is time; stepds do not count."""
@@ -270,54 +287,54 @@ class Step:
         return left
 
 
-def find(
-    mounts: dict[str, Mount], node: str, uid: int, job_id: int, sluid: str = "", proc: str = PROC
-) -> Step | None:
+def find(mounts: dict[str, Mount], job: Job, proc: str = PROC) -> Step | None:
     """Return the cgroup of a job's extern step by which its processes are told; None if it is gone.
 
-    `mounts`: as of cgroup.mounted(). `sluid`: the id that 26.05 calls the job's directory by, in
-    v2; "" if it has none.
+    `mounts`: as of step_cgroup.mounted().
     """
     for controller in ("freezer", UNIFIED, *CONSTRAINTS):
         if mount := mounts.get(controller):
-            if controller == UNIFIED:
-                paths = _unified(mount, node, [f"job_{job_id}", *([sluid] if sluid else [])], proc)
-            else:
-                job = f"uid_{uid}/job_{job_id}/step_extern"
-                tops = _own(mount, [f"{mount.root}/slurm_{node}", f"{mount.root}/slurm"])
-                paths = [f"{top}/{job}" for top in tops]
-            for path in paths:
+            for path in _v2(mount, job, proc) if controller == UNIFIED else _v1(mount, job):
                 if os.path.isdir(mount.directory(path)):
                     return Step(controller, mount, path, proc)
     return None
 
 
-def _own(mount: Mount, paths: list[str]) -> list[str]:
+def _own(mount: Mount, places: list[str]) -> list[str]:
     """Return the first of these that is there.
 
     A build for several slurmd a host names its own after the node: the other is another cluster's.
     """
-    return [path for path in paths if os.path.isdir(mount.directory(path))][:1]
+    return [path for path in places if os.path.isdir(mount.directory(path))][:1]
 
 
-def _unified(mount: Mount, node: str, jobs: list[str], proc: str) -> list[str]:
+def _v1(mount: Mount, job: Job) -> list[str]:
+    """Return where v1 may have the step."""
+    below = f"{mount.root}/"
+    tops = _own(mount, [below + top for top in paths.tops(job.node)])
+    return [paths.v1_step(mount.root, top[len(below) :], job.uid, job.job_id) for top in tops]
+
+
+def _v2(mount: Mount, job: Job, proc: str) -> list[str]:
     """Return where v2 may have the step's processes; the stepd, beside them, is left alone.
 
-    The scope is in a slice beside the cgroup of PID 1 (src/plugins/cgroup/v2/cgroup_v2.c).
+    The configured slice may be another than when the job began: all beside the cgroup of PID 1
+    are looked at.
     """
     try:
-        root = os.path.dirname(of_process(1, proc).get(UNIFIED, "/")).rstrip("/")
+        base = os.path.dirname(of_process(1, proc).get(UNIFIED, "/")).rstrip("/")
     except SetupError:
         return []
-    root = root if root.startswith(mount.root + "/") else mount.root
-    slices = sorted(name for name in listing(mount.directory(root)) if name.endswith(".slice"))
+    base = base if base.startswith(mount.root + "/") else mount.root
+    slices = sorted(name for name in listing(mount.directory(base)) if name.endswith(".slice"))
     scopes = [
-        f"{root}/{slice_}/{scope}"
-        for scope in (f"{node}_slurmstepd.scope", "slurmstepd.scope")
-        for slice_ in slices
+        f"{base}/{one}/{scope}"
+        for scope in paths.scopes(job.node)
+        for one in dict.fromkeys((job.slice, *slices))
     ]
-    steps = [f"{scope}/{job}/step_extern" for scope in _own(mount, scopes) for job in jobs]
-    return [f"{step}/user" for step in steps if not _procs(mount.directory(f"{step}/slurm"))]
+    names = paths.jobs(job.job_id, job.sluid)
+    steps = [paths.v2_step(scope, name) for scope in _own(mount, scopes) for name in names]
+    return [paths.user(one) for one in steps if not _procs(mount.directory(paths.stepd(one)))]
 
 
 def _process(pid: int) -> int | None:

@@ -1,11 +1,9 @@
 """The cgroups of an extern step: where they are, whether a process is in them, putting it in.
 
-v1 (src/plugins/cgroup/v1, all releases): in each hierarchy a directory
-`/slurm[_NODENAME]/uid_UID/job_JOBID/step_extern[/task_N]`. v2 (src/plugins/cgroup/v2, since 22.05):
-`.../slurmstepd.scope/JOB/step_extern/user/task_special` or `task_N`, the stepd itself in
-`step_extern/slurm`; JOB is `job_JOBID` or since 26.05 an id that only the stepd can translate, so
-the step's directory is told from where its stepd is. A process is in the step if it is in such a
-directory or below. Nothing is ever created here, and nothing is moved up out of a `task_N`.
+What the paths are called is in paths.py. On v1 the step's are composed; on v2, where the name of a
+job may be an id that only its stepd can translate, the step is told from where its stepd is. A
+process is in the step if it is in such a directory or below. Nothing is ever created here, and
+nothing is moved up out of a `task_N`.
 """
 
 from __future__ import annotations
@@ -14,6 +12,8 @@ import os
 
 from slurm_adopt.slurm.errors import PeerError, SetupError
 
+from . import paths
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from slurm_adopt.slurm.config.conf import Conf
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 PROC = "/proc"
 UNIFIED = ""  # the name that the v2 hierarchy has in /proc/PID/cgroup, where v1 has controllers
-STEPD_LEAF = "/step_extern/slurm"
 
 CONSTRAINTS = {  # controller -> keys of cgroup.conf that make task/cgroup use it
     "cpuset": ("ConstrainCores",),
@@ -128,7 +127,7 @@ class Layout:
     def _places(self, controller: str, top: str, present: dict[str, str] | None) -> list[str]:
         """Return the cgroups from `top` down to where processes are put, or where one is."""
         if present is None:
-            below = filter(_for_tasks, _listing(self.mounts[controller].directory(top)))
+            below = filter(paths.is_task, _listing(self.mounts[controller].directory(top)))
             return [top, *(f"{top}/{name}" for name in below)]
         path = present.get(controller, "")
         if not _below(path, top):
@@ -178,7 +177,7 @@ class V1(Layout):
     ) -> None:
         """Take the NodeName: builds for several slurmd a host have it in the top directory."""
         super().__init__(controllers, mounts, proc)
-        self._tops = (f"slurm_{node}", "slurm")
+        self._tops = paths.tops(node)
 
     def missing(
         self, pid: int, step: StepSocket, uid: int, kept: dict[str, str] | None = None
@@ -207,26 +206,26 @@ class V1(Layout):
 
     def _jobs_of(self, pid: int, uid: int) -> set[int]:
         """Return the jobs of a uid in whose extern steps a process is, by any hierarchy."""
-        found = set()
+        found: set[int] = set()
         try:
             cgroups = of_process(pid, self.proc)
         except SetupError:  # it has ended
             return set()
         for controller, path in cgroups.items():
             root = self.mounts[controller].root if controller in self.mounts else ""
-            for top in self._tops:
-                names = path[len(root) :].split("/")
-                if path.startswith(root) and names[1:3] == [top, f"uid_{uid}"]:
-                    found.update(_extern_job(names[3:]))
+            place = paths.parse_v1(path, root)
+            ours = place and (place.above, place.uid) == (root, uid) and place.top in self._tops
+            if place and ours and place.job_id is not None:
+                found.add(place.job_id)
         return found
 
     def _step(self, controller: str, step: StepSocket, uid: int) -> str | None:
         mount = self.mounts.get(controller)
-        for top in self._tops if mount else ():
-            path = (
-                f"{mount.root if mount else ''}/{top}/uid_{uid}/job_{step.cgroup_job}/step_extern"
-            )
-            if mount and os.path.isdir(mount.directory(path)):
+        if mount is None:
+            return None
+        for top in self._tops:
+            path = paths.v1_step(mount.root, top, uid, step.cgroup_job)
+            if os.path.isdir(mount.directory(path)):
                 return path
         return None
 
@@ -244,14 +243,14 @@ class V1(Layout):
 
     def uids(self, step: StepSocket) -> set[int]:
         """Read the uid off the directory's name, in the first hierarchy that shows it."""
-        for controller in ("freezer", *sorted(self.controllers - {"freezer"})):
-            mount = self.mounts.get(controller)
-            for top in self._tops if mount else ():
-                directory = f"{mount.point if mount else ''}/{top}"
-                for name in _listing(directory):
-                    known = name.startswith("uid_") and name[4:].isdecimal()
-                    if known and os.path.isdir(f"{directory}/{name}/job_{step.job_id}/step_extern"):
-                        return {int(name[4:])}
+        controllers = ("freezer", *sorted(self.controllers - {"freezer"}))
+        for mount in (self.mounts[name] for name in controllers if name in self.mounts):
+            for top in self._tops:
+                for uid in _uids_below(mount, top):
+                    if os.path.isdir(
+                        mount.directory(paths.v1_step(mount.root, top, uid, step.job_id))
+                    ):
+                        return {uid}
         return set()
 
 
@@ -266,9 +265,9 @@ class V2(Layout):
         path = self._step(step)
         if path is None:
             return {UNIFIED: None}
-        if _below(of_process(pid, self.proc).get(UNIFIED, ""), path + "/user"):
+        user = paths.user(path)
+        if _below(of_process(pid, self.proc).get(UNIFIED, ""), user):
             return {}
-        user = path + "/user"
         return {UNIFIED: self._again(UNIFIED, user, kept) or self._leaf(user)}
 
     def _step(self, step: StepSocket) -> str | None:
@@ -280,14 +279,13 @@ class V2(Layout):
             path = of_process(step.pid, self.proc).get(UNIFIED, "") if step.pid else ""
         except SetupError:  # it has just ended
             return None
-        job = path[: -len(STEPD_LEAF)].rpartition("/")[2]
-        other = job.startswith("job_") and job != f"job_{step.job_id}"
-        return path[: -len("/slurm")] if path.endswith(STEPD_LEAF) and not other else None
+        place = paths.parse_stepd(path)
+        return place.step if place and place.may_be_of(step.job_id) else None
 
     def _leaf(self, user: str) -> str | None:
         """Return the cgroup for processes: an existing task_N, else task_special, else None."""
         names = sorted(
-            name for name in _listing(self.mounts[UNIFIED].directory(user)) if _for_tasks(name)
+            name for name in _listing(self.mounts[UNIFIED].directory(user)) if paths.is_task(name)
         )
         return f"{user}/{names[0]}" if names else None
 
@@ -295,7 +293,7 @@ class V2(Layout):
         """Return the cgroup beside the stepd's own."""
         del uid
         path = self._step(step)
-        return [(UNIFIED, path + "/user")] if path else []
+        return [(UNIFIED, paths.user(path))] if path else []
 
     def _frozen(self, controller: str, path: str) -> str:
         """Read cgroup.freeze up to the mount point: what is to be frozen need not be so yet."""
@@ -313,7 +311,7 @@ class V2(Layout):
         """
         extern = self._step(step)
         job = self.mounts[UNIFIED].directory(os.path.dirname(extern)) if extern else ""
-        users = [f"{job}/{name}/user" for name in _listing(job)] if job else []
+        users = [paths.user(f"{job}/{name}") for name in _listing(job)] if job else []
         procs = [f"{user}/{task}/cgroup.procs" for user in users for task in _listing(user)]
         pids = [pid for path in procs for pid in _words(path)]
         return {_uid_of(f"{self.proc}/{pid}") for pid in pids} - {0}
@@ -325,7 +323,7 @@ def layout(conf: Conf, cgroup_conf: Conf, node: str, proc: str = PROC) -> Layout
     plugin = cgroup_conf.get("CgroupPlugin", "autodetect").lower()
     if not controllers or plugin == "disabled":
         return None
-    mountpoint = cgroup_conf.get("CgroupMountpoint", "/sys/fs/cgroup").rstrip("/")
+    mountpoint = paths.mountpoint(cgroup_conf)
     mounts = mounted(mountpoint, proc)
     unified = mounts.get(UNIFIED)
     if plugin == "cgroup/v2" or (plugin != "cgroup/v1" and unified and unified.point == mountpoint):
@@ -391,15 +389,10 @@ def _below(path: str, top: str) -> bool:
     return path == top or path.startswith(top + "/")
 
 
-def _for_tasks(name: str) -> bool:
-    """Say whether this is what Slurm calls a cgroup for processes of a step."""
-    return name == "task_special" or (name[:5] == "task_" and name[5:].isdecimal())
-
-
-def _extern_job(names: list[str]) -> list[int]:
-    """Return the job of [job_N, step_extern] or anything below it, nothing for other names."""
-    number = names[0][4:] if names[1:2] == ["step_extern"] and names[0][:4] == "job_" else ""
-    return [int(number)] if number.isdecimal() else []
+def _uids_below(mount: Mount, top: str) -> list[int]:
+    """Return the users who have jobs in one hierarchy of v1."""
+    names = _listing(mount.directory(f"{mount.root}/{top}"))
+    return [uid for uid in map(paths.uid_of, names) if uid is not None]
 
 
 def _unescape(field: str) -> str:
