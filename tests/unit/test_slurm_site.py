@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from slurm_adopt.node.slurm_site import SlurmSite
+from slurm_adopt.slurm import proc
 from slurm_adopt.slurm.config import aliases, conf, slurmd_processes
 from slurm_adopt.slurm.config.slurmd_processes import Slurmd
 from slurm_adopt.slurm.errors import PeerError, SetupError
@@ -256,7 +257,7 @@ def test_slurm_runs_where_no_process_can_be_seen(
 
 
 def test_slurm_runs_where_there_is_no_proc(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slurmd_processes, "PROC", place.path("proc"))
+    monkeypatch.setattr(proc, "PROC", place.path("proc"))
     assert place.setting().runs_slurm is True
 
 

@@ -152,7 +152,7 @@ EVIL = "/home/alice/slurm.conf"
 
 
 # What is read then: the exe, or what comes after it.
-@pytest.mark.parametrize("reading", ["_exe", "_strings"])
+@pytest.mark.parametrize("reading", ["exe", "strings"])
 @pytest.mark.parametrize("name", ["slurmd", "slurmstepd"])
 @pytest.mark.parametrize(("exe", "uids"), BECOMES)
 def test_a_child_that_becomes_a_program_of_the_users(
@@ -174,7 +174,7 @@ def test_a_child_that_becomes_a_program_of_the_users(
 
     assert [one.program for one in slurmd_processes.slurmds(str(tmp_path))] == [name]
     monkeypatch.setattr(slurmd_processes, reading, become)
-    if reading == "_exe":
+    if reading == "exe":
         assert slurmd_processes.programs(slurmd_processes.PROGRAMS, str(tmp_path)) == {}
     assert slurmd_processes.slurmds(str(tmp_path)) == []
 

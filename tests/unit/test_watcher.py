@@ -19,10 +19,11 @@ import pytest
 
 from slurm_adopt.node import adopting
 from slurm_adopt.node import watcher as watch
-from slurm_adopt.node.login_slot import Slot, children, slot_of, status
+from slurm_adopt.node.login_slot import Slot, children, slot_of
 from slurm_adopt.slurm.cgroup import step_cgroup
 from slurm_adopt.slurm.cgroup.step_cgroup import UNIFIED
 from slurm_adopt.slurm.errors import PeerError
+from slurm_adopt.slurm.proc import status
 from slurm_adopt.system import child as forked
 from slurm_adopt.system.log import Log
 from tests.fakes.node import UID, made

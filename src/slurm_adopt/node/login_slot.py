@@ -13,7 +13,7 @@ import sys
 from contextlib import suppress
 
 from slurm_adopt.slurm.errors import SetupError
-from slurm_adopt.slurm.proc import program_of, same_program
+from slurm_adopt.slurm.proc import PROC, pids, program_of, same_program, status
 
 _STANDARD = 2  # the last descriptor of input, output and error
 _PID = 4  # bytes of a struct ucred: pid, uid, gid (socket(7))
@@ -46,7 +46,7 @@ class Slot:
             return False
 
 
-def slot_of(pid: int, proc: str = "/proc") -> Slot | None:
+def slot_of(pid: int, proc: str = PROC) -> Slot | None:
     """Return the slot that a process of sshd's holds, this one or one that it is a child of.
 
     SetupError where what it or its parent has open may not be seen.
@@ -64,7 +64,7 @@ def slot_of(pid: int, proc: str = "/proc") -> Slot | None:
     return _socket_of_pair(pid, ours, parent, theirs)
 
 
-def may_listen_for(pid: int, parent: int, proc: str = "/proc") -> bool:
+def may_listen_for(pid: int, parent: int, proc: str = PROC) -> bool:
     """Say whether a parent may be the sshd that listens: one of OpenSSH's, or the same program.
 
     What else starts `sshd -i` may give it pipes and sockets of its own making as the connection.
@@ -72,7 +72,7 @@ def may_listen_for(pid: int, parent: int, proc: str = "/proc") -> bool:
     return program_of(parent, proc).startswith("sshd") or same_program(pid, parent, proc)
 
 
-def holds(pid: int, link: str, proc: str = "/proc") -> bool:
+def holds(pid: int, link: str, proc: str = PROC) -> bool:
     """Say whether a process has a pipe or socket open, where that can be seen.
 
     `link`: as /proc/PID/fd has it.
@@ -83,13 +83,13 @@ def holds(pid: int, link: str, proc: str = "/proc") -> bool:
         return False
 
 
-def children(pid: int, proc: str = "/proc") -> list[int]:
+def children(pid: int, proc: str = PROC) -> list[int]:
     """Return the children of a process: by `children` (proc(5)), or else by their PPid."""
     try:
         with open(f"{proc}/{pid}/task/{pid}/children", "rb") as file:
             return [int(word) for word in file.read().split()]
     except OSError:
-        every = [int(name) for name in os.listdir(proc) if name.isdecimal()]
+        every = pids(proc)
     return [one for one in every if status(f"{proc}/{one}/status").get("PPid") == str(pid)]
 
 
@@ -188,19 +188,3 @@ def copied(descriptor: int) -> _socket.socket:
     except OSError:
         os.close(copy)
         raise
-
-
-def status(path: str, directory: int | None = None) -> dict[str, str]:
-    """Read `name: value` lines of /proc; nothing where there is no such file any more."""
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
-    except OSError:
-        return {}
-    try:
-        data = os.read(file, 1 << 14)
-    except OSError:
-        return {}
-    finally:
-        os.close(file)
-    lines = (line.partition(":") for line in data.decode("ascii", "replace").split("\n"))
-    return {name: value.strip() for name, _, value in lines}

@@ -12,13 +12,13 @@ import os
 from time import CLOCK_BOOTTIME, clock_gettime, time
 
 from slurm_adopt.slurm.errors import SetupError
-from slurm_adopt.slurm.proc import is_root, program_of, same_program, start_time
+from slurm_adopt.slurm.proc import PROC, is_root, program_of, same_program, start_time
 
 COARSE = 0.02  # seconds: a clock tick, and as much again for file systems' times
 GENERATIONS = 4  # ancestors looked at
 
 
-def session_process(proc: str = "/proc") -> int:
+def session_process(proc: str = PROC) -> int:
     """Return the pid of the process that becomes the session: this one or an ancestor.
 
     SetupError where that may be another one, and cannot be told for certain.
@@ -47,7 +47,7 @@ def session_process(proc: str = "/proc") -> int:
     return own
 
 
-def is_child(proc: str = "/proc") -> bool:
+def is_child(proc: str = PROC) -> bool:
     """Say whether this may be a child of the process of sshd's that opens the session.
 
     Where it is not, its parent is another program, or the sshd that listens. That one has given
@@ -72,7 +72,7 @@ def _listens(pid: int, proc: str) -> bool:
     return listens(pid, proc)
 
 
-def login_began(proc: str = "/proc") -> float:
+def login_began(proc: str = PROC) -> float:
     """Return when the login began, or a bit before: seconds since the epoch.
 
     Nothing of it, its PAM files included, has been looked at before. It is the start of the process
@@ -120,6 +120,6 @@ def _highest(own: int, sockets: set[int], proc: str) -> int:
     return int(found.pid)
 
 
-def is_sshd(proc: str = "/proc") -> bool:
+def is_sshd(proc: str = PROC) -> bool:
     """Say whether this program is one of OpenSSH's: sshd, sshd-session."""
     return program_of("self", proc).startswith("sshd")

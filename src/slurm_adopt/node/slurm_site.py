@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 
+from slurm_adopt.slurm import proc
 from slurm_adopt.slurm.cgroup import step_cgroup
 from slurm_adopt.slurm.config import conf
 from slurm_adopt.slurm.errors import SetupError
@@ -87,7 +88,7 @@ class SlurmSite:
 
         if self._slurmds() or slurmd_processes.hidden():
             return True
-        return not slurmd_processes.read(f"{slurmd_processes.PROC}/self/status")
+        return not proc.status(f"{proc.PROC}/self/status")
 
     def layout(self) -> Layout | None:
         """Return where this node's extern steps have their cgroups; None where they have none.

@@ -20,10 +20,11 @@ from slurm_adopt import time_limits
 from slurm_adopt.slurm.cgroup.step_cgroup import members, of_process
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError, SetupError
+from slurm_adopt.slurm.proc import status
 from slurm_adopt.system import child
 from slurm_adopt.system.sigint import Spared
 
-from .login_slot import children, holds, status
+from .login_slot import children, holds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

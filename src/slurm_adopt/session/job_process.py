@@ -16,7 +16,7 @@ from slurm_adopt.slurm import files
 from slurm_adopt.slurm.cgroup import step_cgroup
 from slurm_adopt.slurm.deadline import Deadline, Patience
 from slurm_adopt.slurm.errors import PeerError, SetupError, SlurmAdoptError
-from slurm_adopt.slurm.proc import start_time
+from slurm_adopt.slurm.proc import PROC, is_of, start_time
 from slurm_adopt.slurm.stepd import step_sockets
 from slurm_adopt.time_limits import STEP_READ, STEPS_READ
 
@@ -31,7 +31,7 @@ SILENT = 2  # steps that have not answered: then no other is asked
 LISTED = 1000  # processes of a step among which the oldest is looked for
 READ = 16  # processes of a step that are read
 ENVIRONMENT = 1 << 20  # bytes
-STATUS = LIMITS = 1 << 14  # bytes
+LIMITS = 1 << 14  # bytes
 REMARKS = 1 << 14  # bytes
 LARGEST = ENVIRONMENT + LIMITS + REMARKS  # bytes of what was seen
 SHOWN = 8  # pids in a line of the log
@@ -62,7 +62,7 @@ class Search:
         cgroups: JobCgroups,
         log: Log,
         variables: bool = True,
-        proc: str = step_cgroup.PROC,
+        proc: str = PROC,
     ) -> None:
         """Nothing is looked at yet; `variables`: whether the environment is wanted."""
         self._job_id = job_id
@@ -192,9 +192,7 @@ class Search:
         /proc/PID/environ belongs to root where a process is not dumpable (proc(5)): one that had
         other rights before, or one that a stepd has just forked and that runs no program yet.
         """
-        status = files.read(f"{top}/status", STATUS).split(b"\n")
-        uids = [line.split()[1:] for line in status if line.startswith(b"Uid:")]
-        return uids == [[b"%d" % self._uid] * 4] and os.stat(f"{top}/environ").st_uid == self._uid
+        return is_of(top, self._uid) and os.stat(f"{top}/environ").st_uid == self._uid
 
 
 def _unpacked(data: bytes) -> tuple[list[str], JobProcess | None]:

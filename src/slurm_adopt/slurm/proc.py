@@ -1,37 +1,88 @@
-"""What /proc says of a process: whose it is, when it was started, which program it runs."""
+"""What the kernel says of processes: the reader of /proc/PID (proc(5)).
+
+While a process is in execve(2), whoever reads its `stat`, `environ`, `exe`, `cwd` or `ns` waits for
+a lock that it holds (fs/exec.c, exec_update_lock), for as long as the process likes. `status`,
+`cgroup` and `limits` have no such wait. So of a process that may be a user's only these are read;
+the others are read after is_root(), or in a child that can be ended (system/child.py).
+
+A process is named by its directory, `/proc/PID`. One that has ended says nothing: that is no error.
+"""
 
 from __future__ import annotations
 
 import os
 
+PROC = "/proc"
+_LARGEST = 1 << 17  # bytes that are read of a file
+_STATUS = 1 << 14
+_START = 19  # of the fields that stat() returns
+
+
+def pids(proc: str = PROC) -> list[int]:
+    """Return the processes that there are, in order."""
+    return sorted(int(name) for name in listing(proc) if name.isdecimal())
+
+
+# What keeps nobody waiting
+
+
+def status(path: str, directory: int | None = None) -> dict[str, str]:
+    """Read `name: value` lines, such as those of `status` and `fdinfo`; none if it has ended.
+
+    `directory`: a descriptor that `path` begins at.
+    """
+    lines = _read_once(path, directory).decode("ascii", "replace").split("\n")
+    parts = (line.partition(":") for line in lines)
+    return {name: value.strip() for name, colon, value in parts if colon}
+
+
+def uids(process: str) -> list[bytes]:
+    """Return the real, effective, saved and file system uid of a process."""
+    data = _read_once(f"{process}/status")
+    return data.partition(b"\nUid:")[2].partition(b"\n")[0].split()
+
+
+def is_of(process: str, uid: int) -> bool:
+    """Say whether all four uids of a process are this one."""
+    return uids(process) == [b"%d" % uid] * 4
+
 
 def is_root(process: str) -> bool:
-    """Say whether all four uids of a process, /proc/PID, are 0."""
-    try:
-        fd = os.open(f"{process}/status", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            data = os.read(fd, 1 << 12)  # they are in the first ten lines
-        finally:
-            os.close(fd)
-    except OSError:  # ended since
-        return False
-    return data.partition(b"\nUid:")[2].partition(b"\n")[0].split() == [b"0"] * 4
+    """Say whether all four uids of a process are 0.
+
+    Who owns its directory says less: root owns that of each process that may not be dumped.
+    """
+    return is_of(process, 0)
 
 
-def start_time(pid: int, proc: str = "/proc") -> int:
+# Of root's processes only, or in a child
+
+
+def stat(process: str) -> list[bytes]:
+    """Return the fields of a process or thread from the third on, its state."""
+    return read(f"{process}/stat").rpartition(b")")[2].split()
+
+
+def start_time(pid: int, proc: str = PROC) -> int:
     """Return when a process was started: clock ticks since boot; 0 if it is not there.
 
-    Field 22 of /proc/PID/stat (proc(5)); pid and start time together name a process for good. For
-    processes of root's only: this file's reader can be kept waiting by the process.
+    Pid and start time together name a process for good.
     """
-    try:
-        with open(f"{proc}/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
-    except (OSError, IndexError, ValueError):
-        return 0
+    found = stat(f"{proc}/{pid}")[_START : _START + 1]
+    return int(found[0]) if found and found[0].isdigit() else 0
 
 
-def same_program(one: int, other: int, proc: str) -> bool:
+def exe(process: str) -> str:
+    """Return the path of a process's program, as it was if it has been replaced since."""
+    return link(f"{process}/exe").removesuffix(" (deleted)")
+
+
+def program_of(pid: int | str, proc: str = PROC) -> str:
+    """Return the name of the program that a process runs; "" where that does not show."""
+    return os.path.basename(exe(f"{proc}/{pid}"))
+
+
+def same_program(one: int, other: int, proc: str = PROC) -> bool:
     """Compare the files two processes run, which may have been replaced or removed since."""
     try:
         return os.path.samestat(os.stat(f"{proc}/{one}/exe"), os.stat(f"{proc}/{other}/exe"))
@@ -39,9 +90,51 @@ def same_program(one: int, other: int, proc: str) -> bool:
         return False
 
 
-def program_of(pid: int | str, proc: str = "/proc") -> str:
-    """Return the name of the program that a process runs; "" where that does not show."""
+def comm(process: str) -> str:
+    """Return the name that a process goes by."""
+    return read(f"{process}/comm").decode("utf-8", "surrogateescape").strip()
+
+
+def strings(path: str) -> list[str]:
+    """Return the strings of `cmdline` or `environ`."""
+    return read(path).decode("utf-8", "surrogateescape").split("\0")
+
+
+# Files
+
+
+def listing(directory: str) -> list[str]:
+    """Return the names in a directory; none where it cannot be read."""
     try:
-        return os.path.basename(os.readlink(f"{proc}/{pid}/exe"))
+        return os.listdir(directory)
+    except OSError:
+        return []
+
+
+def link(path: str) -> str:
+    """Return where a link leads; "" where there is none, or it may not be seen."""
+    try:
+        return os.readlink(path)
     except OSError:
         return ""
+
+
+def read(path: str) -> bytes:
+    """Return the beginning of a file; nothing where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(_LARGEST)
+    except OSError:
+        return b""
+
+
+def _read_once(path: str, directory: int | None = None) -> bytes:
+    """Read a file that the kernel gives in one piece; nothing where it cannot be read."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            return os.read(file, _STATUS)
+        finally:
+            os.close(file)
+    except OSError:
+        return b""

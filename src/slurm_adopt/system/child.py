@@ -20,6 +20,7 @@ from time import monotonic, sleep
 from slurm_adopt import time_limits
 from slurm_adopt.slurm.deadline import Patience
 from slurm_adopt.slurm.errors import PeerError
+from slurm_adopt.slurm.proc import PROC, stat
 
 from .sigint import Spared
 
@@ -153,11 +154,7 @@ def _read(reading: int, child: int, deadline: Deadline, limit: int) -> bytes:
 
 def _runs(child: int) -> bool:
     """Say whether a child runs, or would if it got a CPU; one that is held up does not."""
-    try:
-        with open(f"/proc/{child}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[:1] == [b"R"]
-    except OSError:
-        return False
+    return stat(f"{PROC}/{child}")[:1] == [b"R"]
 
 
 def _checked(data: bytes) -> bytes:

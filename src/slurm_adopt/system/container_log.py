@@ -11,7 +11,7 @@ import os
 import stat
 
 from slurm_adopt.slurm.errors import SetupError
-from slurm_adopt.slurm.proc import is_root
+from slurm_adopt.slurm.proc import PROC, is_root
 
 from .sigint import Spared
 
@@ -22,7 +22,6 @@ else:
     with Spared():
         import _signal as signal
 
-PROC = "/proc"
 FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 

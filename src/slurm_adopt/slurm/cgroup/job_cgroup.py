@@ -9,9 +9,10 @@ from __future__ import annotations
 from slurm_adopt.slurm.digits import number
 from slurm_adopt.slurm.errors import SetupError
 from slurm_adopt.slurm.files import read
+from slurm_adopt.slurm.proc import PROC
 
 from .paths import MOUNTPOINT, parse_v1, parse_v2
-from .step_cgroup import PROC, UNIFIED, mounted, of_process
+from .step_cgroup import UNIFIED, mounted, of_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

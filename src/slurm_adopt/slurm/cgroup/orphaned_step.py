@@ -19,12 +19,13 @@ from errno import ENOSYS, EOPNOTSUPP
 from time import sleep
 
 from slurm_adopt.slurm import time_limits
-from slurm_adopt.slurm.config.slurmd_processes import listing, programs
+from slurm_adopt.slurm.config.slurmd_processes import programs
 from slurm_adopt.slurm.errors import SetupError
+from slurm_adopt.slurm.proc import PROC, listing, pids
 
 from . import paths
 from .freezer import FREEZERS, NONE
-from .step_cgroup import CONSTRAINTS, PROC, UNIFIED, of_process
+from .step_cgroup import CONSTRAINTS, UNIFIED, of_process
 from .walk import DIRECTORY, GONE, Walk, read, write
 
 TYPE_CHECKING = False
@@ -143,10 +144,10 @@ class Step:
     def _by_proc(self, deadline: Deadline) -> set[int]:
         """Return the processes that say themselves that they are in it, whatever hides its way."""
         found: set[int] = set()
-        for name in listing(self._proc):
-            if name.isdecimal() and deadline.left():
+        for pid in pids(self._proc):
+            if deadline.left():
                 with suppress(SetupError):  # its path is too long for the kernel to tell
-                    found.update({int(name)} if self.holds(int(name)) else ())
+                    found.update({pid} if self.holds(pid) else ())
         return found
 
     def _stepds(self) -> set[int]:

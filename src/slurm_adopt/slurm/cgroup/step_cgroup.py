@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 
 from slurm_adopt.slurm.errors import PeerError, SetupError
+from slurm_adopt.slurm.proc import PROC, listing
 
 from . import paths
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from slurm_adopt.slurm.config.conf import Conf
     from slurm_adopt.slurm.stepd.step_sockets import StepSocket
 
-PROC = "/proc"
 UNIFIED = ""  # the name that the v2 hierarchy has in /proc/PID/cgroup, where v1 has controllers
 
 CONSTRAINTS = {  # controller -> keys of cgroup.conf that make task/cgroup use it
@@ -127,7 +127,7 @@ class Layout:
     def _places(self, controller: str, top: str, present: dict[str, str] | None) -> list[str]:
         """Return the cgroups from `top` down to where processes are put, or where one is."""
         if present is None:
-            below = filter(paths.is_task, _listing(self.mounts[controller].directory(top)))
+            below = filter(paths.is_task, listing(self.mounts[controller].directory(top)))
             return [top, *(f"{top}/{name}" for name in below)]
         path = present.get(controller, "")
         if not _below(path, top):
@@ -285,7 +285,7 @@ class V2(Layout):
     def _leaf(self, user: str) -> str | None:
         """Return the cgroup for processes: an existing task_N, else task_special, else None."""
         names = sorted(
-            name for name in _listing(self.mounts[UNIFIED].directory(user)) if paths.is_task(name)
+            name for name in listing(self.mounts[UNIFIED].directory(user)) if paths.is_task(name)
         )
         return f"{user}/{names[0]}" if names else None
 
@@ -311,8 +311,8 @@ class V2(Layout):
         """
         extern = self._step(step)
         job = self.mounts[UNIFIED].directory(os.path.dirname(extern)) if extern else ""
-        users = [paths.user(f"{job}/{name}") for name in _listing(job)] if job else []
-        procs = [f"{user}/{task}/cgroup.procs" for user in users for task in _listing(user)]
+        users = [paths.user(f"{job}/{name}") for name in listing(job)] if job else []
+        procs = [f"{user}/{task}/cgroup.procs" for user in users for task in listing(user)]
         pids = [pid for path in procs for pid in _words(path)]
         return {_uid_of(f"{self.proc}/{pid}") for pid in pids} - {0}
 
@@ -391,7 +391,7 @@ def _below(path: str, top: str) -> bool:
 
 def _uids_below(mount: Mount, top: str) -> list[int]:
     """Return the users who have jobs in one hierarchy of v1."""
-    names = _listing(mount.directory(f"{mount.root}/{top}"))
+    names = listing(mount.directory(f"{mount.root}/{top}"))
     return [uid for uid in map(paths.uid_of, names) if uid is not None]
 
 
@@ -411,13 +411,6 @@ def _words(path: str) -> list[str]:
     try:
         with open(path, "rb") as file:
             return file.read().decode("ascii", "replace").split()
-    except OSError:
-        return []
-
-
-def _listing(directory: str) -> list[str]:
-    try:
-        return os.listdir(directory)
     except OSError:
         return []
 

@@ -1,10 +1,9 @@
 """What the slurmds that run here were started with: which slurm.conf, which node name.
 
 Looked at where the usual places have no slurm.conf, or it does not know this host, or leads to no
-job: a search through all processes is too dear for every login. Only root's slurmds count, by the
-uids in /proc/PID/status (who owns /proc/PID says nothing of a process that may not be dumped) and
-the program's name; a program with a setuid bit does not: anybody may have started that. Where no
-slurmd runs, root's stepds say where their Slurm is.
+job: a search through all processes is too dear for every login. Only root's slurmds count, by their
+uids and the program's name; a program with a setuid bit does not: anybody may have started that.
+Where no slurmd runs, root's stepds say where their Slurm is.
 
 Which slurm.conf a slurmd reads: src/slurmd/slurmd/slurmd.c, _establish_configuration (the same in
 20.11 to 26.05). What slurmctld sent, with --conf-server; what -f names; what SLURM_CONF names; the
@@ -18,11 +17,10 @@ from __future__ import annotations
 import os
 import stat
 
-from slurm_adopt.slurm.proc import is_root
+from slurm_adopt.slurm.proc import PROC, comm, exe, is_root, link, pids, strings
 
 from .conf import FETCHED
 
-PROC = "/proc"
 PROGRAMS = frozenset({"slurmd", "slurmstepd"})
 BESIDE = ("etc/slurm.conf", "etc/slurm/slurm.conf")  # below the prefix of bin/ or sbin/
 _WITH_VALUE = frozenset("dfLnN")  # short options; -F may have one, only right behind it
@@ -109,8 +107,7 @@ def programs(names: frozenset[str], proc: str = PROC) -> dict[int, str]:
     those waiting for ever who read its `exe`, `stat` or `environ`. And it has to be root's when
     its `exe` has been read: it may have become a program of a user's in between.
     """
-    pids = sorted(int(name) for name in listing(proc) if name.isdecimal())
-    found = {pid: _program(f"{proc}/{pid}") for pid in pids if is_root(f"{proc}/{pid}")}
+    found = {pid: _program(f"{proc}/{pid}") for pid in pids(proc) if is_root(f"{proc}/{pid}")}
     found = {pid: name for pid, name in found.items() if name in names}
     return {
         p: name for p, name in found.items() if _is_plain(f"{proc}/{p}") and is_root(f"{proc}/{p}")
@@ -123,16 +120,14 @@ def hidden(names: frozenset[str] = PROGRAMS, proc: str = PROC) -> bool:
     So it is without CAP_SYS_PTRACE, or with SELinux. The name is what it was called by, which for a
     setuid program is a user's choice: it tells that Slurm runs, and nothing of where it is.
     """
-    pids = [name for name in listing(proc) if name.isdecimal()]
-    return any(_is_hidden(f"{proc}/{pid}", names) for pid in pids if is_root(f"{proc}/{pid}"))
+    return any(_is_hidden(f"{proc}/{pid}", names) for pid in pids(proc) if is_root(f"{proc}/{pid}"))
 
 
 def _is_hidden(process: str, names: frozenset[str]) -> bool:
     try:
         os.readlink(f"{process}/exe")
     except PermissionError:
-        called = read(f"{process}/comm").decode("utf-8", "surrogateescape").strip()
-        return called.removesuffix("-wlm") in names
+        return comm(process).removesuffix("-wlm") in names
     except OSError:  # ended since, or a thread of the kernel
         pass
     return False
@@ -143,7 +138,7 @@ def _program(process: str) -> str:
 
     Debian's packages call the files slurmd-wlm and slurmstepd-wlm.
     """
-    return os.path.basename(_exe(process)).removesuffix("-wlm")
+    return os.path.basename(exe(process)).removesuffix("-wlm")
 
 
 def _is_plain(process: str) -> bool:
@@ -162,9 +157,9 @@ def _slurmd(pid: int, name: str, process: str) -> Slurmd:
     if name != "slurmd":
         conf, how = _conf(process, "", {})
         if not os.path.exists(conf):
-            conf, how = _beside([_exe(process)]), GUESSED
+            conf, how = _beside([exe(process)]), GUESSED
         return Slurmd(pid, conf, "", configless=False, how=how, program=name)
-    called, *words = _strings(f"{process}/cmdline") or [""]
+    called, *words = strings(f"{process}/cmdline") or [""]
     options = parse(words)
     conf, how = _conf(process, called, options)
     return Slurmd(pid, conf, options.get("N", ""), "conf-server" in options, how)
@@ -172,8 +167,8 @@ def _slurmd(pid: int, name: str, process: str) -> Slurmd:
 
 def _conf(process: str, called: str, options: dict[str, str]) -> tuple[str, str]:
     """Return the slurm.conf of a slurmd that was called by this name, and how that shows."""
-    strings = _strings(f"{process}/environ")
-    environment = dict(text.partition("=")[::2] for text in reversed(strings))
+    variables = strings(f"{process}/environ")
+    environment = dict(text.partition("=")[::2] for text in reversed(variables))
     if cache := environment.get(_CACHE):
         return _absolute(process, f"{cache}/slurm.conf"), FROM_CONTROLLER
     if "conf-server" in options:
@@ -182,7 +177,7 @@ def _conf(process: str, called: str, options: dict[str, str]) -> tuple[str, str]
         return _absolute(process, options["f"]), "-f"
     if environment.get(VARIABLE):
         return _absolute(process, environment[VARIABLE]), VARIABLE
-    return _beside([called, _exe(process)]), GUESSED
+    return _beside([called, exe(process)]), GUESSED
 
 
 def _beside(paths: list[str]) -> str:
@@ -196,16 +191,7 @@ def _beside(paths: list[str]) -> str:
 
 
 def _absolute(process: str, path: str) -> str:
-    return path if path.startswith("/") else os.path.normpath(f"{_link(f'{process}/cwd')}/{path}")
-
-
-def _exe(process: str) -> str:
-    return _link(f"{process}/exe").removesuffix(" (deleted)")
-
-
-def _strings(path: str) -> list[str]:
-    """Return the strings of a file of /proc that has them one after the other."""
-    return read(path).decode("utf-8", "surrogateescape").split("\0")
+    return path if path.startswith("/") else os.path.normpath(f"{link(f'{process}/cwd')}/{path}")
 
 
 def parse(words: list[str]) -> dict[str, str]:
@@ -234,27 +220,3 @@ def _short(letters: str) -> tuple[str, str]:
         if letter == "F":
             break
     return "", ""
-
-
-def listing(directory: str) -> list[str]:
-    """Return the names in a directory; none where it cannot be read."""
-    try:
-        return os.listdir(directory)
-    except OSError:
-        return []
-
-
-def _link(path: str) -> str:
-    try:
-        return os.readlink(path)
-    except OSError:  # ended since, or a thread of the kernel
-        return ""
-
-
-def read(path: str) -> bytes:
-    """Return the beginning of a file of /proc; nothing where the process has ended."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(1 << 17)
-    except OSError:
-        return b""

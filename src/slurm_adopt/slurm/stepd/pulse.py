@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import os
 
-from slurm_adopt.slurm.config.slurmd_processes import listing, programs, read
+from slurm_adopt.slurm.config.slurmd_processes import programs
+from slurm_adopt.slurm.proc import PROC, listing, read, stat
 from slurm_adopt.slurm.versions import EXTERN_STEPS
 
 TYPE_CHECKING = False
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
 
     from .step_sockets import StepSocket
 
-PROC = "/proc"
 STOPPED = "TtZX"  # states of a process that does not run (proc(5))
-BUSY = (b"R", b"D")  # states of a thread that runs or wants to, or waits in the kernel
+BUSY = ([b"R"], [b"D"])  # states of a thread that runs or wants to, or waits in the kernel
 FIRST = 8  # threads that are looked at: that for connections is among the first, others come later
 
 
@@ -60,16 +60,14 @@ class Pulse:
     def _busy(self) -> bool:
         tasks = f"{self._proc}/{self._pid}/task"
         threads = sorted(map(int, filter(str.isdecimal, listing(tasks))))[:FIRST]
-        stats = (read(f"{tasks}/{thread}/stat").rpartition(b")")[2] for thread in threads)
-        return any(stat.split()[:1] in ([state] for state in BUSY) for stat in stats)
+        return any(stat(f"{tasks}/{thread}")[:1] in BUSY for thread in threads)
 
     def _look(self) -> tuple[str, int]:
         """Return state and CPU time of all its threads; it is root's, so nobody is kept waiting."""
         try:
-            with open(f"{self._proc}/{self._pid}/stat", "rb") as file:
-                fields = file.read().rpartition(b")")[2].split()
+            fields = stat(f"{self._proc}/{self._pid}")
             return fields[0].decode("ascii"), int(fields[11]) + int(fields[12])
-        except (OSError, IndexError, ValueError):  # it has ended, or is not known
+        except (IndexError, ValueError):  # it has ended, or is not known
             return "X", -1
 
 

@@ -15,10 +15,10 @@ import os
 from time import CLOCK_BOOTTIME, clock_gettime, sleep
 
 from slurm_adopt.slurm import time_limits
-from slurm_adopt.slurm.config.slurmd_processes import PROC, listing, programs, read
+from slurm_adopt.slurm.config.slurmd_processes import programs
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.digits import number
-from slurm_adopt.slurm.proc import is_root
+from slurm_adopt.slurm.proc import PROC, is_root, listing, read, stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Watch:
 
     def _forked(self, pid: int) -> bool:
         """Say whether this is a young stepd, or one (or a prolog) that slurmd has just forked."""
-        fields = read(f"{self._proc}/{pid}/stat").rpartition(b")")[2].split()
+        fields = stat(f"{self._proc}/{pid}")
         if len(fields) < 20:  # it has ended
             return False
         parent, started = int(fields[1]), int(fields[19]) / os.sysconf("SC_CLK_TCK")
