@@ -549,7 +549,7 @@ def test_no_spool_directory(tmp_path: Path) -> None:
 # What fails
 
 
-RECIPIENT = Session(os.getpid(), UID, 7, "n1")
+RECIPIENT = Session(os.getpid(), UID, 7, "n1", "/sys/fs/cgroup")
 
 
 @pytest.mark.parametrize("error", [SetupError("x y"), RuntimeError("x y"), OSError("x y")])
@@ -566,6 +566,23 @@ def test_a_failure_ends_no_login(monkeypatch: pytest.MonkeyPatch, error: Excepti
         assert handover.environment() == {"SLURM_JOB_ID": "7"}
     assert "the job's variables and limits are left out: " in lines(said)
     assert "x y" in lines(said)
+
+
+def test_cgroups_are_looked_for_where_cgroup_conf_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def of(pid: int, mountpoint: str) -> JobCgroups:
+        asked.append((pid, mountpoint))
+        return NOWHERE
+
+    options, _ = parse(["job_env=SLURM_CPUS_ON_NODE", "disable_x11=1"])
+    extern = stepd.Stepd(StepSocket("/nowhere/n1_7.4294967292", 7), frozenset(), Deadline(1))
+    monkeypatch.setattr(JobCgroups, "of", of)
+    with contextlib.closing(extern._socket):
+        Handover(
+            Session(9, UID, 7, "n1", "/cgroup"), extern, options, log(), limits=False
+        ).environment()
+    assert asked == [(9, "/cgroup")]
 
 
 @pytest.mark.parametrize("session", [True, False])
@@ -613,6 +630,7 @@ def test_limits_come_last(monkeypatch: pytest.MonkeyPatch, error: SetupError | N
     node = Node(options, log())
     monkeypatch.setattr(SlurmSite, "name", "n1")
     monkeypatch.setattr(SlurmSite, "layout", lambda _: None)
+    monkeypatch.setattr(SlurmSite, "mountpoint", lambda _: "/sys/fs/cgroup")
     monkeypatch.setattr(Confinement, "bring", lambda *_: ((), {}))
     monkeypatch.setattr(Adopter, "_join", join)
     monkeypatch.setattr(Handover, "environment", lambda _: order.append("environment"))

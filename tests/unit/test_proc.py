@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -94,3 +95,17 @@ def test_pids(tmp_path: Path) -> None:
     for name in ("31", "4", "self", "net", "5x"):
         (tmp_path / name).mkdir()
     assert proc.pids(str(tmp_path)) == [4, 31]
+
+
+def test_peer(tmp_path: Path) -> None:
+    """Who listens; of a pair who has made it; nobody where nothing is connected."""
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as ours:
+        with pytest.raises(OSError, match="not connected"):
+            ours.getpeername()
+        listening.bind(str(tmp_path / "s"))
+        listening.listen()
+        ours.connect(str(tmp_path / "s"))
+        assert proc.peer(ours) == (os.getpid(), os.geteuid())
+    one, other = socket.socketpair()
+    with one, other:
+        assert proc.peer(one) == (os.getpid(), os.geteuid())

@@ -106,6 +106,18 @@ def test_given(place: Place) -> None:
     assert place.searches == 0
 
 
+@pytest.mark.parametrize(
+    ("text", "point"), [("", "/sys/fs/cgroup"), ("CgroupMountpoint=/cgroup/\n", "/cgroup")]
+)
+def test_mount_point(place: Place, text: str, point: str) -> None:
+    """cgroup.conf is beside slurm.conf, and is read once."""
+    setting = place.setting(place.write("given", PLAIN))
+    place.write("cgroup.conf", text)
+    assert setting.mountpoint() == point
+    place.write("cgroup.conf", "CgroupMountpoint=/elsewhere")
+    assert setting.mountpoint() == point
+
+
 def test_usual(place: Place) -> None:
     place.usual(("absent", "first", "second"))
     first, second = place.write("first", PLAIN), place.write("second", "")

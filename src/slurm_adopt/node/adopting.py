@@ -135,7 +135,8 @@ class Adopter:
         if cpus and len(cpus) < os.sysconf("SC_NPROCESSORS_ONLN"):
             confinement.widen(pid)
         namespaces = step.namespaces() if phase.options.on("join_container") else []
-        session = Session(pid, adoption.uid, job_id, phase.site.name)
+        site = phase.site
+        session = Session(pid, adoption.uid, job_id, site.name, site.mountpoint())
         handover = Handover(session, step, phase.options, phase.log, limits=not phase.account_of)
         environment = handover.environment()  # after all that: it may make the stepd hang up
         if namespaces:

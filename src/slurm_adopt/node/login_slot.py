@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import _socket
 import os
-import sys
 from contextlib import suppress
 
 from slurm_adopt.slurm.errors import SetupError
-from slurm_adopt.slurm.proc import PROC, pids, program_of, same_program, status
+from slurm_adopt.slurm.proc import PROC, peer, pids, program_of, same_program, status
 
 _STANDARD = 2  # the last descriptor of input, output and error
-_PID = 4  # bytes of a struct ucred: pid, uid, gid (socket(7))
-_CREDENTIALS = 12
 
 
 class Slot:
@@ -169,8 +166,7 @@ def _maker(descriptor: int) -> int:
     try:
         if sock.family != _socket.AF_UNIX or sock.getsockname() or sock.getpeername():
             return 0
-        data = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _CREDENTIALS)
-        return int.from_bytes(data[:_PID], sys.byteorder)
+        return peer(sock)[0]
     except OSError:  # it is not connected
         return 0
     finally:

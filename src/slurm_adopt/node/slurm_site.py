@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 from slurm_adopt.slurm import proc
-from slurm_adopt.slurm.cgroup import step_cgroup
+from slurm_adopt.slurm.cgroup import paths, step_cgroup
 from slurm_adopt.slurm.config import conf
 from slurm_adopt.slurm.errors import SetupError
 from slurm_adopt.slurm.stepd import step_sockets
@@ -34,6 +34,7 @@ class SlurmSite:
 
     __slots__ = (
         "_asked_for",
+        "_beside",
         "_conf",
         "_given",
         "_hostname",
@@ -53,6 +54,7 @@ class SlurmSite:
         self._log = log
         self._conf: Conf | None = None
         self._place: tuple[str, str] | None = None
+        self._beside: tuple[Conf, Conf] | None = None  # slurm.conf, and the cgroup.conf beside it
         self._laid_out: tuple[Conf, Layout | None] | None = None
         self._running: list[Slurmd] | None = None
         self._looked = False
@@ -97,9 +99,20 @@ class SlurmSite:
         """
         slurm_conf = self.conf
         if self._laid_out is None or self._laid_out[0] is not slurm_conf:
-            cgroup_conf = conf.load_beside(slurm_conf.path, "cgroup.conf")
-            self._laid_out = slurm_conf, step_cgroup.layout(slurm_conf, cgroup_conf, self.name)
+            layout = step_cgroup.layout(slurm_conf, self._cgroup_conf(), self.name)
+            self._laid_out = slurm_conf, layout
         return self._laid_out[1]
+
+    def mountpoint(self) -> str:
+        """Return where cgroup.conf says that cgroups are mounted, or below."""
+        return paths.mountpoint(self._cgroup_conf())
+
+    def _cgroup_conf(self) -> Conf:
+        """Return cgroup.conf, read once for each slurm.conf."""
+        slurm_conf = self.conf
+        if self._beside is None or self._beside[0] is not slurm_conf:
+            self._beside = slurm_conf, conf.load_beside(slurm_conf.path, "cgroup.conf")
+        return self._beside[1]
 
     def steps(self) -> list[StepSocket]:
         """List the extern steps of this node; SetupError if its spool directory cannot be read."""

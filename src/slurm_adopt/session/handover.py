@@ -27,14 +27,15 @@ if TYPE_CHECKING:
 class Session:
     """The session that is handed something, and its job."""
 
-    __slots__ = ("job_id", "node", "pid", "uid")
+    __slots__ = ("job_id", "mountpoint", "node", "pid", "uid")
 
-    def __init__(self, pid: int, uid: int, job_id: int, node: str) -> None:
-        """`pid`: what becomes the session; `node`: NodeName."""
+    def __init__(self, pid: int, uid: int, job_id: int, node: str, mountpoint: str) -> None:
+        """`pid`: what becomes the session; `node`: NodeName; `mountpoint`: of cgroup.conf."""
         self.pid = pid
         self.uid = uid
         self.job_id = job_id
         self.node = node
+        self.mountpoint = mountpoint
 
 
 class Handover:
@@ -113,7 +114,7 @@ class Handover:
 
         session, given, limits = self._session, self._options["job_env"], self._wants_limits()
         variables = asks_a_process(given)
-        cgroups = JobCgroups.of(session.pid)
+        cgroups = JobCgroups.of(session.pid, session.mountpoint)
         process = self._process(cgroups, variables) if limits or variables else None
         if limits and process:
             self._prepare_limits(process.limits)

@@ -1,4 +1,4 @@
-"""What the kernel says of processes: the reader of /proc/PID (proc(5)).
+"""What the kernel says of processes: in /proc/PID (proc(5)), and of who has a unix socket.
 
 While a process is in execve(2), whoever reads its `stat`, `environ`, `exe`, `cwd` or `ns` waits for
 a lock that it holds (fs/exec.c, exec_update_lock), for as long as the process likes. `status`,
@@ -10,12 +10,15 @@ A process is named by its directory, `/proc/PID`. One that has ended says nothin
 
 from __future__ import annotations
 
+import _socket
 import os
+from sys import byteorder
 
 PROC = "/proc"
 _LARGEST = 1 << 17  # bytes that are read of a file
 _STATUS = 1 << 14
 _START = 19  # of the fields that stat() returns
+_UCRED = 12  # bytes of struct ucred: pid, uid, gid, C ints of this machine
 
 
 def pids(proc: str = PROC) -> list[int]:
@@ -98,6 +101,19 @@ def comm(process: str) -> str:
 def strings(path: str) -> list[str]:
     """Return the strings of `cmdline` or `environ`."""
     return read(path).decode("utf-8", "surrogateescape").split("\0")
+
+
+# Sockets
+
+
+def peer(socket: _socket.socket) -> tuple[int, int]:
+    """Return pid and uid of who listens on what a unix socket is connected to (unix(7)).
+
+    Of a pair they are those of who has made it. The pid is 0 where it has none here. OSError if
+    the socket is not connected.
+    """
+    data = socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _UCRED)
+    return int.from_bytes(data[:4], byteorder), int.from_bytes(data[4:8], byteorder)
 
 
 # Files

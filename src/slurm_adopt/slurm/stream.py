@@ -9,10 +9,10 @@ from __future__ import annotations
 import _socket
 from errno import ECONNRESET, EPIPE
 from os import strerror
-from sys import byteorder
 from time import sleep
 
 from .errors import PeerError
+from .proc import peer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ UNREACHED = -1  # no connection in time
 SILENT = -2  # connected, but no answer in time
 CLOSED = -3  # closed without an answer
 BROKEN = -4  # closed in the middle of one
-_PEERCRED = 12  # bytes of struct ucred: pid, uid, gid
 _TICK = 0.005  # seconds between two looks at a full backlog
 
 
@@ -113,11 +112,10 @@ class Stream:
         return True
 
     def peer_uid(self) -> int:
-        """Return the uid of who listens on a unix socket (unix(7), SO_PEERCRED)."""
+        """Return the uid of who listens on a unix socket."""
         if self._socket is None:
             raise PeerError(f"{self._peer.name}: not connected")
-        raw = self._socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _PEERCRED)
-        return int.from_bytes(raw[4:8], byteorder)
+        return peer(self._socket)[1]
 
     def send(self, data: bytes) -> None:
         """Send all; PeerError if the peer takes it not, ClosedError if it closed."""

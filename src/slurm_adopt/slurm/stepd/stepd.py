@@ -16,6 +16,7 @@ from time import sleep
 from slurm_adopt.slurm import time_limits
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError, SetupError, SlurmAdoptError, UnsettledError
+from slurm_adopt.slurm.proc import peer
 from slurm_adopt.slurm.versions import ALL_NS, GREETING, MOUNT_NS_OR_HANGUP, NO_NS, layout_of
 from slurm_adopt.slurm.wire import NATIVE, Reader, Writer
 
@@ -60,7 +61,6 @@ CLONE_NEWNS = 0x00020000  # a mount namespace (linux/sched.h)
 DISPLAY_MAX = 65535 - 6000  # X11's displays are TCP ports from 6000 on
 DESCRIPTOR = 4  # bytes: a C int
 GREETED = GREETING.to_bytes(4, NATIVE)  # the usual greeting
-PEERCRED = 12  # bytes of struct ucred: pid, uid, gid (unix(7), SO_PEERCRED)
 
 
 def new_socket(flags: int = 0) -> _socket.socket:
@@ -87,12 +87,11 @@ def _shortage(error: OSError) -> str:
 
 def check_peer(socket: _socket.socket, step: StepSocket, trusted: frozenset[int]) -> None:
     """Refuse a socket that somebody else than Slurm listens on; note who does."""
-    credentials = socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, PEERCRED)
-    uid = int.from_bytes(credentials[4:8], NATIVE)
+    pid, uid = peer(socket)
     if uid not in trusted:
         step.stranger = True
         raise PeerError(f"{step.path} is a socket of uid {uid}, not of Slurm: ignored")
-    step.pid = int.from_bytes(credentials[:4], NATIVE)
+    step.pid = pid
 
 
 class Stepd:
