@@ -63,11 +63,11 @@ class Auth:
             saved = self.captured
             data = bytes.fromhex(saved["payload"])
             restriction = saved["uid_restriction"] or ASKER  # root asked when it was captured
-            return Credential(saved["uid"], saved["uid"], data, restriction)
+            return Credential(saved["uid"], data, restriction)
         if text == "replayed":
             raise CredentialError("credential refused: used before", "CRED_REPLAYED")
         uid, restriction, data_hex = text.split("/")
-        return Credential(int(uid), 0, bytes.fromhex(data_hex), int(restriction))
+        return Credential(int(uid), bytes.fromhex(data_hex), int(restriction))
 
 
 def credential(data: bytes, uid: int = 0, restriction: int = ASKER) -> str:

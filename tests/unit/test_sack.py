@@ -75,9 +75,8 @@ def test_captured_create(tmp_path: Path, release: str, dialogue: Dialogue) -> No
         token = sack.encode(payload, Deadline(LONG), uid=claims["ruid"])
     assert peer.received[0][2:] == sent[2 : len(peer.received[0])], release
     found = slurm._credential(slurm._claims(token))
-    assert (found.uid, found.gid, found.uid_restriction) == (
+    assert (found.uid, found.uid_restriction) == (
         claims["uid"],
-        claims["gid"],
         claims["ruid"],
     )
     assert found.payload == payload
@@ -225,7 +224,7 @@ def test_claims(tmp_path: Path, claims: object, words: str | None) -> None:
 def test_credential(tmp_path: Path) -> None:
     with asked(bytes(4), path=tmp_path / "s") as (_, sack):
         found = sack.decode(jwt({**CLAIMS, "uid": 7, "gid": 8, "ruid": 9}), Deadline(LONG))
-    assert (found.uid, found.gid, found.uid_restriction, found.payload) == (7, 8, 9, b"\1\2")
+    assert (found.uid, found.uid_restriction, found.payload) == (7, 9, b"\1\2")
 
 
 NOT_TOKENS = [

@@ -59,10 +59,6 @@ class Reader:
         """Take an unsigned integer of 4 bytes."""
         return self.uint(4, field)
 
-    def u64(self, field: str) -> int:
-        """Take an unsigned integer of 8 bytes."""
-        return self.uint(8, field)
-
     def mem(self, field: str, limit: int) -> bytes:
         """Take a u32 length of at most `limit`, then that many bytes."""
         size = self.u32(f"length of {field}")

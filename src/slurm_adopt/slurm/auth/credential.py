@@ -51,11 +51,10 @@ class CredentialError(PeerError):
 class Credential:
     """What a credential says, as vouched for by the plugin."""
 
-    __slots__ = ("gid", "payload", "uid", "uid_restriction")
+    __slots__ = ("payload", "uid", "uid_restriction")
 
-    def __init__(self, uid: int, gid: int, payload: bytes, uid_restriction: int) -> None:
-        """Uid and gid of the process that made it; the one uid that may decode it, or ANY."""
+    def __init__(self, uid: int, payload: bytes, uid_restriction: int) -> None:
+        """Uid of the process that made it; the one uid that may decode it, or ANY."""
         self.uid = uid
-        self.gid = gid
         self.payload = payload
         self.uid_restriction = uid_restriction

@@ -180,12 +180,13 @@ def _decoded(reply: Reader) -> tuple[Credential, int]:
     reply.u32("ttl")
     reply.take(reply.uint(1, "length of address"), "address")
     made, now = reply.u32("encode time"), reply.u32("decode time")
-    uid, gid = reply.u32("uid"), reply.u32("gid")
+    uid = reply.u32("uid")
+    reply.u32("gid")
     uid_restriction = reply.u32("uid restriction")
     reply.u32("gid restriction")
     payload = reply.mem("payload", _REPLY_LIMIT)
     reply.check_end()
-    return Credential(uid, gid, payload, uid_restriction), now - made
+    return Credential(uid, payload, uid_restriction), now - made
 
 
 def _with_times(error: CredentialError, reply: Reader) -> CredentialError:

@@ -196,8 +196,9 @@ def _credential(claims: dict[str, object]) -> Credential:
     host = claims.get("host")
     if not isinstance(host, str) or not host:
         raise _refused("its claim host is not a name")
-    gid = _number(claims, "gid") if "gid" in claims else ANY  # not mandatory, as uid is to us
-    return Credential(_number(claims, "uid"), gid, _payload(claims), _number(claims, "ruid"))
+    if "gid" in claims:  # not mandatory, as uid is to us
+        _number(claims, "gid")
+    return Credential(_number(claims, "uid"), _payload(claims), _number(claims, "ruid"))
 
 
 def _number(claims: dict[str, object], name: str) -> int:

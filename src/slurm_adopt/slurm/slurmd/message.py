@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 NO_AUTH = 0x0040  # header flag: there is no auth section (23.02+)
 LIMIT = 64 << 10  # bytes in a reply
-_NAME_LIMIT = 64  # bytes of an auth plugin's name
 
 
 class Message:
