@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from slurm_adopt.node import affinity
+from slurm_adopt.slurm.cgroup import cpuset
 from slurm_adopt.slurm.errors import SetupError
 from tests.fakes.tree import ALL, Tree
 
@@ -36,7 +37,7 @@ LISTS = [
 
 @pytest.mark.parametrize(("text", "expected"), LISTS)
 def test_lists(text: str, expected: set[int]) -> None:
-    assert affinity.parse(text) == expected
+    assert cpuset.parse(text) == expected
 
 
 STEP = "slurm/uid_5001/job_7/step_extern"

@@ -258,6 +258,7 @@ OF_JOB = {
     "slurm_adopt.session.limits",
     "slurm_adopt.session.job_process",
     "slurm_adopt.system.sigint",
+    "slurm_adopt.slurm.cgroup.cpuset",
     "slurm_adopt.slurm.cgroup.job_cgroup",
 }
 OF_JOB_STANDARD = {"gc", "resource"}

@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import os
 
+from slurm_adopt.slurm.cgroup import cpuset
 from slurm_adopt.slurm.cgroup.step_cgroup import UNIFIED, of_process
-from slurm_adopt.slurm.digits import number
 from slurm_adopt.slurm.errors import SetupError
-from slurm_adopt.slurm.files import read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from slurm_adopt.slurm.cgroup.step_cgroup import Layout
-
-LARGEST = 1 << 16  # bytes of a list of CPUs
 
 
 def widen(pid: int, layout: Layout) -> str:
@@ -61,32 +58,13 @@ def of_cpuset(pid: int, layout: Layout) -> set[int]:
     paths = of_process(pid, layout.proc)
     if "cpuset" in layout.mounts:
         directory = layout.mounts["cpuset"].directory(paths.get("cpuset", ""))
-        return parse(_text(f"{directory}/cpuset.effective_cpus"))
+        return cpuset.parse(cpuset.text(directory, cpuset.EFFECTIVE_V1))
     mount, path = layout.mounts.get(UNIFIED), paths.get(UNIFIED, "")
     while mount and path.startswith(mount.root) and path not in ("", mount.root):
-        if text := _text(f"{mount.directory(path)}/cpuset.cpus.effective"):
-            return parse(text)
+        if text := cpuset.text(mount.directory(path), cpuset.EFFECTIVE_V2):
+            return cpuset.parse(text)
         path = path.rpartition("/")[0]
     return set()
-
-
-def _text(path: str) -> str:
-    try:
-        return read(path, LARGEST).decode("ascii", "replace").strip()
-    except SetupError:
-        return ""
-
-
-def parse(cpus: str) -> set[int]:
-    """Return the CPUs of a list such as `0-3,8`; none where it is something else."""
-    found: set[int] = set()
-    for part in cpus.split(","):
-        first, dash, last = part.partition("-")
-        low, high = number(first), number(last if dash else first)
-        if low is None or high is None or high - low > LARGEST:
-            return set()
-        found.update(range(low, high + 1))
-    return found
 
 
 def _shown(cpus: set[int]) -> str:

@@ -1,24 +1,19 @@
-"""The cgroups of a job: who is in it, how many CPUs it has; told from a process in its extern step.
+"""The cgroups of a job: who is in it, how many CPUs it has.
 
-v1: `cpuset.effective_cpus` (Documentation/admin-guide/cgroup-v1); v2: `cpuset.cpus.effective`
-(Documentation/admin-guide/cgroup-v2.rst).
+Told from a process in its extern step.
 """
 
 from __future__ import annotations
 
-from slurm_adopt.slurm.digits import number
-from slurm_adopt.slurm.errors import SetupError
-from slurm_adopt.slurm.files import read
 from slurm_adopt.slurm.proc import PROC
 
+from . import cpuset
 from .paths import MOUNTPOINT, parse_v1, parse_v2
 from .step_cgroup import UNIFIED, mounted, of_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .step_cgroup import Mount
-
-LARGEST = 1 << 16  # bytes of a file read here
 
 
 class JobCgroups:
@@ -54,29 +49,16 @@ class JobCgroups:
     def cpus(self) -> int | None:
         """Return how many CPUs the job has here; None where it has no cpuset of its own."""
         if "cpuset" in self.paths:
-            return _count(self._text("cpuset", "cpuset.effective_cpus"))
-        if self._text(UNIFIED, "cpuset.cpus"):  # else the effective ones are the whole node's
-            return _count(self._text(UNIFIED, "cpuset.cpus.effective"))
+            return self._count("cpuset", cpuset.EFFECTIVE_V1)
+        if self._text(UNIFIED, cpuset.OWN_V2):  # else the effective ones are the whole node's
+            return self._count(UNIFIED, cpuset.EFFECTIVE_V2)
         return None
+
+    def _count(self, controller: str, name: str) -> int | None:
+        return len(cpuset.parse(self._text(controller, name))) or None
 
     def _text(self, controller: str, name: str) -> str:
         """Return what a file of the job's directory says, "" where that is not there."""
         if controller not in self.paths or controller not in self._mounts:
             return ""
-        directory = self._mounts[controller].directory(self.paths[controller])
-        try:
-            return read(f"{directory}/{name}", LARGEST).decode("ascii", "replace").strip()
-        except SetupError:
-            return ""
-
-
-def _count(cpus: str) -> int | None:
-    """Count a list such as `0-3,8`; None where it is empty or something else."""
-    found = 0
-    for part in cpus.split(","):
-        first, dash, last = part.partition("-")
-        low, high = number(first), number(last if dash else first)
-        if low is None or high is None:
-            return None
-        found += high - low + 1
-    return found
+        return cpuset.text(self._mounts[controller].directory(self.paths[controller]), name)
