@@ -137,7 +137,7 @@ ENDS = "session sufficient pam_permit.so\n"
 RESET = "session [default=reset] pam_permit.so\n"
 JUMP = "session [success=1 default=ignore] pam_permit.so\n"
 
-# What stack.py takes for granted: (fact, sshd's file, the file a, whether a session is opened)
+# What pam_stack.py takes for granted: (fact, sshd's file, the file a, whether a session is opened)
 FACTS = [
     ("a backslash in a comment continues nothing", f"# \\\n{ENDS}{REFUSE}", "", True),
     ("nor does one in a comment behind", f"{PERMIT[:-1]} # \\\n{ENDS}{REFUSE}", "", True),

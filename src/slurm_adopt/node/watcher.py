@@ -185,7 +185,7 @@ class _Watch:
     def _end_others(self, process: int) -> None:
         """End what has the slot besides the login: in the job, frozen as well; and its children.
 
-        Those in the job are of ours, and give up what they have inherited at once (forked.py), but
+        Those in the job are of ours, and give up what they have inherited at once (child.py), but
         for a moment. Where the login has died, the child that talks to the client (`sshd: USER
         [net]`) does not notice, and LoginGraceTime's alarm has died, too: it would wait for as long
         as the client does.

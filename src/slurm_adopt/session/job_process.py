@@ -4,7 +4,7 @@ The extern step has none but logins. So the stepds of the job's other steps are 
 the batch step first, then the interactive one, then by number; in a step the oldest process comes
 first. Users write what they like into the memory of their processes, and change their limits:
 what is read here is validated by whoever uses it. They can also hold up for ever who reads
-/proc/PID/stat or environ (forked.py), so a child does that. Reading status, cgroup and limits has
+/proc/PID/stat or environ (child.py), so a child does that. Reading status, cgroup and limits has
 no such wait, nor has stat(2).
 """
 

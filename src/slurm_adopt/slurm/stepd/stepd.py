@@ -4,7 +4,7 @@ Sources: src/common/stepd_api.c (client), src/slurmd/slurmstepd/req.c (server). 
 objects in native byte order without framing; the client greets with a protocol number, the stepd
 answers its own, then requests follow: an int32 code and its body. A refusal may be a closed
 connection instead of a reply. A stepd of 17.11 or 18.08 answers -1 to a number; it is then asked
-again on a new connection and introduced to with a credential (introduction.py).
+again on a new connection and introduced to with a credential (old_greeting.py).
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class Stepd:
         """Have the process adopted; PeerError if the stepd refuses, UnsettledError if it is silent.
 
         The stepd puts it under proctrack, task and accounting plugins before it answers 0
-        (src/slurmd/slurmstepd/req.c, _handle_add_extern_pid); a 0 is no proof, see cgroup.py.
+        (src/slurmd/slurmstepd/req.c, _handle_add_extern_pid); a 0 is no proof, see step_cgroup.py.
         """
         self._check_pid_namespace()
         body = Writer(NATIVE).int32(pid).data()
