@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
@@ -13,10 +15,14 @@ from tests.cluster.harness import pam
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.root import BuildError, root_path, suite_root
 from tests.cluster.harness.suites import BOOKWORM, Suite
+from tests.cluster.harness.wait import NotInTimeError, wait_for
+from tests.dev.units import Scheduler, in_order, unit_of
 from tests.signals import heed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from xdist.remote import Producer
 
 LOG_LINES = 40
 
@@ -24,13 +30,16 @@ LOG_LINES = 40
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("here")
 
+ENDING = 60.0  # seconds that other processes have to take their clusters down
+
 _cluster = pytest.StashKey[Cluster]()
+_workers = pytest.StashKey[list[Any]]()
 _pid = os.getpid()
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Have the signals that end a program interrupt: the clusters come down."""
-    heed(_interrupted)
+    heed(_interrupted, once=_is_worker(config))
 
 
 def _interrupted(signum: int) -> NoReturn:
@@ -38,6 +47,40 @@ def _interrupted(signum: int) -> NoReturn:
     if os.getpid() == _pid:
         raise KeyboardInterrupt
     os._exit(128 + signum)
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    """Say whether this is one of several processes that xdist has started."""
+    return hasattr(config, "workerinput")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduler | None:
+    """Divide the tests by our units."""
+    return Scheduler(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodeready(node: Any) -> None:
+    """Know the processes that xdist has started."""
+    node.config.stash.setdefault(_workers, []).append(node)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Tell the others to end as well; xdist would kill them while they take their clusters down."""
+    if exitstatus != pytest.ExitCode.INTERRUPTED:
+        return
+    workers = session.config.stash.get(_workers, [])
+    for worker in workers:
+        worker.gateway._io.popen.terminate()
+    with contextlib.suppress(NotInTimeError):
+        wait_for("clusters down", lambda: all(map(_has_ended, workers)), ENDING)
+
+
+def _has_ended(worker: Any) -> bool:
+    """Say whether a process has done all it had to do, or is gone."""
+    return hasattr(worker, "workeroutput") or worker.channel.isclosed()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -66,12 +109,20 @@ def cluster(running_cluster: Cluster, request: pytest.FixtureRequest) -> Iterato
     running_cluster.cancel_all()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what uses the cluster; run it after everything that is quick."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what uses the cluster; run it after everything that is quick.
+
+    Of several processes each has all tests; the units that take long come first there.
+    """
     for item in items:
         if "running_cluster" in getattr(item, "fixturenames", ()):
             item.add_marker("cluster")
-    items.sort(key=lambda item: item.get_closest_marker("cluster") is not None)
+    if _is_worker(config):
+        counted = Counter(unit_of(item.nodeid) for item in items)
+        rank = {unit: number for number, unit in enumerate(in_order(counted.items()))}
+        items.sort(key=lambda item: rank[unit_of(item.nodeid)])
+    else:
+        items.sort(key=lambda item: item.get_closest_marker("cluster") is not None)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

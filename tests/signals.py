@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     Leave = Callable[[int], NoReturn]
 
 
-def heed(leave: Leave) -> None:
+def heed(leave: Leave, *, once: bool = False) -> None:
     """Call `leave` with the first SIGTERM or SIGHUP, and have SIGINT interrupt.
+
+    `once`: SIGINT counts as one of them, for a process that several may tell to end.
 
     A shell starts its background jobs with SIGINT ignored. Who says nohup means it.
     """
-    ending = [signal.SIGTERM]
+    ending = [signal.SIGTERM, *([signal.SIGINT] if once else [])]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         ending.append(signal.SIGHUP)
 

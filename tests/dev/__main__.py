@@ -53,13 +53,12 @@ def demo(keep: bool) -> None:
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def test(arguments: tuple[str, ...]) -> None:
-    """Run all tests, or what the pytest arguments choose."""
-    if arguments:
-        os.execv(sys.executable, [sys.executable, "-m", "pytest", *arguments])
-    from tests.dev.halves import run
+    """Run all tests, a quick part of them (--quick), or what the pytest arguments choose."""
+    if not arguments or arguments == ("--quick",):
+        from tests.dev.units import ALL, QUICK, beside_each_other
 
-    on_signals_leave()
-    sys.exit(run())
+        arguments = beside_each_other(QUICK if arguments else ALL)
+    os.execv(sys.executable, [sys.executable, "-m", "pytest", *arguments])
 
 
 @main.command()

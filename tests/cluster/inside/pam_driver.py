@@ -18,6 +18,7 @@ Nothing but the standard library.
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import select
@@ -84,6 +85,7 @@ def call(request: Request) -> Request:
         pam.pam_putenv(handle, encoded(f"{name}={value}"))
     code = getattr(pam, "pam_" + request["call"])(handle, request.get("flags", 0))
     variables = environment(pam.pam_getenvlist(handle))
+    gc.disable()  # pam_end() unloads pam_python, whose handle may be in a cycle that is left over
     pam.pam_end(handle, code)
     return {"code": code, "said": said, "environment": variables}
 
