@@ -16,13 +16,11 @@ from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.root import BuildError, root_path, suite_root
 from tests.cluster.harness.suites import BOOKWORM, Suite
 from tests.cluster.harness.wait import NotInTimeError, wait_for
-from tests.dev.units import Scheduler, in_order, unit_of
+from tests.dev import division
 from tests.signals import heed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from xdist.remote import Producer
 
 LOG_LINES = 40
 
@@ -52,12 +50,6 @@ def _interrupted(signum: int) -> NoReturn:
 def _is_worker(config: pytest.Config) -> bool:
     """Say whether this is one of several processes that xdist has started."""
     return hasattr(config, "workerinput")
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduler | None:
-    """Divide the tests by our units."""
-    return Scheduler(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -112,17 +104,20 @@ def cluster(running_cluster: Cluster, request: pytest.FixtureRequest) -> Iterato
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what uses the cluster; run it after everything that is quick.
 
-    Of several processes each has all tests; the units that take long come first there.
+    Where several processes share the files, those that take long come first.
     """
     for item in items:
         if "running_cluster" in getattr(item, "fixturenames", ()):
             item.add_marker("cluster")
     if _is_worker(config):
-        counted = Counter(unit_of(item.nodeid) for item in items)
-        rank = {unit: number for number, unit in enumerate(in_order(counted.items()))}
-        items.sort(key=lambda item: rank[unit_of(item.nodeid)])
+        tests = Counter(_file(item) for item in items)
+        items.sort(key=lambda item: -division.seconds(_file(item), tests[_file(item)]))
     else:
         items.sort(key=lambda item: item.get_closest_marker("cluster") is not None)
+
+
+def _file(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

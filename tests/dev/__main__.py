@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 from rich.console import Console
 
-from tests.cluster.harness.root import BuildError, cache_dir
+from tests.cluster.harness.root import BuildError, cache_dir, suite_root
 from tests.cluster.harness.state import clusters
 from tests.cluster.harness.wait import NotInTimeError
 from tests.signals import heed
@@ -55,9 +55,12 @@ def demo(keep: bool) -> None:
 def test(arguments: tuple[str, ...]) -> None:
     """Run all tests, a quick part of them (--quick), or what the pytest arguments choose."""
     if not arguments or arguments == ("--quick",):
-        from tests.dev.units import ALL, QUICK, beside_each_other
+        from tests.dev import division
 
-        arguments = beside_each_other(QUICK if arguments else ALL)
+        chosen = division.QUICK if arguments else division.ALL
+        for suite in division.suites(chosen):
+            suite_root(suite, console.print)
+        arguments = division.beside_each_other(chosen)
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *arguments])
 
 
