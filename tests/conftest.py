@@ -104,14 +104,15 @@ def cluster(running_cluster: Cluster, request: pytest.FixtureRequest) -> Iterato
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what uses the cluster; run it after everything that is quick.
 
-    Where several processes share the files, those that take long come first.
+    Where several processes share the files, those that take long come first then. A process that
+    has a cluster up gets no unit test any more, since some of them count their children.
     """
     for item in items:
         if "running_cluster" in getattr(item, "fixturenames", ()):
             item.add_marker("cluster")
     if _is_worker(config):
         tests = Counter(_file(item) for item in items)
-        items.sort(key=lambda item: -division.seconds(_file(item), tests[_file(item)]))
+        items.sort(key=lambda item: division.rank(_file(item), tests[_file(item)]))
     else:
         items.sort(key=lambda item: item.get_closest_marker("cluster") is not None)
 

@@ -2,7 +2,7 @@
 
 A test waits most of its time, for Slurm or for a time limit: so there are more processes than
 cores. The tests of a file stay together and in their order, since they share what fixtures set up.
-Files that take long start first: else the last of them would run alone at the end.
+Unit tests come first. Then the files that take long: else the last would run alone at the end.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.cluster.harness.suites import BOOKWORM, WITH_LAUNCHERS
 if TYPE_CHECKING:
     from tests.cluster.harness.suites import Suite
 
-PER_CORE, AT_MOST = 3, 8  # processes
+PER_CORE, AT_MOST = 4, 8  # processes
 
 ALL = ("tests",)
 QUICK = ("tests/unit", "tests/cluster/test_first_light.py")
@@ -33,19 +33,21 @@ SECONDS = {
     "tests/unit/test_patience.py": 65,
     "tests/unit/test_lint.py": 30,
 }
-ON_A_CLUSTER, WITHOUT = 0.8, 0.05  # seconds of one test
+OF_ONE_TEST = (0.05, 0.8)  # seconds of one test, without a cluster and on one
 
 
 def beside_each_other(chosen: tuple[str, ...]) -> tuple[str, ...]:
     """Return pytest's arguments for tests in several processes."""
     number = min(PER_CORE * (os.cpu_count() or 1), AT_MOST)
-    return (f"-n{number}", "--dist=loadfile", "--no-loadscope-reorder", *chosen)
+    shown = ("-p", "tests.dev.progress", "-o", "console_output_style=classic")
+    how = ("--dist=loadfile", "--no-loadscope-reorder", *shown)
+    return (f"-n{number}", *how, *chosen)
 
 
-def seconds(file: str, tests: int) -> float:
-    """Return about how long a file with this number of tests takes."""
-    of_one = ON_A_CLUSTER if file.startswith("tests/cluster/") else WITHOUT
-    return SECONDS.get(file) or tests * of_one
+def rank(file: str, tests: int) -> tuple[bool, float]:
+    """Return when a file with this number of tests has its turn, as a key to sort by."""
+    on_cluster = file.startswith("tests/cluster/")
+    return on_cluster, -(SECONDS.get(file) or tests * OF_ONE_TEST[on_cluster])
 
 
 def suites(chosen: tuple[str, ...]) -> list[Suite]:
