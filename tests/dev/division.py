@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PER_CORE, AT_MOST = 4, 8  # processes
 
 ALL = ("tests",)
-QUICK = ("tests/unit", "tests/cluster/test_first_light.py")
+QUICK = ("tests/unit", "tests/cluster/test_adoption.py")
 
 # Seconds that files take on a machine that does nothing else, where their number of tests says
 # something else.

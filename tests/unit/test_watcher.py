@@ -272,7 +272,7 @@ def test_stopped_while_it_takes_long(
 
 def test_too_long(login: Login, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "LONGEST", 0.2)
-    start(login, journal)
+    watch.start(login.slot, {}, None, journal.log, JOB)  # gone before it could be found
     ended(login, journal, r"it had not finished after 0\.2 s")
 
 
@@ -618,7 +618,7 @@ def test_it_ends_by_an_alarm(
     login: Login, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever holds it up."""
-    monkeypatch.setattr(watch, "LONGEST", 0.2)
+    monkeypatch.setattr(watch, "LONGEST", 2)  # seconds: it is found before
     monkeypatch.setattr(watch, "ENDING", 0.1)
     monkeypatch.setattr(watch, "POLL", 600)
     monkeypatch.setattr(watch, "SLOWEST", 600)

@@ -1,4 +1,4 @@
-"""A FUSE file system with one file, in which closing never ends: `standin_fuse.py DIRECTORY`.
+"""A FUSE file system with one file, in which closing never ends: `fuse.py DIRECTORY`.
 
 Prints a line when it is mounted, and one for each process that waits in close(2). All ends with
 this program. The numbers are those of linux/fuse.h.

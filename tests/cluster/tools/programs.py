@@ -34,7 +34,7 @@ STRICT = ("action_adopt_failure=deny", "action_generic_failure=deny")
 GIVEN = ("SLURM_JOB_ID", "all")  # values of job_env
 BOTH = "n1,n2"
 WIDTH = 190  # columns of the report, where no terminal has its own
-SECONDS = 60  # for one program, or those at the same time; a busy machine takes most of them
+SECONDS = 180  # for one program, or those at the same time; a busy machine takes most of them
 
 END = "--end of a program--\n"
 TOGETHER = f"""\
