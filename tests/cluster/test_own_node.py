@@ -105,10 +105,10 @@ class Place(NamedTuple):
     listening: str
     link_local: str
 
-    def login(self, address: str) -> tuple[int, int | None, str]:
+    def login(self, address: str, *, asked: bool = True) -> tuple[int, int | None, str]:
         """Log in from the older job; return the status, the job and the last line of ours."""
         target = self.link_local + address if address.startswith("%") else address
-        landing = from_job(self.cluster, self.job, ("n1", "n1"), target)
+        landing = from_job(self.cluster, self.job, ("n1", "n1"), target, asked=asked)
         return landing.rc, landing.job, "".join(landing.lines[-1:])
 
 
@@ -152,7 +152,7 @@ def test_any_address(place: Place, name: str) -> None:
     assert IT in line
     if place.listening == "any IPv4":
         place.cluster.pam(pam.stack(f"{pam.C_MODULE} {STRICT}"))
-        rc, job, _ = place.login(OWN[name].text)
+        rc, job, _ = place.login(OWN[name].text, asked=False)
         assert (rc, job) == ((0, place.job) if OWN[name].theirs else (255, None))
 
 

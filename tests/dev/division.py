@@ -24,7 +24,6 @@ QUICK = ("tests/unit", "tests/cluster/test_adoption.py")
 # Seconds that files take on a machine that does nothing else, where their number of tests says
 # something else.
 SECONDS = {
-    "tests/cluster/test_own_node.py": 133,
     "tests/cluster/test_storm.py": 111,
     "tests/cluster/test_matrix.py": 90,
     "tests/cluster/test_lockout.py": 83,

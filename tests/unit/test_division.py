@@ -43,7 +43,7 @@ def test_the_order() -> None:
     tests = {
         "tests/unit/test_x.py": 500,
         "tests/unit/test_y.py": 50,
-        "tests/cluster/test_own_node.py": 1,
+        "tests/cluster/test_storm.py": 1,
         "tests/cluster/test_x.py": 50,
         "tests/cluster/test_y.py": 49,
     }

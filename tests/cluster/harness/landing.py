@@ -66,18 +66,26 @@ def ours(host: LoggedMachine, mark: Any) -> list[str]:
     return [line for line in host.log(mark) if OURS in line]
 
 
-def land(target: Host, login: Callable[[], Result]) -> Landing:
-    """Log in by a function whose command is COMMAND; look at what became of it."""
-    return _land(target, login, lambda cgroup: job_of(target, cgroup))
+def land(target: Host, login: Callable[[], Result], *, asked: bool = True) -> Landing:
+    """Log in by a function whose command is COMMAND; look at what became of it.
+
+    `asked`: whether our module is in the stack, so that a line of it is waited for.
+    """
+    return _land(target, login, lambda cgroup: job_of(target, cgroup), asked=asked)
 
 
 def _land(
-    target: LoggedMachine, login: Callable[[], Result], find: Callable[[str], int | None]
+    target: LoggedMachine,
+    login: Callable[[], Result],
+    find: Callable[[str], int | None],
+    *,
+    asked: bool = True,
 ) -> Landing:
     mark = target.mark()
     result = login()
     with contextlib.suppress(NotInTimeError):  # whoever wants the line will miss it
-        wait_for("the module's decision", lambda: _decided(ours(target, mark)), WRITTEN)
+        if asked:
+            wait_for("the module's decision", lambda: _decided(ours(target, mark)), WRITTEN)
     return Landing(result.rc, find(result.out), result.out + result.err, ours(target, mark))
 
 
@@ -128,11 +136,16 @@ def from_node(cluster: Cluster, source: str, user: str = "alice") -> Landing:
 
 
 def from_job(
-    cluster: Cluster, job: int, path: Sequence[str] = ("n2", "n1"), target: str = ""
+    cluster: Cluster,
+    job: int,
+    path: Sequence[str] = ("n2", "n1"),
+    target: str = "",
+    *,
+    asked: bool = True,
 ) -> Landing:
     """Log in from inside alice's job: `path` is the node where it starts, then each hop.
 
-    `target`: how the last one is called, if not by its name.
+    `target`: how the last one is called, if not by its name. `asked`: see `land`.
     """
     hops = [*path[1:-1], target or path[-1]]
     command = [word for hop in hops for word in ("ssh", hop)]
@@ -140,7 +153,7 @@ def from_job(
     def login() -> Result:
         return cluster.in_job(job, "alice", path[0], [*command, COMMAND], timeout=60, check=False)
 
-    return land(cluster.hosts[path[-1]], login)
+    return land(cluster.hosts[path[-1]], login, asked=asked)
 
 
 def from_session(
