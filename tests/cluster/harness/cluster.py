@@ -24,7 +24,7 @@ from tests.cluster.harness.host import (
     start_host,
 )
 from tests.cluster.harness.login import Result, Session, ssh
-from tests.cluster.harness.root import suite_root
+from tests.cluster.harness.root import cache_dir, locked, suite_root
 from tests.cluster.harness.state import State, clusters, sweep
 from tests.cluster.harness.suites import BOOKWORM, Suite
 from tests.cluster.harness.wait import PATIENCE, wait_for
@@ -95,7 +95,8 @@ class Cluster:
         """Bring it up; what was begun is removed when something fails."""
         wanted = {s for roots in self.roots.values() for s in (roots.slurm, roots.sshd) if s}
         built = {suite: suite_root(suite, self.report) for suite in wanted}
-        sweep()
+        with locked(cache_dir() / "sweep.lock"):  # several may start at the same time
+            sweep()
         _refuse_second(self.state.name)
         try:
             self._make_hosts(built)

@@ -16,7 +16,15 @@ from pathlib import Path
 
 from tests.cluster.harness.suites import APT_CONF, BOOKWORM, Suite
 
-__all__ = ["BuildError", "Suite", "cache_dir", "host_mirror", "root_path", "suite_root"]
+__all__ = [
+    "BuildError",
+    "Suite",
+    "cache_dir",
+    "host_mirror",
+    "locked",
+    "root_path",
+    "suite_root",
+]
 
 Report = Callable[[str], None]
 
@@ -45,15 +53,15 @@ def suite_root(suite: Suite = BOOKWORM, report: Report = print) -> Path:
     if suite.base:
         suite_root(suite.base, report)
     cache_dir().mkdir(parents=True, exist_ok=True)
-    with _locked(done.with_suffix(".lock")):
+    with locked(done.with_suffix(".lock")):
         if not done.is_dir():
             _build(suite, done, report)
     return done
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock file: the second of two builders waits and finds the work done."""
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file: the second of two processes waits and finds the work done."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
