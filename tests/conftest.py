@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -37,6 +38,8 @@ _pid = os.getpid()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Have the signals that end a program interrupt: the clusters come down."""
+    if _is_worker(config):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
     heed(_interrupted, once=_is_worker(config))
 
 
@@ -50,6 +53,15 @@ def _interrupted(signum: int) -> NoReturn:
 def _is_worker(config: pytest.Config) -> bool:
     """Say whether this is one of several processes that xdist has started."""
     return hasattr(config, "workerinput")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Keep SIGCHLD from the thread that each of several processes has beside its tests.
+
+    It inherits this; tests see then what they would see in sshd, which has one thread.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
 
 
 @pytest.hookimpl(optionalhook=True)
