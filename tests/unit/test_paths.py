@@ -12,9 +12,10 @@ from slurm_adopt.slurm.cgroup import orphaned_step, paths, step_cgroup
 from slurm_adopt.slurm.cgroup.job_cgroup import JobCgroups
 from slurm_adopt.slurm.config.conf import Conf
 from slurm_adopt.slurm.stepd.step_sockets import StepSocket
-from tests.unit.test_step_cgroup import ALL, PID, STEPD, Tree
+from tests.fakes.tree import ALL, Tree
 
 UID, JOB, LEADER = 5001, 7, 6
+PID, STEPD = 42, 41
 SLUID = "sB2HM7Y16Z1H00"
 
 # v1: (releases and builds, ROOT, TOP, job id in the names, path of the step)
