@@ -203,6 +203,23 @@ def man() -> None:
 
 
 @main.command()
+@click.option("--record", is_flag=True, help="play the demo, and look at cgroups on v1")
+@click.option("--vm", is_flag=True, help="look at cgroups on v2, in a machine")
+def pictures(record: bool, vm: bool) -> None:
+    """Draw the pictures of the documentation."""
+    from tests.dev import pictures
+    from tests.dev.pictures import record as seen
+
+    if record:
+        (pictures.FOLDER / pictures.DEMO).write_text(seen.record_demo())
+        seen.record("v1")
+    if vm:
+        seen.record("v2")
+    pictures.write()
+    console.print(f"wrote {pictures.FOLDER}")
+
+
+@main.command()
 def clean() -> None:
     """Remove the cache: the hosts' root folders and this Python environment."""
     if names := [state.name for state in clusters()]:

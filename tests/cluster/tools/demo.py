@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
+from rich.padding import Padding
 from rich.rule import Rule
 
 from tests.cluster.harness import cgroups, landing, pam
@@ -51,7 +52,7 @@ class Stage:
     def show(self, lines: Iterable[str]) -> None:
         """Print what proves it."""
         for line in lines:
-            self.console.print(f"      [cyan]{escape(line)}[/]")
+            self.console.print(Padding(f"[cyan]{escape(line)}[/]", (0, 0, 0, 6), expand=False))
 
     def check(self, true: bool, text: str) -> None:
         """Print what happened, and whether that is right."""

@@ -56,10 +56,10 @@ def _moment(picture: Picture, top: float, what: str, style: str, lines: list[str
     y = picture.lines(MARGIN + PADDING, top + PADDING - 2, [what], "bold text")
     ordered = sorted(groups.items(), key=lambda group: "/job_" not in group[0])
     wide = max(width(path, "mono") for path in groups)
-    for path, controllers in ordered:
+    for path, names in ordered:
         picture.text(MARGIN + PADDING, y + 13, path, "mono text")
-        if controllers != ["v2"]:
-            names = ", ".join(sorted(name.removeprefix("name=") for name in controllers))
-            picture.text(MARGIN + PADDING + wide + 24, y + 13, names, "quiet")
+        if names != ["v2"]:
+            said = ", ".join(sorted(name.removeprefix("name=") for name in names))
+            picture.text(MARGIN + PADDING + wide + 24, y + 13, said, "quiet")
         y += LINE
     return top + high

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from slurm_adopt.options import BY_NAME
-from slurm_adopt.outcome import (
+from slurm_adopt.decision.options import BY_NAME
+from slurm_adopt.decision.outcome import (
     ACTION_CODES,
     AUTO,
     AUTO_MEANS,
@@ -66,7 +66,7 @@ def draw() -> str:
     for question in QUESTIONS:
         y = _question(picture, y, question)
     notes = (
-        "The default of an option is bold. A value that is not in the list means the strictest one.",
+        "An option's default is bold. A value that is not in the list means the strictest one.",
         "Where the job has just ended, all is decided again, once, by the jobs that are left.",
     )
     for note in notes:

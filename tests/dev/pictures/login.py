@@ -80,7 +80,8 @@ def draw() -> str:
         wide = width(head, "bold") + 2 * PADDING
         picture.box(middle - wide / 2, MARGIN, wide, HEAD, "ask")
         picture.text(middle, MARGIN + 22, head, "bold text", "middle")
-    y, phase, began = top + GAP, "", 0.0
+    y: float = top + GAP
+    phase, began = "", y
     for event in STORY:
         if isinstance(event, Phase):
             if phase:

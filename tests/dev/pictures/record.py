@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
-from tests.cluster import demo, pam, phases
-from tests.cluster.cluster import Cluster
-from tests.cluster.suites import SUITES
+from tests.cluster.harness import pam, phases
+from tests.cluster.harness.cluster import Cluster
+from tests.cluster.harness.suites import SUITES
+from tests.cluster.tools import demo
 from tests.dev.pictures.cgroup import SEEN
 from tests.vm.node import Node
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SUITE = {"v1": "bookworm", "v2": "trixie"}
-COLUMNS = 100  # of the demo's screen
+COLUMNS = 104  # of the demo's screen
 # Background, ink, and the colours by number: red, green and cyan are what the demo uses.
 THEME = TerminalTheme(
     (13, 17, 23),
@@ -27,7 +28,8 @@ THEME = TerminalTheme(
      (121, 192, 255), (177, 186, 196)],
 )  # fmt: skip
 SCREEN = """\
-<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {width} {height}">
+<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{width}" height="{height}"
+     viewBox="0 0 {width} {height}" xml:space="preserve">
 <title>./dev demo</title>
 <style>
 .{unique_id}-matrix {{ font-family: Menlo, Consolas, 'DejaVu Sans Mono', monospace;
@@ -40,7 +42,7 @@ SCREEN = """\
 </clipPath>
 {lines}
 </defs>
-<rect fill="#0d1117" stroke="#30363d" x="0.5" y="0.5" width="{width}" height="{height}" rx="8"/>
+<rect fill="#0d1117" width="{width}" height="{height}" rx="8"/>
 <g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
 {backgrounds}
 <g class="{unique_id}-matrix">
@@ -55,7 +57,9 @@ LOGIND = "session optional pam_systemd.so"
 class Site(Protocol):
     """A cluster in namespaces, or a node in a machine."""
 
-    n1: Any
+    @property
+    def n1(self) -> Any:
+        """The node."""
 
     def pam(self, lines: Sequence[str]) -> None:
         """Write sshd's PAM stack."""

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import html
 from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SIZE = 13  # pixels of ordinary text
 LINE = 18  # from one line to the next
@@ -108,7 +112,7 @@ class Picture:
         return y + LINE * len(lines)
 
     def arrow(
-        self, points: list[tuple[float, float]], style: str = "line", *, head: bool = True
+        self, points: Sequence[tuple[float, float]], style: str = "line", *, head: bool = True
     ) -> None:
         """Draw a line through points, with a head at its end."""
         path = " ".join(f"{x:g},{y:g}" for x, y in points)
@@ -123,18 +127,17 @@ class Picture:
 
     def svg(self) -> str:
         """Return the picture as a file."""
-        high = self.bottom + MARGIN
+        wide, high = f"{self.across:g}", f"{self.bottom + MARGIN:g}"
+        edge = f'width="{self.across - 1:g}" height="{self.bottom + MARGIN - 1:g}"'
         title = html.escape(self.title, False)
         return "\n".join([
             '<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-labelledby="title"',
-            f'     width="{self.across:g}" height="{high:g}" '
-            f'viewBox="0 0 {self.across:g} {high:g}">',
+            f'     width="{wide}" height="{high}" viewBox="0 0 {wide} {high}">',
             f'<title id="title">{title}</title>',
             "<style>",
             *_style(),
             "</style>",
-            f'<rect x="0.5" y="0.5" width="{self.across - 1:g}" height="{high - 1:g}" rx="8" '
-            'class="page"/>',
+            f'<rect x="0.5" y="0.5" {edge} rx="8" class="page"/>',
             *self._parts[True],
             *self._parts[False],
             "</svg>",
