@@ -59,10 +59,21 @@ def test_no_option_is_made_up() -> None:
     assert set(ROWS) == {option.name for option in OPTIONS}
 
 
-def test_every_room_is_in_the_architecture() -> None:
-    text = (TOP / "docs" / "architecture.md").read_text()
-    rooms = [path.name for path in (TOP / "src").rglob("*.py") if path.name != "__init__.py"]
-    assert [name for name in rooms if f"{name}" not in text] == []
+DESIGN = (TOP / "docs" / "explanation" / "design.md").read_text()
+PACKAGE = TOP / "src" / "slurm_adopt"
+
+
+def test_every_module_is_in_the_design_page() -> None:
+    """Each folder has a table of its modules, with a word on each, and no others are named."""
+    modules = DESIGN.partition("\n## Modules\n")[2].partition("\n## ")[0]
+    sections = dict(part.split("\n", 1) for part in modules.split("\n### ")[1:])
+    named = {
+        f"{'' if title.startswith('Programs') else title.strip('`')}{name}"
+        for title, text in sections.items()
+        for name in re.findall(r"^\| `(\w+\.py)` \| .{10}", text, re.MULTILINE)
+    }
+    there = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py")}
+    assert named == {name for name in there if not name.endswith("__init__.py")}
 
 
 # docs/compatibility.md
