@@ -63,6 +63,18 @@ DESIGN = (TOP / "docs" / "explanation" / "design.md").read_text()
 PACKAGE = TOP / "src" / "slurm_adopt"
 
 
+CONTRIBUTING = (TOP / "CONTRIBUTING.md").read_text()
+TESTS = TOP / "tests"
+
+
+def test_every_test_is_in_the_table_of_what_it_shows() -> None:
+    """`CONTRIBUTING.md` says of each file of tests what it is for, and names no others."""
+    table = CONTRIBUTING.partition("## Which test shows what\n")[2].partition("\n## ")[0]
+    named = re.findall(r"`(\w+/test_\w+\.py)`", table)
+    there = [str(path.relative_to(TESTS)) for path in TESTS.rglob("test_*.py")]
+    assert sorted({*named}) == sorted(there)
+
+
 def test_every_module_is_in_the_design_page() -> None:
     """Each folder has a table of its modules, with a word on each, and no others are named."""
     modules = DESIGN.partition("\n## Modules\n")[2].partition("\n## ")[0]
@@ -213,8 +225,8 @@ def test_no_release_is_told_apart_in_the_code() -> None:
 
 
 def test_a_release_is_in_all_tables_of_the_tests() -> None:
-    """Those that the page names; the clusters would stop at what is missing."""
-    steps = COMPATIBILITY.partition("## Adding a release")[2].partition("## ")[0]
+    """Those that the recipe names; the clusters would stop at what is missing."""
+    steps = CONTRIBUTING.partition("### A release of Slurm\n")[2].partition("\n## ")[0]
     in_v2, releases = set(OF_FILE["test_v2.py"].values()), {s.slurm for s in SUITES.values()}
     own = {c.roots["n1"].slurm.slurm for c in CELLS.values() if private_namespaces in c.scenarios}
     tables = {

@@ -142,13 +142,14 @@ def _values(value: str) -> list[Parts]:
         where = ((True, "where root's slurmd runs"), (False, "elsewhere"))
         codes = [(ACTION_CODES[AUTO_MEANS[runs]], remark) for runs, remark in where]
         return [[(code, _ink(code)), (remark, "quiet")] for code, remark in codes]
-    if value not in ACTION_CODES:
-        return [[(f"the {value} of these jobs is chosen", "blue")]]
+    if value in CHOOSING:
+        return [[(CHOOSING[value], "blue")]]
     code = ACTION_CODES[value]
     remark = "without adoption" if code == "PAM_SUCCESS" else REMARKS.get(code, "")
     return [[(code, _ink(code)), (remark, "quiet")]]
 
 
+CHOOSING = {"newest": "the newest of these jobs is chosen"}
 REMARKS = {"PAM_IGNORE": "the rest of the stack decides"}
 
 
