@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
-from tests.cluster.harness import pam, phases
+from tests.cluster.harness import pam
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.suites import SUITES
+from tests.cluster.scenarios import login_methods
 from tests.cluster.tools import demo
 from tests.dev.pictures.cgroup import SEEN
 from tests.vm.node import Node
@@ -90,8 +91,8 @@ def cgroups(site: Site, mover: str) -> dict[str, list[str]]:
 
 def in_namespaces() -> dict[str, list[str]]:
     """Return what is seen on cgroup v1, with a line that moves sessions as pam_systemd does."""
-    with Cluster("pictures") as cluster, phases.prepared(cluster.n1):
-        return cgroups(cluster, phases.MOVE)
+    with Cluster("pictures") as cluster, login_methods.prepared(cluster.n1):
+        return cgroups(cluster, login_methods.MOVE)
 
 
 def in_machine() -> dict[str, list[str]]:
