@@ -11,15 +11,17 @@ from typing import NamedTuple
 from slurm_adopt.decision.options import BY_NAME
 from slurm_adopt.decision.outcome import (
     ACTION_CODES,
-    AUTO,
+    ACTIONS,
     AUTO_MEANS,
     REFUSALS,
     SITUATIONS,
+    Action,
     Situation,
 )
 from tests.dev.pictures.svg import LINE, MARGIN, PADDING, Picture, width, wrapped
 
 ASKED, CASE, ANSWER, ACROSS = MARGIN, 300, 660, 1060
+ROWS: dict[str, Situation] = {row.name: row for row in SITUATIONS.values()}
 ASK_WIDE, CASE_WIDE = 220, 330
 GAP = 12
 
@@ -85,7 +87,7 @@ def _question(picture: Picture, top: float, question: Question) -> float:
     for name in question.situations:
         if y != top:
             picture.arrow([(stem, at), (stem, y + LINE), (CASE - 2, y + LINE)])
-        y = _situation(picture, y, SITUATIONS[name])
+        y = _situation(picture, y, ROWS[name])
     y = max(y, top + high + GAP)
     if question.onward:
         x = ASKED + 30
@@ -126,27 +128,27 @@ Parts = list[tuple[str, str]]  # of a line: text and style
 
 def _answers(row: Situation) -> list[Parts]:
     """Return the lines with the answer: a fixed code, or the option and each of its values."""
-    if row.code:
+    if not row.option:
         return [[(row.code, _ink(row.code)), (REMARKS.get(row.code, ""), "quiet")]]
     option = BY_NAME[row.option]
     lines: list[Parts] = [[(row.option, "bold text")]]
     for value in option.values:
         style = "bold text" if value == option.default else "text"
-        lines += [[(f"{value}:", style), *parts] for parts in _values(value)]
+        parts = _action(ACTIONS[row.option][value])
+        lines += [[(f"{value}:", style), *part] for part in parts]
     return lines
 
 
-def _values(value: str) -> list[Parts]:
+def _action(action: Action) -> list[Parts]:
     """Return what a value comes to; one line for each case."""
-    if value == AUTO:
+    if action.does == "auto":
         where = ((True, "where root's slurmd runs"), (False, "elsewhere"))
         codes = [(ACTION_CODES[AUTO_MEANS[runs]], remark) for runs, remark in where]
         return [[(code, _ink(code)), (remark, "quiet")] for code, remark in codes]
-    if value in CHOOSING:
-        return [[(CHOOSING[value], "blue")]]
-    code = ACTION_CODES[value]
-    remark = "without adoption" if code == "PAM_SUCCESS" else REMARKS.get(code, "")
-    return [[(code, _ink(code)), (remark, "quiet")]]
+    if action.does != "answer":
+        return [[(CHOOSING[action.does], "blue")]]
+    remark = "without adoption" if action.code == "PAM_SUCCESS" else REMARKS.get(action.code, "")
+    return [[(action.code, _ink(action.code)), (remark, "quiet")]]
 
 
 CHOOSING = {"newest": "the newest of these jobs is chosen"}
