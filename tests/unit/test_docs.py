@@ -80,7 +80,7 @@ def test_every_module_is_in_the_design_page() -> None:
     modules = DESIGN.partition("\n## Modules\n")[2].partition("\n## ")[0]
     sections = dict(part.split("\n", 1) for part in modules.split("\n### ")[1:])
     named = {
-        f"{'' if title.startswith('Programs') else title.strip('`')}{name}"
+        f"{title.strip('`') if title.endswith('/`') else ''}{name}"
         for title, text in sections.items()
         for name in re.findall(r"^\| `(\w+\.py)` \| .{10}", text, re.MULTILINE)
     }
