@@ -2,7 +2,7 @@
 
 Sessions whose extern stepd has been killed, which nothing of Slurm's ends or thaws
 (orphaned_step.py), and the job's XDG_RUNTIME_DIR (runtime_dir.py). Which job it is slurmd says by
-the environment. It has to be run at the end of each job: docs/administrators.md has the lines.
+the environment. It has to be run at the end of each job: docs/how-to/epilog.md has the lines.
 """
 
 from __future__ import annotations

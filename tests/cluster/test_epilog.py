@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.cluster.harness.login import Session
 
 OURS = "slurm_adopt.epilog: "
-GUIDE = Path(__file__).parents[2] / "docs/administrators.md"
+GUIDE = Path(__file__).parents[2] / "docs/how-to/epilog.md"
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +253,7 @@ def recipe() -> tuple[str, str, str, str, str]:
 
     The last is the line for a script that is there already.
     """
-    section = GUIDE.read_text().partition("\n## The Epilog\n")[2].partition("\n## ")[0]
+    section = GUIDE.read_text()
     blocks = re.findall(r"(?:^    .*\n)+", section, re.MULTILINE)
     script, commands, setting, then, line = (
         "".join(b.replace("    ", "", 1) for b in block.splitlines(True)) for block in blocks[:5]

@@ -18,10 +18,10 @@ LINES = pam.both_lines(*pam.PRODUCTION)
 
 
 def test_each_is_shown_in_the_guide() -> None:
-    guide = (stock.EXAMPLES.parent / "administrators.md").read_text()
+    guide = (stock.EXAMPLES.parent / "how-to/install.md").read_text()
     files = {path.name for path in stock.EXAMPLES.iterdir()}
     assert files == {*stock.EXAMPLE_OF.values(), stock.RHEL}
-    assert [name for name in files if f"(examples/{name})" not in guide] == []
+    assert [name for name in files if f"(../examples/{name})" not in guide] == []
 
 
 @pytest.mark.parametrize("name", [*stock.EXAMPLE_OF.values(), stock.RHEL])

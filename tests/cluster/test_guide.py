@@ -1,4 +1,4 @@
-"""What the administrator's guide tells to run does what it says; lines it explains are seen."""
+"""What the how-to pages tell to run does what it says; lines it explains are seen."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_request_104(cluster: Cluster, tries: int, said: str) -> None:
 
 def samples(beginning: str) -> list[str]:
     """Return the guide's samples of log lines that begin so, as patterns for any numbers."""
-    shown = guide.commands("Migrating from the C module, and back")
+    shown = guide.commands("migrate")
     lines = [line for line in shown if line.startswith(beginning)]
     return [rf" {re.sub('[0-9]+', '[0-9]+', re.escape(line))}$" for line in lines]
 
@@ -152,7 +152,7 @@ def test_sshd_without_pam_systemd(cluster: Cluster, example: str, included: str)
 
     try:
         assert is_asked()
-        for command in guide.commands("sshd without pam_systemd"):
+        for command in guide.commands("pam-systemd", "sshd without pam_systemd"):
             if f"{included}-sshd" in command:
                 sh(node, command)
         assert not is_asked()
@@ -163,7 +163,6 @@ def test_sshd_without_pam_systemd(cluster: Cluster, example: str, included: str)
 
 # Upgrade, rollback, uninstall
 
-SECTION = "Upgrade, rollback, uninstall"
 STALE = """\
 import importlib.util, pathlib, sys
 for source in pathlib.Path(sys.argv[1]).rglob("*.py"):
@@ -189,7 +188,7 @@ def test_upgrade(cluster: Cluster) -> None:
     before = stale(node)
     assert job_of(node, cluster.ssh("alice", command=COMMAND).out) == job
     assert stale(node) == before != ""
-    sh(node, guide.command(SECTION, "compileall"))
+    sh(node, guide.command("upgrade", "compileall"))
     assert stale(node) == ""
     assert job_of(node, cluster.ssh("alice", command=COMMAND).out) == job
 
@@ -216,8 +215,8 @@ def test_upgrade_rollback_upgrade(tmp_path: Path) -> None:
         assert git("-C", str(checkout), "rev-parse", "HEAD") == to
         return done.stdout.strip()
 
-    upgrade = guide.commands_between(SECTION, "rev-parse HEAD", "compileall")
-    back = [line for line in guide.commands(SECTION) if "checkout" in line][-1:]
+    upgrade = guide.commands_between("upgrade", "rev-parse HEAD", "compileall")
+    back = [line for line in guide.commands("upgrade") if "checkout" in line][-1:]
     git("init", "-q", str(source))
     commits = [commit()]
     git("clone", "-q", str(source), str(checkout))
@@ -323,10 +322,10 @@ def test_uninstall(to_remove: Cluster) -> None:
 def removal() -> list[list[str]]:
     """Return the five steps of the guide that remove everything, in its order."""
     words = ("front=", "sed -i '/^Epilog", "scontrol reconfigure", "rm -rf", "apt-get")
-    found = guide.commands(SECTION)
+    found = guide.commands("uninstall")
     places = [next(n for n, line in enumerate(found) if word in line) for word in words]
     assert places == sorted(places)
-    lines = guide.commands_between(SECTION, "front=", "sed -i -Ez")
+    lines = guide.commands_between("uninstall", "front=", "sed -i -Ez")
     return [lines, *([found[place]] for place in places[1:])]
 
 

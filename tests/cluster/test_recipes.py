@@ -133,7 +133,7 @@ def test_which_cgroups_are_steps(tmp_path: Path, cgroups: str, is_step: bool) ->
 
 def function() -> str:
     """Return what the guide has for NHC."""
-    lines = guide.commands_between("Node health checks", "# Say whether", "}")
+    lines = guide.commands_between("monitoring", "# Say whether", "}")
     return "\n".join(lines)
 
 

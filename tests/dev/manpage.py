@@ -13,8 +13,8 @@ from slurm_adopt.decision.outcome import ACTIONS, SITUATIONS, Situation
 from slurm_adopt.decision.variables import ALONE, MEMORY, NAMED, VARIABLES, Kind
 
 DOCS = Path(__file__).parents[2] / "docs"
-SOURCE = DOCS / "slurm_adopt.8.rst"
-PAGE = DOCS / "slurm_adopt.8"
+SOURCE = DOCS / "reference" / "slurm_adopt.8.rst"
+PAGE = DOCS / "reference" / "slurm_adopt.8"
 
 
 def source() -> str:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
     from tests.cluster.harness.suites import Suite
 
 HERE = Path(__file__).resolve().parents[2]
-PAGE = HERE / "docs/compatibility.md"
+PAGE = HERE / "docs/reference/compatibility.md"
 BEGIN, END = "<!-- begin matrix -->", "<!-- end matrix -->"
 HEAD = ("cell", "Slurm", "sshd's Python", "cgroup", "result", "seconds", "last run")
+WIDTH = 100  # of a line of text in the page
 LEAVING = 120  # seconds that a pytest which is told to end may take to clean up
 HEEDING = ("env", "--default-signal=INT")  # a shell's background job would ignore it
 
@@ -116,7 +118,7 @@ class Row:
 def run(console: Console, names: Sequence[str], write: bool = False) -> int:
     """Run the cells of these names, all if none is given; print the table; return the status.
 
-    `write`: put their rows into docs/compatibility.md as well; those of other cells stay.
+    `write`: put their rows into docs/reference/compatibility.md as well; those of other cells stay.
     """
     if unknown := [name for name in names if name not in CELLS]:
         raise click.ClickException(
@@ -256,14 +258,22 @@ def markdown(rows: Sequence[Row], older: str = "") -> str:
     alike: dict[str, list[str]] = {}
     for name in there:
         alike.setdefault(played.get(name, ""), []).append(name)
-    more = "".join(f"- {', '.join(names)}: {what}\n" for what, names in alike.items() if what)
+    played_in = (f"- {', '.join(names)}: {what}" for what, names in alike.items() if what)
+    more = "".join(f"{_wrapped(line)}\n" for line in played_in)
     return f"{text}\nPlayed in:\n\n{more}"
+
+
+def _wrapped(line: str) -> str:
+    return textwrap.fill(
+        line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def parse(text: str) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
     """Read what `markdown` wrote: each cell's words, and what is played in it."""
     rows = (line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| "))
     lines = {words[0]: tuple(words) for words in rows if len(words) == len(HEAD)}
-    bullets = (line[2:].partition(": ") for line in text.splitlines() if line.startswith("- "))
+    unwrapped = text.replace("\n  ", " ").splitlines()
+    bullets = (line[2:].partition(": ") for line in unwrapped if line.startswith("- "))
     played = {name: what for names, _, what in bullets for name in names.split(", ")}
     return lines, played

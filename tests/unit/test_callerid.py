@@ -411,7 +411,7 @@ def way_to_refuse(source: Source) -> str:
 
 
 def test_ways_to_refuse() -> None:
-    """All that docs/compatibility.md lists since 20.11.9 are played above, and no others."""
+    """All that compatibility.md lists since 20.11.9 are played above, and no others."""
     ways = {name: way_to_refuse(Source(name)) for name in CAPTURED}
     assert set(ways.values()) == {"closes", "names its own", "HTTP"}
     assert (ways["24.11"], ways["25.05"], ways["25.11"]) == ("closes", "names its own", "HTTP")

@@ -26,7 +26,7 @@ from tests.vm.cells import OF_FILE
 
 TOP = Path(__file__).parents[2]
 README = (TOP / "README.md").read_text()
-GUIDE = (TOP / "docs" / "administrators.md").read_text()
+PAGES = sorted((TOP / "docs").rglob("*.md"))
 ROWS = {row[1]: row[2] for row in re.finditer(r"^\| `(\w+)` \| (.*?) \|", README, re.MULTILINE)}
 
 
@@ -35,13 +35,17 @@ def our_lines(lines: list[str]) -> set[str]:
 
 
 def test_pam_lines_are_those_that_are_tested() -> None:
+    """The README's are those of both phases; the page on installing has all."""
+    install = guide.page("install")
     documented = {
         line.strip()
-        for line in README.splitlines()
+        for line in install.splitlines()
         if line.startswith(("    account ", "    session "))
     }
     tested = (our_lines(stack(*pam.PRODUCTION)) for stack in pam.DOCUMENTED.values())
     assert documented == set().union(*tested)
+    for pair in pam.both_lines(*pam.PRODUCTION):
+        assert "".join(f"    {line}\n" for line in pair) in README
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
@@ -88,9 +92,9 @@ def test_every_module_is_in_the_design_page() -> None:
     assert named == {name for name in there if not name.endswith("__init__.py")}
 
 
-# docs/compatibility.md
+# docs/reference/compatibility.md
 
-COMPATIBILITY = (TOP / "docs" / "compatibility.md").read_text()
+COMPATIBILITY = (TOP / "docs/reference/compatibility.md").read_text()
 BOUND = {versions.LOOSE: "nothing or type", versions.BOUND: "type and body"}
 PAYLOADS = {versions.TYPE: "type", versions.K12: "K12"}
 
@@ -246,10 +250,10 @@ def test_a_release_is_in_all_tables_of_the_tests() -> None:
 
 
 def test_the_guide_s_pam_lines_are_those_that_are_tested() -> None:
-    guide = (TOP / "docs" / "administrators.md").read_text().splitlines()
-    shown = {line.strip() for line in guide if re.match("    -?(account|session) ", line)}
-    options = ((), pam.PRODUCTION)
-    tested = {line for stack in pam.GUIDE.values() for given in options for line in stack(*given)}
+    lines = [line for page in PAGES for line in page.read_text().splitlines()]
+    shown = {line.strip() for line in lines if re.match("    -?(account|session) ", line)}
+    stacks, options = [*pam.GUIDE.values(), *pam.DOCUMENTED.values()], ((), pam.PRODUCTION)
+    tested = {line for stack in stacks for given in options for line in stack(*given)}
     migrating = {" ".join((pam.C_MODULE, *pam.PRODUCTION))}
     of_cron = {line for half in pam.at_or_cron("cron") for line in half}
     assert shown <= tested | migrating | of_cron
@@ -258,19 +262,18 @@ def test_the_guide_s_pam_lines_are_those_that_are_tested() -> None:
 
 
 @pytest.mark.parametrize(
-    ("heading", "lines"),
+    ("name", "lines"),
     [
-        ("Migrating from the C module, and back", pam.both_lines),
-        ("Together with other modules", pam.where_installed),
+        ("install", pam.both_lines),
+        ("migrate", pam.both_lines),
+        ("images", pam.where_installed),
     ],
 )
-def test_the_guide_prints_both_pairs(heading: str, lines: pam.Printed) -> None:
+def test_the_guide_prints_both_pairs(name: str, lines: pam.Printed) -> None:
     """The guard for root is right in front of each line, and both lines have the same options."""
-    guide = (TOP / "docs" / "administrators.md").read_text()
-    section = guide.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     account, session = ("".join(f"    {line}\n" for line in pair)
                         for pair in lines(*pam.PRODUCTION))  # fmt: skip
-    assert account in section.partition(session)[0]
+    assert account in guide.page(name).partition(session)[0]
 
 
 FROM = {MODULE: "the module", CGROUP: "the job's cgroup", PROCESS: "a process of the job"}
@@ -280,17 +283,19 @@ FROM = {MODULE: "the module", CGROUP: "the job's cgroup", PROCESS: "a process of
 def test_the_guide_has_the_table_of_variables(name: str) -> None:
     """Each is in one row: where it comes from, with what it comes, whether `all` has it."""
     source, _, group, asked_for = VARIABLES[name]
-    (row,) = [
+    rows = [
         line.split(" | ")
-        for line in GUIDE.splitlines()
-        if line.startswith("| `") and f"`{name}`" in line and line.endswith(("yes |", "name |"))
+        for line in guide.page("environment-and-limits").splitlines()
+        if line.startswith("| `") and line.endswith(("yes |", "name |"))
     ]
-    others, where, together, in_all = row
+    (row,) = [row for row in rows if f"`{name}`" in row[0]]
+    _, where, together, in_all = row
     assert FROM[source] in where
     assert (together != "alone") == bool(group)
     assert together.endswith(group) or not group
     members = {other for other in VARIABLES if group and GROUP[other] == group}
-    assert members <= set(re.findall(r"`(\w+)`", others))
+    alike = " ".join(others for others, _, words, _ in rows if words == together)
+    assert members <= set(re.findall(r"`(\w+)`", alike))
     assert in_all.rstrip(" |") == {ALL: "yes", NAMED: "only by name"}[asked_for]
 
 
@@ -312,16 +317,16 @@ def test_every_cell_has_a_row() -> None:
 
 
 def test_what_clients_show() -> None:
-    """The guide's table of clients is the one that `./dev clients` compares with."""
-    lines = guide.GUIDE.read_text().splitlines()
+    """The page's table of clients is the one that `./dev clients` compares with."""
+    lines = (TOP / "docs/reference/clients.md").read_text().splitlines()
     start = lines.index(clients.table()[0])
     assert lines[start : lines.index("", start)] == clients.table()
 
 
 def test_settings_against_penalties() -> None:
-    """What the guide has for sshd_config is what others get in with, where it is tried."""
+    """What the page has for sshd_config is what others get in with, where it is tried."""
     tried = {option.replace("=", " ") for setup in penalties.SETUPS for option in setup.options}
-    found = guide.commands("Refused logins, and others from the same address")
+    found = guide.commands("penalties")
     settings = [line for line in found if line.startswith("PerSource")]
     assert len(settings) == 2
     assert {*settings} <= tried

@@ -965,5 +965,5 @@ def test_no_runtime_directory_is_made(tmp_path: Path) -> None:
 
 
 def test_the_guide_s_epilog_is_the_one_that_is_tested() -> None:
-    guide = (SOURCE.parent / "docs/administrators.md").read_text()
+    guide = (SOURCE.parent / "docs/how-to/epilog.md").read_text()
     assert "".join(f"    {line}\n" for line in EPILOG.splitlines()) in guide

@@ -1,7 +1,7 @@
 """pam_systemd beside the session line, with systemd as PID 1 and cgroup v2.
 
 Each login ends in two facts: the cgroup that its shell is in, and whether the shell is gone once
-the job is cancelled. docs/administrators.md ("pam_systemd") says in words what is seen here.
+the job is cancelled. docs/how-to/pam-systemd.md says in words what is seen here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ UID = 5001  # alice's
 COMMAND = 120  # seconds for a command in a session
 BOUND = 60  # seconds for something to end
 USER_STOP_DELAY = 10  # seconds that logind lets pass after a user's last session
-GUIDE = CHECKOUT / "docs/administrators.md"
+GUIDE = CHECKOUT / "docs/how-to/pam-systemd.md"
 RUNTIME = f"/run/user/{UID}"
 MANAGER = f"/user.slice/user-{UID}.slice/user@{UID}.service"
 SCOPE = r"/user.slice/user-{uid}.slice/session-[^/]+.scope"

@@ -1,4 +1,4 @@
-"""Commands of the administrator's guide, as they stand there."""
+"""Commands of the how-to pages, as they stand there."""
 
 from __future__ import annotations
 
@@ -6,24 +6,31 @@ import re
 
 from tests.cluster.harness.host import CHECKOUT
 
-GUIDE = CHECKOUT / "docs/administrators.md"
+PAGES = CHECKOUT / "docs/how-to"
 
 
-def commands(heading: str) -> list[str]:
-    """Return the lines of a section's code, each without its indentation and remark."""
-    text = GUIDE.read_text().partition(f"# {heading}\n")[2]
-    section = re.split(r"^#+ ", text, maxsplit=1, flags=re.MULTILINE)[0]
-    lines = (line for line in section.splitlines() if line.startswith("    "))
+def page(name: str) -> str:
+    """Return the text of a page."""
+    return (PAGES / f"{name}.md").read_text()
+
+
+def commands(name: str, heading: str = "") -> list[str]:
+    """Return the lines of code of a page, or of a section of it, without indentation and remark."""
+    text = page(name)
+    if heading:
+        text = text.partition(f"# {heading}\n")[2]
+        text = re.split(r"^#+ ", text, maxsplit=1, flags=re.MULTILINE)[0]
+    lines = (line for line in text.splitlines() if line.startswith("    "))
     return [re.sub(r" +# .*", "", line.strip()) for line in lines]
 
 
-def command(heading: str, with_words: str) -> str:
-    """Return the first command of a section that has these words in it."""
-    return next(line for line in commands(heading) if with_words in line)
+def command(name: str, with_words: str) -> str:
+    """Return the first command of a page that has these words in it."""
+    return next(line for line in commands(name) if with_words in line)
 
 
-def commands_between(heading: str, first: str, last: str) -> list[str]:
+def commands_between(name: str, first: str, last: str) -> list[str]:
     """Return the commands from the first with some words to the next one with others."""
-    found = commands(heading)
+    found = commands(name)
     start = next(n for n, line in enumerate(found) if first in line)
     return found[start : next(n for n in range(start, len(found)) if last in found[n]) + 1]
