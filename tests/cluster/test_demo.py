@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 from rich.console import Console
 
+from tests.cluster.harness.host import CHECKOUT
 from tests.cluster.harness.state import State
 from tests.cluster.tools import demo
 
@@ -17,12 +19,22 @@ if TYPE_CHECKING:
     from tests.cluster.harness.cluster import Cluster
 
 
+def of_readme() -> list[re.Pattern[str]]:
+    """Return what the README shows of the demo, as patterns for any numbers."""
+    shown = (CHECKOUT / "README.md").read_text().split("```")[1]
+    lines = [line for line in shown.splitlines() if line]
+    assert len(lines) > 10
+    return [re.compile(re.sub("[0-9]+", "[0-9]+", re.escape(line)) + " *") for line in lines]
+
+
 def test_every_situation(cluster: Cluster) -> None:
     screen = io.StringIO()
     stage = demo.Stage(cluster, Console(file=screen, width=100))
     demo.play(stage)
     assert stage.failed == [], screen.getvalue()
     assert screen.getvalue().count(" ok ") >= len(demo.SITUATIONS)
+    shown = screen.getvalue().splitlines()
+    assert [line for line in of_readme() if not any(map(line.fullmatch, shown))] == []
 
 
 class Pretended:

@@ -74,7 +74,7 @@ def vm(cells: tuple[str, ...]) -> None:
 
 
 @main.command()
-@click.option("--write", is_flag=True, help="put the table into docs/reference/compatibility.md as well")
+@click.option("--write", is_flag=True, help="put the table into compatibility.md as well")
 @click.argument("cells", nargs=-1)
 def matrix(cells: tuple[str, ...], write: bool) -> None:
     """Run the cells, in namespaces and in machines, or those named; print a table of them."""

@@ -219,7 +219,7 @@ BLOCKED = {  # what it refuses with block_null_hash and block_zero_hash beside t
 
 
 def what_slurmd_takes(cluster: Cluster) -> None:
-    """Take from slurmd what its release says it gives: the table of docs/reference/compatibility.md."""
+    """Take from slurmd what its release says it gives: a table of compatibility.md."""
     release = cluster.roots["n2"].slurm.slurm
     expected = {name: by[RELEASES.index(release)] for name, by in TAKES.items()}
     assert probe(cluster, release, *expected) == expected

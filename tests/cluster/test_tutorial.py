@@ -1,0 +1,68 @@
+"""The tutorial, done as it stands there: each command says what the page says that it says."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cluster.harness.host import CHECKOUT
+from tests.cluster.harness.wait import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.cluster.harness.cluster import Cluster
+    from tests.cluster.harness.host import Host
+
+PAGE = CHECKOUT / "docs/tutorial.md"
+BLOCK = re.compile(r"^```\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PROMPT = re.compile(r"(\w+)@(\w+)[#$] (.+)")
+WAITED_FOR = ("squeue", "pgrep", "ssh n1 hostname")  # a job starts, and ends, within seconds
+SCRIPT = "/opt/slurm_adopt/pam/pam_slurm_adopt.py"
+
+
+def steps() -> list[tuple[str, str, str, list[str]]]:
+    """Return what the page has typed: by whom, on which host, the command, what it says."""
+    found: list[tuple[str, str, str, list[str]]] = []
+    for block in BLOCK.findall(PAGE.read_text()):
+        for line in block.splitlines():
+            if typed := PROMPT.fullmatch(line):
+                found.append((typed[1], typed[2], typed[3], []))
+            else:
+                found[-1][3].append(line)
+    return found
+
+
+def as_printed(said: list[str], printed: list[str]) -> bool:
+    """Say whether these are the lines of the page, but for numbers and blanks."""
+    patterns = [re.sub("[0-9]+", "[0-9]+", re.escape(" ".join(line.split()))) for line in printed]
+    lines = [" ".join(line.split()) for line in said]
+    return len(lines) == len(patterns) and all(map(re.fullmatch, patterns, lines))
+
+
+@pytest.fixture
+def node(cluster: Cluster) -> Iterator[Host]:
+    """Return n1; what the tutorial leaves on it goes."""
+    yield cluster.n1
+    cluster.n1.run(["sh", "-c", f"mv /root/pam_slurm_adopt.py {SCRIPT}"], check=False)
+    cluster.n1.run(["rm", "-f", "/tmp/lines", "/root/pam.d-sshd.before"])
+
+
+def test_the_tutorial(cluster: Cluster, node: Host) -> None:
+    hosts = {host.name: host for host in (node, cluster.login)}
+    assert len(steps()) > 20
+    said: list[str] = []
+    for user, host, command, printed in steps():
+        argv = ["bash", "-c", f"exec 2>&1; {command}"]
+
+        def good(where: Host = hosts[host], user: str = user, argv: list[str] = argv,
+                 printed: list[str] = printed) -> bool:  # fmt: skip
+            said[:] = where.run(argv, user, check=False).stdout.splitlines()
+            return as_printed(said, printed)
+
+        if command.startswith(WAITED_FOR):
+            wait_for(command, good, 20)
+        else:
+            assert good(), (command, said, printed)
