@@ -55,7 +55,7 @@ def test_the_tutorial(cluster: Cluster, node: Host) -> None:
     assert len(steps()) > 20
     said: list[str] = []
     for user, host, command, printed in steps():
-        argv = ["bash", "-c", f"exec 2>&1; {command}"]
+        argv = ["bash", "-c", f"cd; exec 2>&1; {command}"]
 
         def good(where: Host = hosts[host], user: str = user, argv: list[str] = argv,
                  printed: list[str] = printed) -> bool:  # fmt: skip
@@ -63,6 +63,6 @@ def test_the_tutorial(cluster: Cluster, node: Host) -> None:
             return as_printed(said, printed)
 
         if command.startswith(WAITED_FOR):
-            wait_for(command, good, 20)
+            wait_for(command, good, 20, lambda: f"{user}@{host}: {said}")
         else:
             assert good(), (command, said, printed)
