@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import pytest
 from tests.cluster.harness import guide, pam
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.config import Settings
+from tests.cluster.harness.host import CHECKOUT
 from tests.cluster.harness.landing import COMMAND, job_of
 from tests.cluster.harness.login import asking, ssh_argv
 from tests.cluster.scenarios import stock
@@ -227,6 +229,70 @@ def test_upgrade_rollback_upgrade(tmp_path: Path) -> None:
         assert do(upgrade, commits[-1]) == commits[-2]
 
 
+# Install, rescue, images
+
+
+def test_install(tmp_path: Path) -> None:
+    """The commands give a checkout of the commit that was tried, with byte code for all of it."""
+    source, checkout = tmp_path / "source", tmp_path / "checkout"
+    shutil.copytree(CHECKOUT / "src", source / "src")
+
+    def git(*words: str) -> str:
+        argv = [*GIT, "-C", str(source), *words]
+        return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "-q")
+    git("add", "src")
+    git("commit", "-qm", "x")
+    commands = guide.commands_between("install", "git clone", "compileall")
+    assert len(commands) == 3
+    words = (("<this repository>", str(source)), ("/opt/slurm_adopt", str(checkout)),
+             ("COMMIT", git("rev-parse", "HEAD")))  # fmt: skip
+    script = "\n".join(commands)
+    for word, meant in words:
+        assert word in script
+        script = script.replace(word, meant)
+    subprocess.run(["sh", "-ec", script], check=True, capture_output=True)
+    argv = ["/usr/bin/python3", "-c", STALE, str(checkout / "src")]
+    assert len([*(checkout / "src").rglob("*.py")]) > 20
+    assert subprocess.run(argv, check=True, capture_output=True).stdout == b""
+
+
+def test_rescue(cluster: Cluster) -> None:
+    """The copy from before the installation lets users in where the script is missing."""
+    node = cluster.n1
+    stock.use(cluster, pam.stack())
+    copy = guide.command("install", "cp -p")
+    sh(node, copy)
+    node.pam("sshd", pam.both(*pam.PRODUCTION))
+    sh(node, f"mv {SCRIPT} /var/spool/away")
+    try:
+        assert [cluster.ssh(user).rc for user in ("alice", "root")] == [255, 0]
+        back = guide.command("lockout-rescue", "cp -p")
+        assert back.split()[2:] == copy.split()[:1:-1]
+        sh(node, back)
+        assert [cluster.ssh(user).rc for user in ("alice", "root")] == [0, 0]
+    finally:
+        sh(node, f"mv /var/spool/away {SCRIPT}; rm -f /root/pam.d-sshd.before")
+
+
+def test_a_copy_of_the_checkout(cluster: Cluster) -> None:
+    """Nodes without internet: what was lost comes back, what is too much goes, all is root's."""
+    target, job = cluster.n2, cluster.submit("alice", "n2")
+    command = guide.command("images", "rsync").replace("NODE", target.name)
+    target.pam("sshd", pam.both(*pam.PRODUCTION))
+    target.run(["sh", "-ec", f"rm {SCRIPT}; touch /opt/slurm_adopt/src/too_much.py"])
+    assert cluster.ssh("alice", target=target.name).rc == 255
+    command = command.replace("rsync ", "rsync -e 'ssh -o StrictHostKeyChecking=no' ", 1)
+    sh(cluster.n1, f"cd /opt; {command}")
+    sh(target, guide.command("images", "compileall"))
+    assert stale(target) == ""
+    assert target.run(["find", "/opt/slurm_adopt", "-name", "too_much.py"]).stdout == ""
+    assert target.run(["find", "/opt/slurm_adopt", "!", "-user", "root"]).stdout == ""
+    found = cluster.ssh("alice", target=target.name, command=COMMAND)
+    assert job_of(target, found.out) == job
+
+
 # Lines of a site's own that look like ours
 ITS_OWN = {
     "auth": ["auth sufficient pam_succeed_if.so quiet uid eq 0"],
@@ -340,6 +406,8 @@ def test_uninstall_leaves_nothing_with_at_and_cron(tmp_path: Path, service: str)
     script = "\n".join(removal()[0]).replace("/etc/pam.d/sshd", str(file))
     subprocess.run(["sh", "-ec", script], check=True)
     assert file.read_text().splitlines() == theirs
+    look = guide.command("uninstall", "grep -nE").replace("/etc/pam.d/sshd", str(file))
+    assert subprocess.run(["sh", "-c", look], check=False, capture_output=True).stdout == b""
 
 
 def stripped(text: str) -> str:

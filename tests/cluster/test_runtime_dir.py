@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.harness import pam, scancel
+from tests.cluster.harness import guide, pam, scancel
 from tests.cluster.harness.cluster import Settings
 from tests.cluster.harness.epilog import EPILOG
 from tests.cluster.harness.landing import ours
@@ -194,3 +194,21 @@ def test_a_job_with_namespaces_of_its_own(node: Cluster) -> None:
             assert (node.n1.root / path.lstrip("/") / "here").exists()
             assert not (node.n1.root / "tmp/private").exists()
             node.cancel_all()
+
+
+def test_the_page_s_line_of_fstab(node: Cluster) -> None:
+    """It mounts such a file system, where nothing is yet; directories are made in it."""
+    (line,) = (line for line in guide.commands("runtime-directory") if "tmpfs" in line)
+    node.n1.write("etc/fstab", f"{line}\n")
+    try:
+        node.n1.run(["mount", f"/{TOP}"])
+        job = node.submit("alice")
+        found = said(node, "alice", LOOK)
+        assert found.splitlines() == [f"/{TOP}/n1_5001_{job}", "alice alice 700 directory"]
+        mounted = node.n1.run(["findmnt", "-no", "FSTYPE,OPTIONS", f"/{TOP}"]).stdout
+        assert mounted.startswith("tmpfs")
+        assert "nosuid,nodev" in mounted
+        node.cancel(job)
+        node.wait_gone(job)
+    finally:
+        node.n1.run(["sh", "-c", f"umount /{TOP}; rm -f /etc/fstab"], check=False)

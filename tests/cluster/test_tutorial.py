@@ -53,16 +53,20 @@ def node(cluster: Cluster) -> Iterator[Host]:
 def test_the_tutorial(cluster: Cluster, node: Host) -> None:
     hosts = {host.name: host for host in (node, cluster.login)}
     assert len(steps()) > 20
-    said: list[str] = []
     for user, host, command, printed in steps():
-        argv = ["bash", "-c", f"cd; exec 2>&1; {command}"]
+        do(hosts[host], user, command, printed)
 
-        def good(where: Host = hosts[host], user: str = user, argv: list[str] = argv,
-                 printed: list[str] = printed) -> bool:  # fmt: skip
-            said[:] = where.run(argv, user, check=False).stdout.splitlines()
-            return as_printed(said, printed)
 
-        if command.startswith(WAITED_FOR):
-            wait_for(command, good, 20, lambda: f"{user}@{host}: {said}")
-        else:
-            assert good(), (command, said, printed)
+def do(host: Host, user: str, command: str, printed: list[str]) -> None:
+    """Type a command, and again where the page has had time, until it says what is printed."""
+    argv, said = ["bash", "-c", f"cd; exec 2>&1; {command}"], ""
+
+    def good() -> bool:
+        nonlocal said
+        said = host.run(argv, user, check=False).stdout
+        return as_printed(said.splitlines(), printed)
+
+    if command.startswith(WAITED_FOR):
+        wait_for(command, good, 20, lambda: said)
+    else:
+        assert good(), (command, said, printed)

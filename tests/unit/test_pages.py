@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
-from slurm_adopt.decision.options import OPTIONS
+from slurm_adopt.decision.options import OPTIONS, parse
 from tests.dev.__main__ import main
 
 if TYPE_CHECKING:
@@ -247,6 +247,33 @@ def test_a_page_says_its_kind(page: Path) -> None:
 def test_a_page_is_in_the_readme(page: Path) -> None:
     """The index has all pages."""
     assert f"({page.relative_to(TOP)})" in (TOP / "README.md").read_text()
+
+
+def options_alone(page: Path) -> list[list[str]]:
+    """Return a page's lines of code that are options of ours and nothing else."""
+    code = [line.split() for line in code_of(page.read_text()) if line]
+    return [words for words in code if words and all(is_ours(word) for word in words)]
+
+
+def is_ours(word: str) -> bool:
+    """Say whether a word is an option of ours with its value."""
+    name, equals, value = word.partition("=")
+    return bool(name in NAMES and equals and value and word not in MISSPELT)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(TOP)))
+def test_options_are_taken_as_they_stand(page: Path) -> None:
+    """Without a complaint of the parser."""
+    for words in options_alone(page):
+        values = [word for word in words if word.partition("=")[2] not in PLACEHOLDERS]
+        assert parse(values)[1] == [], words
+
+
+PLACEHOLDERS = {"NAME"}
+
+
+def test_pages_show_options_alone() -> None:
+    assert sum(len(options_alone(page)) for page in PAGES) > 20
 
 
 LONG = " ".join(["word"] * 31)
