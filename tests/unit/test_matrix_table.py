@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -187,10 +188,15 @@ def test_machines() -> None:
         assert cell.suite in (suite, SUITES.get(str(suite)))
 
 
+def short(said: str) -> str:
+    """Return what the page has for an answer: `answered` and `for us` stand above its table."""
+    return re.sub(r"^answered, (.*), for us$", r"\1", said)
+
+
 def test_what_slurmd_takes_is_on_the_page() -> None:
     """The table of what a slurmd takes is the one that is asked of the real ones."""
     lines = matrix.PAGE.read_text().splitlines()
     rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
     start = rows.index(["what is sent", *RELEASES]) + 2
-    expected = [[what, *said] for what, said in TAKES.items()]
+    expected = [[what, *map(short, said)] for what, said in TAKES.items()]
     assert rows[start : start + len(TAKES)] == expected
