@@ -1,8 +1,8 @@
 """docs/reference/messages.md has every text that the module can log or show, once, and no other.
 
 The code is read by `ast`, not run. A text is a string, or what an f-string or a sum of strings can
-be, with `<>` in place of each value. It counts if it has words with a blank between, or is logged
-or raised as it is. Docstrings do not count, nor what is listed below.
+be, with `<>` in place of each value. It counts if it has words with a blank between, or is raised
+as it is. Docstrings do not count, nor what is listed below.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ SOURCES = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "pam").rglob("*.py")])
 VALUE = "<>"
 WORD = re.compile(r"[A-Za-z]{2}")
 
-# What is logged, shown or raised by these is a text without a blank, too.
-TELLS = frozenset({"debug", "error", "info", "tell", "write"})
+# What is raised by these is a text without a blank, too.
 ERRORS = frozenset({
     "CredentialError", "FormatError", "MistakeError", "PeerError", "RefusedError", "SetupError",
     "SuspendedError", "UnsettledError",
@@ -34,10 +33,11 @@ ERRORS = frozenset({
 # Calls whose strings are none: rows of the manual page, names of a message's fields, errors that
 # are caught where they are raised, patterns, types.
 NO_TEXTS = frozenset({
-    "FileNotFoundError", "Kind", "Option", "ValueError", "cast", "compile", "fullmatch", "int32",
-    "mem", "partition", "receive", "string", "take", "u16", "u32", "uint",
+    "Action", "AttributeError", "FileNotFoundError", "Kind", "Option", "ValueError", "cast",
+    "compile", "fullmatch", "int32", "mem", "partition", "receive", "string", "take", "u16", "u32",
+    "uint",
 })  # fmt: skip
-MANUAL_PAGE = frozenset({"variables.py"})  # modules whose strings are only for that
+TABLES = frozenset({"time_limits.py", "variables.py"})  # modules whose strings are for docs only
 # Parts that say nothing without what they are put into.
 PARTS = frozenset({
     "<> port <>", "<>pam_slurm_adopt: <>", "Access denied by pam_slurm_adopt:", "callerid reply",
@@ -47,7 +47,7 @@ PARTS = frozenset({
 })  # fmt: skip
 # Strings that nobody is shown: names in tables, and errors that are caught.
 UNSEEN = frozenset({
-    "PID 1 is not root's here", "REFUSED", "frozen 1", "mount or hangs up",
+    "PID 1 is not root's here", "frozen 1", "mount or hangs up",
     "neither a pipe nor a terminal", "no terminal",
 })  # fmt: skip
 
@@ -114,10 +114,8 @@ class Reader(ast.NodeVisitor):
             for argument in (*node.args[:1], *node.args[5:]):
                 self._note(argument)
             return
-        if called in TELLS | ERRORS:
-            for argument in node.args:
-                if isinstance(argument, (ast.Constant, ast.JoinedStr)):
-                    self._note(argument, any_text=called in ERRORS)
+        if called in ERRORS:
+            self._note(node.args[0], any_text=True)
         self.generic_visit(node)
 
     def _text(self, node: ast.expr) -> None:
@@ -132,6 +130,12 @@ class Reader(ast.NodeVisitor):
                 self.visit(part)
 
     visit_Constant = visit_JoinedStr = visit_IfExp = visit_BinOp = visit_BoolOp = _text  # noqa: N815
+
+    def visit_Compare(self, node: ast.Compare) -> None:
+        """Pass over what something is compared with."""
+        for side in (node.left, *node.comparators):
+            if not isinstance(side, ast.Constant):
+                self.visit(side)
 
     def visit_Dict(self, node: ast.Dict) -> None:
         """Pass over keys."""
@@ -160,7 +164,7 @@ def texts() -> dict[str, str]:
     """Return the texts of the code, and where each is."""
     found: dict[str, str] = {}
     for path in SOURCES:
-        if path.name not in MANUAL_PAGE:
+        if path.name not in TABLES:
             for text, line in read(path.read_text()).items():
                 found.setdefault(text, f"{path.relative_to(ROOT)}:{line}")
     return found
@@ -235,6 +239,7 @@ READ = [
     ("raise PeerError('callerid=0')", ["callerid=0"]),
     ("raise ValueError('nobody sees it')", []),
     ("log.info('one')", []),
+    ("raise PeerError(text)", []),
     ("x = 'it is ' + ('so' if y else f'as {z}')", ["it is so", "it is as <>"]),
     ("said += f', {n} left'", [", <> left"]),
     ("x = f'{a} is {b or \"not there\"}'", ["<> is <>", "not there"]),
@@ -242,6 +247,7 @@ READ = [
     ("HINT = 'do this'\nx = f'{y}: {HINT}'", ["do this", "<>: do this"]),
     ("HINTS = {2: 'start it'}\nx = HINTS['not this']", ["start it"]),
     ("reader.u32('length of it')", []),
+    ("x = name == 'the same again'", []),
     ("x = y or b'of bytes'", ["of bytes"]),
     ("Situation('no jobs', '', 'CODE', 'info', 'when so', 'No jobs here')",
      ["no jobs", "No jobs here"]),
