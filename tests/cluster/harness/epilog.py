@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# As in docs/administrators.md.
+# As in docs/how-to/epilog.md.
 EPILOG = """\
 #!/bin/sh
 cd /opt/slurm_adopt/src && /usr/bin/python3 -sBEm slurm_adopt.epilog
