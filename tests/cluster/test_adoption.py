@@ -1,4 +1,4 @@
-"""One job, no job, the end of the job: real sshd, real slurmd, and the kernel's word."""
+"""One job, no job: real sshd, real slurmd, and the kernel's word."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.harness import cgroups, pam, scancel
+from tests.cluster.harness import cgroups, pam
 from tests.cluster.harness.traces import traces
 from tests.cluster.harness.wait import wait_for
 
@@ -91,17 +91,6 @@ def test_cores(cluster: Cluster) -> None:
         status = session.run("grep Cpus_allowed_list /proc/self/status")
         assert status.split()[1] == mine
         assert mine.isdecimal()
-
-
-def test_scancel(cluster: Cluster) -> None:
-    """The end of the job is the end of the session and of all it started."""
-    job = cluster.submit("alice")
-    with cluster.session("alice") as session:
-        orphan = int(session.run("setsid sleep 888 >&- 2>&- <&- & echo $!"))
-        assert cluster.n1.alive(orphan)
-        scancel.end(cluster, job)
-        session.wait_gone()
-        assert not cluster.n1.alive(orphan)
 
 
 def test_no_job(cluster: Cluster) -> None:

@@ -7,7 +7,7 @@ from tests.cluster.harness.suites import SUITES
 FOLDER = "tests/cluster"
 
 # What is played, on a cluster of Debian 12's Slurm on either machine: whole files, and parts.
-WHOLE = ("test_adoption.py", "test_cleanup.py")
+WHOLE = ("test_adoption.py", "test_session_dies_with_its_job.py", "test_cleanup.py")
 PARTS = {
     "test_uses.py": ("test_every_kind_of_use[publickey]", "test_copies"),
     "test_source.py": tuple(
