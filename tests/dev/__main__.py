@@ -61,6 +61,7 @@ def test(arguments: tuple[str, ...]) -> None:
         for suite in division.suites(chosen):
             suite_root(suite, console.print)
         arguments = division.beside_each_other(chosen)
+        os.environ.setdefault("SLURM_ADOPT_PATIENCE", division.PATIENCE)
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *arguments])
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tests.cluster.harness.suites import Suite
 
 PER_CORE, AT_MOST = 4, 8  # processes
+PATIENCE = "3"  # how many times as long a wait may last, since they take CPU from each other
 
 ALL = ("tests",)
 QUICK = ("tests/unit", "tests/cluster/test_adoption.py")
