@@ -390,7 +390,7 @@ def test_one_that_cannot_be_ended(
 ) -> None:
     """As in a wait for a dead file system: the time is over some day. It is not left frozen."""
     monkeypatch.setattr(orphaned_step.Step, "_kill", lambda *_: True)
-    monkeypatch.setattr(epilog, "ENDING", 0.6)
+    monkeypatch.setattr(epilog, "ENDING", 3.0)
     with sleeping(real.step) as one:
         (said,) = end(real, tmp_path)
         assert said.endswith(f": 0 processes ended, 1 could not be ended: PIDs {one.pid}")
