@@ -13,6 +13,7 @@ from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import FormatError, PeerError, SetupError, SlurmAdoptError
 from slurm_adopt.slurm.wire import NATIVE, Reader
 
+from .step_sockets import new_socket
 from .stepd import (
     GREETED,
     LOOK,
@@ -21,8 +22,6 @@ from .stepd import (
     REQUEST_STEP_UID,
     RETRY,
     SLOWEST,
-    check_peer,
-    new_socket,
 )
 
 TYPE_CHECKING = False
@@ -195,7 +194,7 @@ class _Inquiry:
             return False
         try:
             socket.connect(step.path)
-            check_peer(socket, step, self._trusted)
+            step.check_peer(socket, self._trusted)
             socket.send(self._greeting(step) + _REQUESTS, _socket.MSG_NOSIGNAL)
         except BlockingIOError:
             socket.close()

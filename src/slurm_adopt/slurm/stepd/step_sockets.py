@@ -9,7 +9,8 @@ from __future__ import annotations
 import _socket
 import os
 
-from slurm_adopt.slurm.errors import SetupError
+from slurm_adopt.slurm.errors import PeerError, SetupError
+from slurm_adopt.slurm.proc import peer
 from slurm_adopt.slurm.versions import EXTERN_STEPS
 
 # Batch step since 20.11, before that; interactive step (slurm/slurm.h).
@@ -28,6 +29,36 @@ class StepSocket:
         self.cgroup_job = job_id  # in the names of its cgroups; see V1.follow_leader()
         self.pid = 0  # of the stepd, as the kernel says; 0 until connected
         self.stranger = False  # whether somebody else than Slurm listens there
+
+    def check_peer(self, socket: _socket.socket, trusted: frozenset[int]) -> None:
+        """Refuse a connection to somebody else than Slurm, PeerError; note who listens."""
+        pid, uid = peer(socket)
+        if uid not in trusted:
+            self.stranger = True
+            raise PeerError(f"{self.path} is a socket of uid {uid}, not of Slurm: ignored")
+        self.pid = pid
+
+
+def new_socket(flags: int = 0) -> _socket.socket:
+    """Return a socket to connect to a stepd's; SetupError if there is none to be had."""
+    try:
+        return _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC | flags)
+    except OSError as error:
+        raise SetupError(f"cannot ask a stepd: {_shortage(error)}") from None
+
+
+def _shortage(error: OSError) -> str:
+    """Say why there is no socket, and what has to be raised."""
+    from errno import EMFILE, ENFILE
+
+    if error.errno == ENFILE:
+        return "this host is out of open files (sysctl fs.file-max)"
+    if error.errno == EMFILE:
+        return (
+            "this process is out of descriptors (RLIMIT_NOFILE: is nofile of pam_limits, in "
+            "front of this module, too low?)"
+        )
+    return f"{error.strerror}"
 
 
 def extern_steps(spool: str, node: str) -> list[StepSocket]:

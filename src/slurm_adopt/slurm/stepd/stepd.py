@@ -16,9 +16,10 @@ from time import sleep
 from slurm_adopt.slurm import time_limits
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError, SetupError, SlurmAdoptError, UnsettledError
-from slurm_adopt.slurm.proc import peer
 from slurm_adopt.slurm.versions import ALL_NS, GREETING, MOUNT_NS_OR_HANGUP, NO_NS, layout_of
 from slurm_adopt.slurm.wire import NATIVE, Reader, Writer
+
+from .step_sockets import new_socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,37 +62,6 @@ CLONE_NEWNS = 0x00020000  # a mount namespace (linux/sched.h)
 DISPLAY_MAX = 65535 - 6000  # X11's displays are TCP ports from 6000 on
 DESCRIPTOR = 4  # bytes: a C int
 GREETED = GREETING.to_bytes(4, NATIVE)  # the usual greeting
-
-
-def new_socket(flags: int = 0) -> _socket.socket:
-    """Return a socket to connect to a stepd's; SetupError if there is none to be had."""
-    try:
-        return _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC | flags)
-    except OSError as error:
-        raise SetupError(f"cannot ask a stepd: {_shortage(error)}") from None
-
-
-def _shortage(error: OSError) -> str:
-    """Say why there is no socket, and what has to be raised."""
-    from errno import EMFILE, ENFILE
-
-    if error.errno == ENFILE:
-        return "this host is out of open files (sysctl fs.file-max)"
-    if error.errno == EMFILE:
-        return (
-            "this process is out of descriptors (RLIMIT_NOFILE: is nofile of pam_limits, in "
-            "front of this module, too low?)"
-        )
-    return f"{error.strerror}"
-
-
-def check_peer(socket: _socket.socket, step: StepSocket, trusted: frozenset[int]) -> None:
-    """Refuse a socket that somebody else than Slurm listens on; note who does."""
-    pid, uid = peer(socket)
-    if uid not in trusted:
-        step.stranger = True
-        raise PeerError(f"{step.path} is a socket of uid {uid}, not of Slurm: ignored")
-    step.pid = pid
 
 
 class Stepd:
@@ -273,7 +243,7 @@ class Stepd:
                     raise self._error("does not accept connections") from None
             except OSError as error:
                 raise self._error(f"cannot be reached: {error.strerror}") from None
-        check_peer(self._socket, self._step, self._trusted)
+        self._step.check_peer(self._socket, self._trusted)
 
     def _check_pid_namespace(self) -> None:
         """Refuse where a pid of ours would name another process on the stepd's side."""
