@@ -21,6 +21,7 @@ from slurm_adopt.slurm.auth.sack import Sack
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError
 from slurm_adopt.slurm.slurmd import callerid
+from slurm_adopt.slurm.slurmd.callerid import Cluster
 from slurm_adopt.slurm.slurmd.rpc import RESPONSE_SLURM_RC
 from slurm_adopt.slurm.stepd import ask_all, step_sockets, stepd
 from slurm_adopt.slurm.versions import release_of
@@ -170,7 +171,7 @@ def ask(peer: Peer, captured: Captured, seconds: float = LONG) -> int | None:
     _, dialogue, auth = captured
     row = release_of(dialogue["decoded"]["version"])
     assert row
-    return callerid.ask(HERE, peer.place, row.protocol, auth, Deadline(seconds))
+    return callerid.ask(HERE, peer.place, Cluster(row.protocol, auth), Deadline(seconds))
 
 
 def named(captured: Captured) -> str:

@@ -17,6 +17,7 @@ from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import FormatError, PeerError
 from slurm_adopt.slurm.slurmd import callerid, rpc
 from slurm_adopt.slurm.slurmd import message as codec
+from slurm_adopt.slurm.slurmd.callerid import Cluster
 from slurm_adopt.slurm.versions import REACH, RELEASES, Release, release_of, to_try
 from tests.cluster.harness import munged
 from tests.fakes import slurmd
@@ -42,7 +43,9 @@ def ask(
 ) -> int | None:
     """Ask a scripted slurmd about a connection."""
     with no_descriptor_left(), Peer(*scripts) as peer:
-        return callerid.ask(HERE, peer.place, release.protocol, auth or Auth(), Deadline(seconds))
+        return callerid.ask(
+            HERE, peer.place, Cluster(release.protocol, auth or Auth()), Deadline(seconds)
+        )
 
 
 # The codec
@@ -224,7 +227,12 @@ def test_link_local_is_not_asked() -> None:
     """A link-local source cannot be asked about: no connection is made."""
     connection = Connection("fe80::1%eth0", 50000, "fe80::2%eth0", 22)
     with takes_at_most(SLACK), pytest.raises(PeerError, match=r"fe80::1\]:6818: .* link-local"):
-        callerid.ask(connection, (connection.source, 6818), R2205.protocol, Auth(), Deadline(LONG))
+        callerid.ask(
+            connection,
+            (connection.source, 6818),
+            Cluster(R2205.protocol, Auth()),
+            Deadline(LONG),
+        )
 
 
 def test_silent() -> None:
@@ -264,9 +272,9 @@ def test_ask_each(
         places = [stack.enter_context(Peer(script)).place for script in scripts]
         if isinstance(expected, str):
             with pytest.raises(PeerError, match=expected):
-                callerid.ask_each(HERE, places, R2205.protocol, Auth(), Deadline(ALL))
+                callerid.ask_each(HERE, places, Cluster(R2205.protocol, Auth()), Deadline(ALL))
         else:
-            found = callerid.ask_each(HERE, places, R2205.protocol, Auth(), Deadline(ALL))
+            found = callerid.ask_each(HERE, places, Cluster(R2205.protocol, Auth()), Deadline(ALL))
             assert found == expected
         assert clock.now == pytest.approx(waited)
 
@@ -290,7 +298,7 @@ def test_ipv4_of_an_ipv6_socket(connection: Connection, said: list[bytes], job: 
     """What is not known as IPv4 is asked about as the source's own IPv6 socket would have it."""
     with no_descriptor_left(), Peer(*said) as slurmd:
         place, deadline = [slurmd.place], Deadline(LONG)
-        found = callerid.ask_each(connection, place, R2205.protocol, Auth(), deadline)
+        found = callerid.ask_each(connection, place, Cluster(R2205.protocol, Auth()), deadline)
     assert found == job
     bodies = [callerid.request_body(connection), callerid.request_body(HERE, mapped=True)]
     assert len(slurmd.received) >= len(said)
@@ -397,7 +405,7 @@ def test_another_release(name: str, way: str, local: Release) -> None:
     expected = order(source, local)
     with no_descriptor_left(), source:
         place, deadline = source.place, Deadline(LONG)
-        found = callerid.ask(HERE, place, local.protocol, source.auth, deadline)
+        found = callerid.ask(HERE, place, Cluster(local.protocol, source.auth), deadline)
     assert source.asked_as() == expected
     assert found == source.served[source.release.protocol]["decoded"]["body"]["job_id"]
 
@@ -463,7 +471,9 @@ def test_real_credentials(real: Munge, release: Release) -> None:
     """The whole way with a real munged, in each release's format."""
     trusted = {slurmd.ASKER}
     with no_descriptor_left(), Peer(responder(real, release, JOB)) as peer:
-        found = callerid.ask(HERE, peer.place, release.protocol, real, Deadline(LONG), trusted)
+        found = callerid.ask(
+            HERE, peer.place, Cluster(release.protocol, real, trusted), Deadline(LONG)
+        )
     assert found == JOB
     request = codec.unpack(peer.received[0][4:])
     assert request.credential is not None
@@ -481,25 +491,33 @@ def test_real_replay(real: Munge) -> None:
     )
     trusted = {slurmd.ASKER}
     with Peer(responder(real, R2205, JOB, text=text)) as peer:
-        assert callerid.ask(HERE, peer.place, R2205.protocol, real, Deadline(LONG), trusted) == JOB
+        assert (
+            callerid.ask(HERE, peer.place, Cluster(R2205.protocol, real, trusted), Deadline(LONG))
+            == JOB
+        )
         with pytest.raises(
             PeerError, match=r"slurmd at .*: reply: credential refused: used before"
         ):
-            callerid.ask(HERE, peer.place, R2205.protocol, real, Deadline(LONG), trusted)
+            callerid.ask(HERE, peer.place, Cluster(R2205.protocol, real, trusted), Deadline(LONG))
 
 
 def test_real_ordinary_user(real: Munge) -> None:
     """A responder that speaks the protocol correctly, but as a user who is not trusted."""
     with Peer(responder(real, R2205, JOB)) as peer:  # noqa: SIM117
         with pytest.raises(PeerError, match="not from root or SlurmdUser"):
-            callerid.ask(HERE, peer.place, R2205.protocol, real, Deadline(LONG), {ANY - 1})
+            callerid.ask(HERE, peer.place, Cluster(R2205.protocol, real, {ANY - 1}), Deadline(LONG))
 
 
 def test_real_unrestricted(real: Munge) -> None:
     """A reply that anyone may decode was not made for us."""
     with Peer(responder(real, R2205, JOB, uid=ANY)) as peer:  # noqa: SIM117
         with pytest.raises(PeerError, match="the reply's credential is for uid 4294967295"):
-            callerid.ask(HERE, peer.place, R2205.protocol, real, Deadline(LONG), {slurmd.ASKER})
+            callerid.ask(
+                HERE,
+                peer.place,
+                Cluster(R2205.protocol, real, {slurmd.ASKER}),
+                Deadline(LONG),
+            )
 
 
 def test_munged_gone(real: Munge) -> None:
@@ -507,5 +525,5 @@ def test_munged_gone(real: Munge) -> None:
     gone = type(real)(real.socket + ".gone")
     with Peer(never) as peer:
         with pytest.raises(PeerError, match=r"^munged at .*no such file or directory: start munge"):
-            callerid.ask(HERE, peer.place, R2205.protocol, gone, Deadline(LONG))
+            callerid.ask(HERE, peer.place, Cluster(R2205.protocol, gone), Deadline(LONG))
         assert peer.received == []

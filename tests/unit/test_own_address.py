@@ -12,6 +12,7 @@ from slurm_adopt.node import own_address
 from slurm_adopt.node.ssh_connection import Connection
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.slurmd import callerid
+from slurm_adopt.slurm.slurmd.callerid import Cluster
 from tests.fakes.peers import Peer, no_descriptor_left
 from tests.fakes.slurmd import BY_NAME, Auth, answer, reply
 
@@ -177,6 +178,6 @@ def test_the_question_has_the_connection_s_addresses(family: str, connection: Co
     with no_descriptor_left(), Peer(reply(R2205, answer(R2205, JOB)), family=number) as slurmd:
         here = own_address.places(connection, {slurmd.port}, {ME}, Deadline(LONG))
         assert here == [slurmd.place]
-        found = callerid.ask_each(connection, here, R2205.protocol, Auth(), Deadline(LONG))
+        found = callerid.ask_each(connection, here, Cluster(R2205.protocol, Auth()), Deadline(LONG))
     assert found == JOB
     assert slurmd.received[0].endswith(callerid.request_body(connection))

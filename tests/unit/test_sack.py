@@ -29,6 +29,7 @@ from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.slurm.slurmd import callerid
 from slurm_adopt.slurm.slurmd import message as codec
+from slurm_adopt.slurm.slurmd.callerid import Cluster
 from slurm_adopt.slurm.versions import Release, release_of
 from tests.fakes.peers import Peer, Script, after, never, no_descriptor_left, reset, takes_at_most
 from tests.fakes.requests import RESPONSE_NETWORK_CALLERID, RESPONSE_SLURM_RC
@@ -127,7 +128,7 @@ def test_captured_callerid(tmp_path: Path, release: str, dialogue: Dialogue) -> 
 def outcome(slurmd: Peer, sack: Sack, row: Release) -> int | str | None:
     connection = Connection("127.0.0.1", 50000, "127.0.0.2", 22)
     try:
-        return callerid.ask(connection, slurmd.place, row.protocol, sack, Deadline(LONG))
+        return callerid.ask(connection, slurmd.place, Cluster(row.protocol, sack), Deadline(LONG))
     except PeerError as caught:
         return str(caught).split(": ")[1]
 
@@ -480,7 +481,9 @@ def test_callerid(signer: Sack, key: bytes, name: str) -> None:
     reply = codec.pack(row, RESPONSE_NETWORK_CALLERID, body, 103, jwt(made, key))
     connection = Connection("127.0.0.1", 50000, "127.0.0.2", 22)
     with no_descriptor_left(), Peer(reply) as slurmd:
-        found = callerid.ask(connection, slurmd.place, row.protocol, signer, Deadline(LONG), {ME})
+        found = callerid.ask(
+            connection, slurmd.place, Cluster(row.protocol, signer, {ME}), Deadline(LONG)
+        )
     assert found == 4711
     request = codec.unpack(slurmd.received[0][4:])
     assert request.plugin == 103
@@ -498,4 +501,4 @@ def test_older_releases_are_not_tried(signer: Sack) -> None:
             PeerError,
             match=r"slurm.key or clock differs.*; asked as Slurm 24\.11, 24\.05, 23\.11, 25",
         ):
-            callerid.ask(connection, slurmd.place, 42 << 8, signer, Deadline(LONG), {ME})
+            callerid.ask(connection, slurmd.place, Cluster(42 << 8, signer, {ME}), Deadline(LONG))

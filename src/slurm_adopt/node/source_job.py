@@ -54,4 +54,5 @@ def _ask(connection: Connection, protocol: int, phase: Phase, deadline: Deadline
         f"asking {', '.join(f'{address} port {port}' for address, port in places)} about "
         f"{connection}, protocol {protocol}, {plugin.plugin_name}"
     )
-    return callerid.ask_each(connection, places, protocol, plugin, deadline, trusted)
+    cluster = callerid.Cluster(protocol, plugin, trusted)
+    return callerid.ask_each(connection, places, cluster, deadline)

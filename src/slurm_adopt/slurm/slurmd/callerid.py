@@ -98,33 +98,43 @@ def read_answer(reply: Message) -> int | None:
     return None if job_id == NO_VAL else job_id
 
 
+class Cluster:
+    """How the slurmds of this cluster are spoken to, and whom to believe."""
+
+    __slots__ = ("auth", "protocol", "trusted")
+
+    def __init__(self, protocol: int, auth: Auth, trusted: Collection[int] = (0,)) -> None:
+        """`protocol`: number to start with, what this cluster most likely runs.
+
+        `trusted`: uids that a reply may be from, root and SlurmdUser.
+        """
+        self.protocol = protocol
+        self.auth = auth
+        self.trusted = trusted
+
+
 def ask(
     connection: Connection,
     place: tuple[str, int],
-    protocol: int,
-    auth: Auth,
+    cluster: Cluster,
     deadline: Deadline,
-    trusted: Collection[int] = (0,),
     *,
     mapped: bool = False,
 ) -> int | None:
     """Return the id of the job that holds the source end of a connection, None for not found.
 
-    place     address and port of a slurmd there: the source's, or where else it can be reached
-    protocol  number to start with: what this cluster most likely runs
-    auth      auth plugin of the cluster
-    trusted   uids that the reply may be from: root and SlurmdUser
-    mapped    whether to ask about IPv4 as an IPv6 socket at the source has it
+    place   address and port of a slurmd there: the source's, or where else it can be reached
+    mapped  whether to ask about IPv4 as an IPv6 socket at the source has it
 
     PeerError with one line that says which host and port, what happened and what to do.
     """
     address, port = place
     family = _socket.AF_INET6 if ":" in address else _socket.AF_INET
-    slurmd = Slurmd(family, address, port, auth, trusted)
+    slurmd = Slurmd(family, address, port, cluster.auth, cluster.trusted)
     if connection.link_local and address == connection.source:
         raise slurmd.error("not asked: link-local addresses are not supported")
     body = request_body(connection, mapped=mapped)
-    reply = slurmd.call(REQUEST_NETWORK_CALLERID, body, protocol, deadline)
+    reply = slurmd.call(REQUEST_NETWORK_CALLERID, body, cluster.protocol, deadline)
     try:
         return read_answer(reply)
     except FormatError as error:
@@ -134,10 +144,8 @@ def ask(
 def ask_each(
     connection: Connection,
     places: Sequence[tuple[str, int]],
-    protocol: int,
-    auth: Auth,
+    cluster: Cluster,
     deadline: Deadline,
-    trusted: Collection[int] = (0,),
 ) -> int | None:
     """Ask in turn the slurmds of the source host, each at its place, until one knows the job.
 
@@ -149,20 +157,18 @@ def ask_each(
     slurmd knows the connection by its mapped addresses only. So where none knows it, they are asked
     about those; that they know none stands if this fails.
     """
-    job_id = _ask_in_turn(connection, places, protocol, auth, deadline, trusted)
+    job_id = _ask_in_turn(connection, places, cluster, deadline)
     if job_id is None and connection.family == _socket.AF_INET:
         with suppress(PeerError):
-            return _ask_in_turn(connection, places, protocol, auth, deadline, trusted, mapped=True)
+            return _ask_in_turn(connection, places, cluster, deadline, mapped=True)
     return job_id
 
 
 def _ask_in_turn(
     connection: Connection,
     places: Sequence[tuple[str, int]],
-    protocol: int,
-    auth: Auth,
+    cluster: Cluster,
     deadline: Deadline,
-    trusted: Collection[int],
     *,
     mapped: bool = False,
 ) -> int | None:
@@ -170,7 +176,7 @@ def _ask_in_turn(
     for index, place in enumerate(places):
         share = deadline.within(deadline.left() / (len(places) - index))
         try:
-            job_id = ask(connection, place, protocol, auth, share, trusted, mapped=mapped)
+            job_id = ask(connection, place, cluster, share, mapped=mapped)
         except PeerError as error:
             failure = error
             continue

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from .message import Message
 
+    Request = tuple[int, bytes]  # message type and body
+
 # fmt: off
 RESPONSE_SLURM_RC = 8001     # message type; body: int32 error number
 
@@ -107,10 +109,10 @@ class _Asked:
 class _Waiting:
     """The open attempts; a context manager that closes them all."""
 
-    __slots__ = ("_deadline", "_patience", "asked")
+    __slots__ = ("_patience", "asked", "deadline")
 
     def __init__(self, deadline: Deadline) -> None:
-        self._deadline = deadline
+        self.deadline = deadline
         self._patience = deadline.left() / PATIENCE
         self.asked: list[_Asked] = []
 
@@ -129,7 +131,7 @@ class _Waiting:
 
         That is all the time if this is the `last` that can be done, else a part of it.
         """
-        left = self._deadline.left() if last else self._deadline.within(self._patience).left()
+        left = self.deadline.left() if last else self.deadline.within(self._patience).left()
         poll = select.poll()
         by_fd = {asked.stream.fileno(): asked for asked in self.asked}
         for fd, asked in by_fd.items():
@@ -236,46 +238,38 @@ class Slurmd:
         plan = Plan(protocol, self._auth.oldest)
         with _Waiting(deadline) as waiting:
             try:
-                return self._call(plan, waiting, kind, body, deadline)
+                return self._call(plan, waiting, (kind, body))
             except RefusedError as error:
                 raise PeerError(f"{error}; asked as Slurm {plan}") from None
 
-    def _call(
-        self, plan: Plan, waiting: _Waiting, kind: int, body: bytes, deadline: Deadline
-    ) -> Message:
+    def _call(self, plan: Plan, waiting: _Waiting, request: Request) -> Message:
         refusal = self._unanswered()
         while (attempt := plan.take()) is not None or waiting.asked:
             if attempt is not None:
-                self._try(attempt, plan, waiting, kind, body, deadline)
+                self._try(attempt, plan, waiting, request)
             if (answered := waiting.first(attempt is None)) is None:
                 if attempt is None:
                     break
                 continue
             try:
-                return self._reply(answered, deadline)
+                return self._reply(answered, waiting.deadline)
             except RefusedError as error:
                 refusal = error
                 plan.learn(answered.attempt, error)
-                if not deadline.left():
+                if not waiting.deadline.left():
                     break
         # What is said is how the first attempt went, in the version this cluster most likely runs.
         silent = plan.tried[0] in [asked.attempt for asked in waiting.asked]
         raise self._unanswered() if silent else refusal
 
     def _try(
-        self,
-        attempt: tuple[Release, int],
-        plan: Plan,
-        waiting: _Waiting,
-        kind: int,
-        body: bytes,
-        deadline: Deadline,
+        self, attempt: tuple[Release, int], plan: Plan, waiting: _Waiting, request: Request
     ) -> None:
         """Make an attempt; one that fails beside others that wait is the last."""
         if len(waiting.asked) >= REACH:
             plan.stop()
         try:
-            waiting.add(self._ask(attempt, kind, body, deadline))
+            waiting.add(self._ask(attempt, request, waiting.deadline))
         except PeerError:
             if not waiting.asked:
                 raise
@@ -288,11 +282,9 @@ class Slurmd:
     def _unanswered(self) -> RefusedError:
         return RefusedError(self._peer.sentence("no reply within the time limit", SILENT))
 
-    def _ask(
-        self, attempt: tuple[Release, int], kind: int, body: bytes, deadline: Deadline
-    ) -> _Asked:
+    def _ask(self, attempt: tuple[Release, int], request: Request, deadline: Deadline) -> _Asked:
         """Send a request on a new connection; PeerError if that fails."""
-        release, form = attempt
+        (release, form), (kind, body) = attempt, request
         asked = _Asked(Stream(self._peer, deadline), attempt)
         try:
             asked.stream.connect(self._family, self._address, CONNECT_SECONDS)
