@@ -26,13 +26,13 @@ from slurm_adopt.system.log import Log
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Literal
 
     from slurm_adopt.decision.options import Options
     from slurm_adopt.decision.outcome import Outcome
     from slurm_adopt.decision.session_phase import Before
 
-    Decide = Callable[[Login, Options, Node], Outcome]
+    Phase = Literal["account", "session"]
     # What the phases of one handle tell each other; of use in the process that wrote it only.
     Memory = dict[str, tuple[Login, Outcome]]
 
@@ -45,16 +45,12 @@ DANGER = (
 
 def account(pamh: Any, flags: int, arguments: list[str], memory: Memory) -> int:
     """Answer pam_sm_acct_mgmt: return a PAM code; `arguments` are those after the script's path."""
-    return _answer("account", pamh, flags, arguments, memory, decide)
+    return _answer("account", pamh, flags, arguments, memory)
 
 
 def session(pamh: Any, flags: int, arguments: list[str], memory: Memory) -> int:
     """Answer pam_sm_open_session: return a PAM code."""
-
-    def go_on(login: Login, options: Options, node: Node) -> Outcome:
-        return decide_session(login, options, node, _before(login, memory, node))
-
-    return _answer("session", pamh, flags, arguments, memory, go_on)
+    return _answer("session", pamh, flags, arguments, memory)
 
 
 def _before(login: Login, memory: Memory, node: Node) -> Before:
@@ -69,9 +65,7 @@ def _before(login: Login, memory: Memory, node: Node) -> Before:
     return node.noted(login.pid, login.uid) if login.uid is not None else None
 
 
-def _answer(
-    phase: str, pamh: Any, flags: int, arguments: list[str], memory: Memory, decide_it: Decide
-) -> int:
+def _answer(phase: Phase, pamh: Any, flags: int, arguments: list[str], memory: Memory) -> int:
     started = time.monotonic()
     login = _login(pamh, phase)
     options, complaints = parse(arguments)
@@ -81,7 +75,7 @@ def _answer(
             log.error(complaint)
         if login.uid == 0 and not options.on("ignore_root") and "decided" not in memory:
             log.info(DANGER)
-        outcome = _decide(phase, login, options, log, decide_it)
+        outcome = _decide(phase, login, options, log, memory)
         memory["decided"] = login, outcome
         code = int(getattr(pamh, outcome.code))
         try:
@@ -97,16 +91,18 @@ def _answer(
         log.close()
 
 
-def _decide(phase: str, login: Login, options: Options, log: Log, decide_it: Decide) -> Outcome:
-    account_of = login.service if phase == "account" else ""
+def _decide(phase: Phase, login: Login, options: Options, log: Log, memory: Memory) -> Outcome:
     try:
-        return decide_it(login, options, Node(options, log, account_of=account_of))
+        if phase == "account":
+            return decide(login, options, Node(options, log, account_of=login.service))
+        node = Node(options, log)
+        return decide_session(login, options, node, _before(login, memory, node))
     except Exception as error:  # noqa: BLE001 - a mistake of ours falls to the side its option names
         here = lambda: Node(options, log).runs_slurm  # noqa: E731
         return spare_root(login, undecided(options, our_mistake(error), here))
 
 
-def _login(pamh: Any, phase: str) -> Login:
+def _login(pamh: Any, phase: Phase) -> Login:
     user = _text(lambda: pamh.user) or ""
     said = _text(lambda: _variable(pamh, "SSH_CONNECTION"))
     rhost = _text(lambda: pamh.rhost)
