@@ -176,27 +176,20 @@ class Outcome:
         text: str,
         adoption: Adoption | None = None,
         choice: Choice | None = None,
-        *,
-        level: str = "",
-        jobs: tuple[int, ...] = (),
-        withdrawn: frozenset[str] = frozenset(),
     ) -> None:
         """`text` is for the log; `adoption` is what the session was brought into, if it was.
 
         `choice` is the job that the session line is to bring it into, in the account phase.
-        `level` is the situation's, unless given. `jobs`, the ids of the user's jobs here, is for a
-        site's own message; `withdrawn` names the variables that the account phase has set for a job
-        that it is not.
         """
         self.situation: Final = situation.name
         self.code: Final = code
-        self.level: Final = level or situation.level
+        self.level: Final = situation.level
         self.message: Final = situation.message if code in REFUSALS else ""
         self.text: Final = text
         self.adoption: Final = adoption
         self.choice: Final = choice
-        self.jobs: Final = jobs
-        self.withdrawn: Final = withdrawn
+        self.jobs: Final[tuple[int, ...]] = ()
+        self.withdrawn: Final[frozenset[str]] = frozenset()
 
     def __setattr__(self, name: str, value: object) -> None:
         """Set what __init__ sets, once."""
@@ -212,17 +205,17 @@ class Outcome:
         jobs: tuple[int, ...] | None = None,
         withdrawn: frozenset[str] | None = None,
     ) -> Outcome:
-        """Return the same answer with these changes."""
-        return Outcome(
-            SITUATIONS[self.situation],
-            self.code,
-            self.text if text is None else text,
-            self.adoption,
-            self.choice,
-            level=self.level if level is None else level,
-            jobs=self.jobs if jobs is None else jobs,
-            withdrawn=self.withdrawn if withdrawn is None else withdrawn,
-        )
+        """Return the same answer with these changes.
+
+        `jobs`: the ids of the user's jobs here, for a site's own message. `withdrawn`: the names of
+        the variables that the account phase has set for a job that it is not.
+        """
+        changes = {"text": text, "level": level, "jobs": jobs, "withdrawn": withdrawn}
+        copy = object.__new__(Outcome)
+        for name in self.__slots__:
+            change = changes.get(name)
+            setattr(copy, name, getattr(self, name) if change is None else change)
+        return copy
 
     @property
     def environment(self) -> dict[str, str]:
