@@ -30,7 +30,7 @@ def process() -> Iterator[int]:
 
 
 def adopted(pid: int) -> Adoption:
-    return Adoption(pid, 5001, 7, PATHS, {"SLURM_JOB_ID": "7"}, ("/x",))
+    return Adoption(pid, 5001, 7).proven(PATHS, {"SLURM_JOB_ID": "7"}, ("/x",))
 
 
 def notes(top: Path) -> list[str]:
@@ -39,7 +39,7 @@ def notes(top: Path) -> list[str]:
 
 def test_the_names_of_variables_are_told(tmp_path: Path, process: int) -> None:
     names = {"SLURM_JOB_ID": "7", "CUDA_VISIBLE_DEVICES": "0,1"}
-    adoption_note.leave(Adoption(process, 5001, 7, PATHS, names), str(tmp_path))
+    adoption_note.leave(Adoption(process, 5001, 7).proven(PATHS, names), str(tmp_path))
     found = adoption_note.take(process, 5001, str(tmp_path))
     assert isinstance(found, Adoption)
     assert (set(found.environment), found.paths) == (set(names), PATHS)

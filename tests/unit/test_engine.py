@@ -124,13 +124,13 @@ class FakeNode:
         self.calls.append(f"adopt {pid} {job.job_id}")
         self._fail(job)
         environment = {"SLURM_JOB_ID": str(job.job_id)}
-        return Adoption(self._fake.session, 5001, job.job_id, environment=environment)
+        return Adoption(self._fake.session, 5001, job.job_id).proven({}, environment)
 
     def keep(self, adoption: Adoption) -> Adoption:
         self.calls.append(f"keep {adoption.pid} {adoption.job_id}")
         if adoption.job_id in self._fake.fails:
             raise self._fake.fails[adoption.job_id]
-        return Adoption(adoption.pid, 5001, adoption.job_id, written=self._fake.written)
+        return Adoption(adoption.pid, 5001, adoption.job_id).proven({}, written=self._fake.written)
 
 
 def job_of(outcome: Outcome) -> int | None:
@@ -522,7 +522,7 @@ def test_what_is_withdrawn(
     options: str, fails: Mapping[int, SlurmAdoptError], fresh: list[int], names: set[str]
 ) -> None:
     """No variable of a job that the session is not in."""
-    before = Adoption(42, 5001, 7, environment={"SLURM_JOB_ID": "7", "DISPLAY": "localhost:95.0"})
+    before = Adoption(42, 5001, 7).proven({}, {"SLURM_JOB_ID": "7", "DISPLAY": "localhost:95.0"})
     node = FakeNode(Fake(fresh, fails=fails))
     login = Login("alice", 5001, "sshd", 42)
     outcome = decide_session(login, parse(options.split())[0], node, before)

@@ -39,7 +39,7 @@ from tests.fakes.tree import Tree
 if TYPE_CHECKING:
     from slurm_adopt.system.log import Log
 
-KEPT = Adoption(PID, UID, 7, {"freezer": "/slurm/uid_5001/job_7/step_extern/task_0"})
+KEPT = Adoption(PID, UID, 7).proven({"freezer": "/slurm/uid_5001/job_7/step_extern/task_0"})
 
 
 @pytest.fixture
@@ -378,7 +378,7 @@ def test_written_back(
         tree.process(pid, f"6:{controller}:{path}")
 
     monkeypatch.setattr(step_cgroup.Layout, "enter", enter)
-    adoption = Adoption(PID, UID, 7, {"freezer": before})
+    adoption = Adoption(PID, UID, 7).proven({"freezer": before})
     found, requests = kept(tmp_path, tree, monkeypatch, adoption)
     assert entered == [(PID, "freezer", expected)]
     assert found.written == (expected,)
@@ -543,7 +543,7 @@ def test_nothing_is_given_to_a_frozen_job(
             with pytest.raises(SuspendedError, match="is frozen: the job is suspended") as raised:
                 ask(job)
             assert not raised.value.taken
-        kept = Adoption(PID, UID, 6, {"freezer": "/slurm/uid_5001/job_6/step_extern"})
+        kept = Adoption(PID, UID, 6).proven({"freezer": "/slurm/uid_5001/job_6/step_extern"})
         with pytest.raises(SuspendedError):  # moved away, and the job has been frozen since
             here.keep(kept)
         stopped(tree, "THAWED")

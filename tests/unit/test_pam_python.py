@@ -121,7 +121,9 @@ def test_environment(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
     environment = {"SLURM_JOB_ID": "7"}
     answer(
         monkeypatch,
-        Outcome(SITUATIONS["adopted"], "PAM_SUCCESS", "", Adoption(1, 5001, 7, {}, environment)),
+        Outcome(
+            SITUATIONS["adopted"], "PAM_SUCCESS", "", Adoption(1, 5001, 7).proven({}, environment)
+        ),
     )
     handle = Handle()
     pam_python.account(handle, 0, [], {})

@@ -17,30 +17,35 @@ class Choice:
 
 
 class Adoption:
-    """One adoption; the kernel has shown the process in the job."""
+    """One adoption: of which process, into which job, and what has shown that it is there."""
 
     __slots__ = ("environment", "job_id", "paths", "pid", "started", "uid", "written")
 
-    def __init__(
-        self,
-        pid: int,
-        uid: int,
-        job_id: int,
-        paths: dict[str, str] | None = None,
-        environment: dict[str, str] | None = None,
-        written: tuple[str, ...] = (),
-        *,
-        started: int = 0,
-    ) -> None:
-        """`paths`: where it was read back, by controller; `environment`: for the session.
+    def __init__(self, pid: int, uid: int, job_id: int, started: int = 0) -> None:
+        """Nothing is shown yet, see proven().
 
-        `written`: the cgroups that this module had to write it into. `started`: when the process
-        was started (process.start_time), where it is not the one that we run in.
+        `started`: when the process was started (proc.start_time), where it is not the one that we
+        run in.
         """
         self.pid = pid
         self.uid = uid
         self.job_id = job_id
-        self.paths = paths or {}
-        self.environment = environment or {}
-        self.written = written
         self.started = started
+        self.paths: dict[str, str] = {}
+        self.environment: dict[str, str] = {}
+        self.written: tuple[str, ...] = ()
+
+    def proven(
+        self,
+        paths: dict[str, str],
+        environment: dict[str, str] | None = None,
+        written: tuple[str, ...] = (),
+    ) -> Adoption:
+        """Return the same adoption as the kernel has shown it.
+
+        `paths`: where the process was read back, by controller. `environment`: for the session.
+        `written`: the cgroups that this module had to write it into.
+        """
+        found = Adoption(self.pid, self.uid, self.job_id, self.started)
+        found.paths, found.environment, found.written = paths, environment or {}, written
+        return found

@@ -86,7 +86,7 @@ class Adopter:
         # A session is opened in the process that becomes it.
         session = session_process() if self._phase.account_of else pid
         started = 0 if session == os.getpid() else start_time(session) or GONE
-        return Adoption(session, job.uid, job.job_id, started=started)
+        return Adoption(session, job.uid, job.job_id, started)
 
     def _watch(self, before: Place, confinement: Confinement) -> None:
         """Have a login watched that is not done yet when the user's job has it."""
@@ -142,8 +142,7 @@ class Adopter:
         if namespaces:
             self._join(adoption, namespaces)
         handover.finish()
-        started = adoption.started
-        return Adoption(pid, adoption.uid, job_id, paths, environment, written, started=started)
+        return adoption.proven(paths, environment, written)
 
     def _join(self, adoption: Adoption, namespaces: list[tuple[int, int]]) -> None:
         """Enter the job's namespaces; SetupError if that fails. It is the last thing done.

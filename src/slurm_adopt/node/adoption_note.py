@@ -117,4 +117,4 @@ def _parse(data: bytes, pid: int, uid: int) -> Adoption | Choice | None:
     if job_id is None or not all(map(str.isidentifier, names)):
         return None
     paths = dict(line.partition(":")[::2] for line in lines)
-    return Adoption(pid, uid, job_id, paths, dict.fromkeys(names, ""))
+    return Adoption(pid, uid, job_id).proven(paths, dict.fromkeys(names, ""))
