@@ -16,7 +16,7 @@ from slurm_adopt.decision.engine import (
     spare_root,
     undecided,
 )
-from slurm_adopt.decision.login import Login
+from slurm_adopt.decision.login import Claims, Login
 from slurm_adopt.decision.options import parse
 from slurm_adopt.decision.session_phase import decide_session
 from slurm_adopt.node.node import Node
@@ -107,7 +107,7 @@ def _login(pamh: Any, phase: Phase) -> Login:
     said = _text(lambda: _variable(pamh, "SSH_CONNECTION"))
     rhost = _text(lambda: pamh.rhost)
     hint = _text(lambda: _variable(pamh, "SLURM_JOB_ID")) if phase == "session" else None
-    return Login(user, uid_of(user), pamh.service or "", os.getpid(), said, rhost, hint)
+    return Login(user, uid_of(user), pamh.service or "", os.getpid(), Claims(said, rhost, hint))
 
 
 def _variable(pamh: Any, name: str) -> str | None:
