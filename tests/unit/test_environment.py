@@ -26,7 +26,7 @@ from slurm_adopt.session import environment as job_environment
 from slurm_adopt.session import job_process
 from slurm_adopt.session import limits as job_limits
 from slurm_adopt.session.handover import Handover, Session
-from slurm_adopt.session.job_process import JobProcess, Search
+from slurm_adopt.session.job_process import JobProcess, Search, Wanted
 from slurm_adopt.slurm.cgroup.job_cgroup import JobCgroups
 from slurm_adopt.slurm.cgroup.step_cgroup import Mount
 from slurm_adopt.slurm.deadline import Deadline
@@ -304,7 +304,7 @@ class Processes:
 
     def first(self, *pids: int) -> JobProcess | None:
         with no_descriptor_left():
-            search = Search(JOB, UID, self.cgroups, self.log, self.variables, str(self.top))
+            search = Search(Wanted(JOB, UID, self.cgroups, self.variables), self.log, str(self.top))
             return search.first(list(pids), Deadline(5))
 
 
@@ -411,7 +411,7 @@ def test_a_process_that_holds_up_who_reads_it(
 ) -> None:
     """A stand-in for one: reading it ends never. For the real one there is a cluster test."""
     processes.add(10, b"SLURM_JOB_ID=7\0")
-    search = Search(JOB, UID, NOWHERE, processes.log, proc=str(processes.top))
+    search = Search(Wanted(JOB, UID, NOWHERE), processes.log, str(processes.top))
     monkeypatch.setattr(Search, "_process", lambda *_: time.sleep(600))
     with (
         no_descriptor_left(),
@@ -428,9 +428,9 @@ def test_a_real_process() -> None:
     with subprocess.Popen(argv, env=environment, stdin=pipe, stdout=pipe) as running:
         assert running.stdout
         running.stdout.readline()  # before that, the program may not have its environment yet
-        search = Search(JOB, UID, NOWHERE, log())
+        search = Search(Wanted(JOB, UID, NOWHERE), log())
         found = search.first([running.pid], Deadline(5))
-        others = Search(JOB, UID + 1, NOWHERE, log()).first([running.pid], Deadline(5))
+        others = Search(Wanted(JOB, UID + 1, NOWHERE), log()).first([running.pid], Deadline(5))
     assert found
     assert found.environment == {k.encode(): v.encode() for k, v in environment.items()}
     assert found.limits.startswith(b"Limit ")
@@ -471,7 +471,7 @@ def searched(top: Path) -> tuple[JobProcess | None, str]:
         StepSocket(f"{top}/n1_7.{EXTERN}", 7), frozenset({os.geteuid()}), Deadline(5)
     )
     with contextlib.closing(extern._socket):
-        found = Search(JOB, UID, NOWHERE, said).find(extern, "n1")
+        found = Search(Wanted(JOB, UID, NOWHERE), said).find(extern, "n1")
     return found, lines(said)
 
 

@@ -122,11 +122,11 @@ class Handover:
         return environment.variables(given, own, cgroups, process, self._log)
 
     def _process(self, cgroups: JobCgroups, variables: bool) -> JobProcess | None:
-        from .job_process import Search
+        from .job_process import Search, Wanted
 
         session = self._session
-        search = Search(session.job_id, session.uid, cgroups, self._log, variables)
-        return search.find(self._step, session.node)
+        wanted = Wanted(session.job_id, session.uid, cgroups, variables)
+        return Search(wanted, self._log).find(self._step, session.node)
 
     def _prepare_limits(self, limits: bytes) -> None:
         from .limits import set_on  # now: after the namespaces /usr may be the user's own

@@ -50,26 +50,28 @@ class JobProcess:
         self.limits = limits
 
 
+class Wanted:
+    """Which process is looked for, and what is to be seen of it."""
+
+    __slots__ = ("cgroups", "job_id", "uid", "variables")
+
+    def __init__(self, job_id: int, uid: int, cgroups: JobCgroups, variables: bool = True) -> None:
+        """`variables`: whether the environment is wanted."""
+        self.job_id = job_id
+        self.uid = uid
+        self.cgroups = cgroups
+        self.variables = variables
+
+
 class Search:
-    """Whose process in which job is looked for."""
+    """Looks for a process in a job."""
 
-    __slots__ = ("_cgroups", "_job_id", "_log", "_proc", "_remarks", "_uid", "_variables")
+    __slots__ = ("_log", "_proc", "_remarks", "_wanted")
 
-    def __init__(
-        self,
-        job_id: int,
-        uid: int,
-        cgroups: JobCgroups,
-        log: Log,
-        variables: bool = True,
-        proc: str = PROC,
-    ) -> None:
-        """Nothing is looked at yet; `variables`: whether the environment is wanted."""
-        self._job_id = job_id
-        self._uid = uid
-        self._cgroups = cgroups
+    def __init__(self, wanted: Wanted, log: Log, proc: str = PROC) -> None:
+        """Nothing is looked at yet."""
+        self._wanted = wanted
         self._log = log
-        self._variables = variables
         self._proc = proc
         self._remarks: list[str] = []
 
@@ -100,14 +102,14 @@ class Search:
 
     def _steps(self, extern: Stepd, node: str) -> list[StepSocket]:
         try:
-            return step_sockets.job_steps(os.path.dirname(extern.path), node, self._job_id)
+            return step_sockets.job_steps(os.path.dirname(extern.path), node, self._wanted.job_id)
         except SetupError as error:
             self._log.error(str(error))
             return []
 
     def _pids(self, other: Stepd) -> list[int]:
         with other as step:
-            return step.pids() if step.uid() == self._uid else []
+            return step.pids() if step.uid() == self._wanted.uid else []
 
     def first(self, pids: list[int], deadline: Deadline) -> JobProcess | None:
         """Return the oldest whose environment names the job, else the oldest.
@@ -118,7 +120,7 @@ class Search:
         processes cannot be looked at in time.
         """
         self._remarks = []
-        if not self._variables:
+        if not self._wanted.variables:
             found = next(filter(None, map(self._process, sorted(pids)[:READ])), None)
             remarks = self._remarks
         else:
@@ -153,7 +155,7 @@ class Search:
         times = [(start_time(pid, self._proc), pid) for pid in sorted(pids)[:LISTED]]
         for _, pid in sorted(times)[:READ]:
             process = self._process(pid)
-            if process and process.environment.get(b"SLURM_JOB_ID") == b"%d" % self._job_id:
+            if process and process.environment.get(b"SLURM_JOB_ID") == b"%d" % self._wanted.job_id:
                 return process
             oldest = oldest or process
         return oldest
@@ -175,12 +177,12 @@ class Search:
     def _seen(self, pid: int, fd: int) -> JobProcess | None:
         """Read first, then see whose it is: what runs another program since has another memory."""
         top = f"{DESCRIPTORS}/{fd}"
-        environment = files.read(f"{top}/environ", ENVIRONMENT) if self._variables else b""
+        environment = files.read(f"{top}/environ", ENVIRONMENT) if self._wanted.variables else b""
         limits = files.read(f"{top}/limits", LIMITS)
         if not self._of_user(top):
             why = "does not have the user's uid throughout, or is not dumpable"
-        elif not self._cgroups.hold(step_cgroup.of_process(fd, DESCRIPTORS)):
-            why = f"is not in job {self._job_id}"
+        elif not self._wanted.cgroups.hold(step_cgroup.of_process(fd, DESCRIPTORS)):
+            why = f"is not in job {self._wanted.job_id}"
         else:
             return JobProcess(pid, _split(environment), limits)
         self._remarks.append(f"process {pid} {why}")
@@ -192,7 +194,7 @@ class Search:
         /proc/PID/environ belongs to root where a process is not dumpable (proc(5)): one that had
         other rights before, or one that a stepd has just forked and that runs no program yet.
         """
-        return is_of(top, self._uid) and os.stat(f"{top}/environ").st_uid == self._uid
+        return is_of(top, self._wanted.uid) and os.stat(f"{top}/environ").st_uid == self._wanted.uid
 
 
 def _unpacked(data: bytes) -> tuple[list[str], JobProcess | None]:
