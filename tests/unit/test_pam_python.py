@@ -293,7 +293,7 @@ def test_our_own_mistake(
     runs: bool,
     code: str,
 ) -> None:
-    here = [slurmd_processes.Slurmd(9, "", "", configless=False)] if runs else []
+    here = [slurmd_processes.Slurmd(9, "", "-f", {})] if runs else []
     monkeypatch.setattr(slurmd_processes, "slurmds", lambda: here)
     answer(monkeypatch, ZeroDivisionError("oops"))
     assert CODES[pam_python.account(Handle(user), 0, options.split(), {})] == code

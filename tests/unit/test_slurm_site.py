@@ -90,7 +90,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def slurmd(
     pid: int = 9, conf: str = "", node: str = "", configless: bool = False, how: str = "-f"
 ) -> Slurmd:
-    return Slurmd(pid, conf, node, configless, how)
+    options = {**({"N": node} if node else {}), **({"conf-server": "c"} if configless else {})}
+    return Slurmd(pid, conf, how, options)
 
 
 PLAIN = "SlurmdSpoolDir=TOP/spool\nNodeName=n[1-2]\n"
@@ -237,7 +238,7 @@ def test_idle_with_a_given_file_looks_at_no_process(place: Place) -> None:
     assert place.searches == 0
 
 
-@pytest.mark.parametrize("runs", [[], [slurmd()], [Slurmd(9, "", "", False, program="slurmstepd")]])
+@pytest.mark.parametrize("runs", [[], [slurmd()], [Slurmd(9, "", "-f", {}, "slurmstepd")]])
 def test_whether_slurm_runs_here(place: Place, runs: list[Slurmd]) -> None:
     place.slurmds = runs
     assert place.setting().runs_slurm is bool(runs)
@@ -273,7 +274,7 @@ def test_slurm_runs_where_there_is_no_proc(place: Place, monkeypatch: pytest.Mon
     assert place.setting().runs_slurm is True
 
 
-STEPD = Slurmd(9, "", "", configless=False, program="slurmstepd")
+STEPD = Slurmd(9, "", "-f", {}, "slurmstepd")
 ONE, TWO = "NodeName=gpu1", "NodeName=x,y"
 DYNAMIC = ONE + "\nMaxNodeCount=9"
 LATE = PeerError("timed out after 2.0 s")

@@ -21,6 +21,10 @@ from slurm_adopt.slurm.proc import PROC, comm, exe, is_root, link, pids, strings
 
 from .conf import FETCHED
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 PROGRAMS = frozenset({"slurmd", "slurmstepd"})
 BESIDE = ("etc/slurm.conf", "etc/slurm/slurm.conf")  # below the prefix of bin/ or sbin/
 _WITH_VALUE = frozenset("dfLnN")  # short options; -F may have one, only right behind it
@@ -50,16 +54,15 @@ class Slurmd:
         self,
         pid: int,
         conf: str,
-        node: str,
-        configless: bool,
-        how: str = "-f",
+        how: str,
+        options: Mapping[str, str],
         program: str = "slurmd",
     ) -> None:
-        """`configless`: whether it was told to fetch its configuration (--conf-server)."""
+        """`options`: its command line, as parse() returns it."""
         self.pid = pid
         self.conf = conf
-        self.node = node
-        self.configless = configless
+        self.node = options.get("N", "")
+        self.configless = "conf-server" in options  # told to fetch its configuration
         self.how = how
         self.program = program
 
@@ -158,11 +161,11 @@ def _slurmd(pid: int, name: str, process: str) -> Slurmd:
         conf, how = _conf(process, "", {})
         if not os.path.exists(conf):
             conf, how = _beside([exe(process)]), GUESSED
-        return Slurmd(pid, conf, "", configless=False, how=how, program=name)
+        return Slurmd(pid, conf, how, {}, name)
     called, *words = strings(f"{process}/cmdline") or [""]
     options = parse(words)
     conf, how = _conf(process, called, options)
-    return Slurmd(pid, conf, options.get("N", ""), "conf-server" in options, how)
+    return Slurmd(pid, conf, how, options)
 
 
 def _conf(process: str, called: str, options: dict[str, str]) -> tuple[str, str]:
