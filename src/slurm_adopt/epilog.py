@@ -15,7 +15,7 @@ from . import time_limits
 from .node.slurm_site import SlurmSite
 from .session import runtime_dir
 from .slurm.cgroup import orphaned_step, paths
-from .slurm.cgroup.step_cgroup import mounted
+from .slurm.cgroup.hierarchy import mounted
 from .slurm.config import conf
 from .slurm.deadline import Deadline
 from .slurm.digits import number
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Callable
 
+    from .slurm.cgroup.hierarchy import Mount
     from .slurm.cgroup.orphaned_step import Ended, Found
-    from .slurm.cgroup.step_cgroup import Mount
     from .slurm.config.conf import Conf
 
 ENDING = (

@@ -27,8 +27,8 @@ from slurm_adopt.session import job_process
 from slurm_adopt.session import limits as job_limits
 from slurm_adopt.session.handover import Handover, Session
 from slurm_adopt.session.job_process import JobProcess, Search, Wanted
+from slurm_adopt.slurm.cgroup.hierarchy import Mount
 from slurm_adopt.slurm.cgroup.job_cgroup import JobCgroups
-from slurm_adopt.slurm.cgroup.step_cgroup import Mount
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.slurm.stepd import step_sockets, stepd

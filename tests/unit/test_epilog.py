@@ -19,9 +19,9 @@ import pytest
 
 from slurm_adopt import epilog
 from slurm_adopt.session import runtime_dir
-from slurm_adopt.slurm.cgroup import orphaned_step, step_cgroup
+from slurm_adopt.slurm.cgroup import hierarchy, orphaned_step
 from slurm_adopt.slurm.cgroup import walk as cgroup_walk
-from slurm_adopt.slurm.cgroup.step_cgroup import UNIFIED, Mount
+from slurm_adopt.slurm.cgroup.hierarchy import UNIFIED, Mount
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import SetupError
 from slurm_adopt.system import log
@@ -78,7 +78,7 @@ def test_the_cgroup(tmp_path: Path, mounted: str, there: list[str], found: str) 
     tree.mount(mounted, "cgroup" if mounted else "cgroup2")
     tree.make(*there)
     tree.process(1, "0::/init.scope")
-    mounts = step_cgroup.mounted(str(tree.mnt), str(tree.proc))
+    mounts = hierarchy.mounted(str(tree.mnt), str(tree.proc))
     step = orphaned_step.find(mounts, orphaned_step.Job("n1", 5001, 7, SLUID), str(tree.proc))
     assert (step.path if step else "") == found
 
@@ -88,7 +88,7 @@ def test_a_stepd_beside_it_on_v2(tmp_path: Path) -> None:
     tree.mount("", "cgroup2")
     tree.make(f"{V2}/job_7/step_extern/user", f"{V2}/job_7/step_extern/slurm")
     tree.process(1, "0::/init.scope")
-    mounts = step_cgroup.mounted(str(tree.mnt), str(tree.proc))
+    mounts = hierarchy.mounted(str(tree.mnt), str(tree.proc))
     procs = tree.mnt / V2 / "job_7/step_extern/slurm/cgroup.procs"
     for text, there in (("", True), ("41\n", False)):
         procs.write_text(text)
@@ -102,7 +102,7 @@ def test_the_cgroup_in_a_container(tmp_path: Path) -> None:
     tree.mount("", "cgroup2")
     tree.make(f"box/{V2}/job_7/step_extern/user")
     tree.process(1, "0::/box/init.scope")
-    mounts = step_cgroup.mounted(str(tree.mnt), str(tree.proc))
+    mounts = hierarchy.mounted(str(tree.mnt), str(tree.proc))
     step = orphaned_step.find(mounts, orphaned_step.Job("n1", 5001, 7), str(tree.proc))
     assert step
     assert step.path == f"/box/{V2}/job_7/step_extern/user"
@@ -142,7 +142,7 @@ def test_the_freezer_before_all_others(tmp_path: Path) -> None:
         tree.make(V1.replace("freezer", controller))
     tree.process(8, "1:freezer:/slurm_n1/uid_5001/job_7/step_extern", "2:memory:/")
     step = orphaned_step.find(
-        step_cgroup.mounted(str(tree.mnt), str(tree.proc)),
+        hierarchy.mounted(str(tree.mnt), str(tree.proc)),
         orphaned_step.Job("n1", 5001, 7),
         str(tree.proc),
     )
@@ -188,7 +188,7 @@ def test_what_the_kernel_calls_0_is_left_alone(tmp_path: Path) -> None:
 
 # Real processes in real cgroups
 
-MOUNTS = step_cgroup.mounted("/sys/fs/cgroup")
+MOUNTS = hierarchy.mounted("/sys/fs/cgroup")
 
 
 class Real:
@@ -198,7 +198,7 @@ class Real:
         """`maker`: the process that has made it, or is about to."""
         self.controller = controller
         mount = MOUNTS[controller]
-        here = step_cgroup.of_process(os.getpid())[self.controller].rstrip("/")
+        here = hierarchy.of_process(os.getpid())[self.controller].rstrip("/")
         top = f"{here}/{TOP}{maker}"
         self.top = Path(mount.directory(top))
         self.mounts = {self.controller: Mount(str(self.top), top)}
@@ -637,7 +637,7 @@ def test_cgroups_below(
 @pytest.mark.usefixtures("by_pid")
 def test_the_kernel_does_not_tell_its_cgroup(real: Real, monkeypatch: pytest.MonkeyPatch) -> None:
     """As some do where the path is longer than PATH_MAX: the cgroup itself lists it."""
-    told = step_cgroup.of_process
+    told = hierarchy.of_process
 
     def refuse(pid: int, proc: str) -> dict[str, str]:
         if pid == one.pid:

@@ -59,6 +59,7 @@ OURS = {
     "slurm_adopt.node.session_process",
     "slurm_adopt.node.slurm_site",
     "slurm_adopt.slurm",
+    "slurm_adopt.slurm.cgroup.hierarchy",
     "slurm_adopt.slurm.cgroup.paths",
     "slurm_adopt.slurm.cgroup.step_cgroup",
     "slurm_adopt.slurm.config.conf",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from slurm_adopt.node import affinity
-from slurm_adopt.slurm.cgroup import orphaned_step, paths, step_cgroup
+from slurm_adopt.slurm.cgroup import hierarchy, orphaned_step, paths
 from slurm_adopt.slurm.cgroup.job_cgroup import JobCgroups
 from slurm_adopt.slurm.config.conf import Conf
 from slurm_adopt.slurm.stepd.step_sockets import StepSocket
@@ -295,11 +295,11 @@ def test_variables_go_by_the_configured_mount_point(twice: Twice) -> None:
 
 def test_the_epilog_goes_by_the_configured_mount_point(twice: Twice) -> None:
     job = orphaned_step.Job("n1", UID, JOB)
-    mounts = step_cgroup.mounted(str(twice.mnt), str(twice.proc))
+    mounts = hierarchy.mounted(str(twice.mnt), str(twice.proc))
     step = orphaned_step.find(mounts, job, str(twice.proc))
     assert step
     assert step.path == (f"{STEP_V2}/user" if twice.unified else STEP_V1)
-    other = step_cgroup.mounted(str(twice.elsewhere.mnt), str(twice.proc))
+    other = hierarchy.mounted(str(twice.elsewhere.mnt), str(twice.proc))
     assert orphaned_step.find(other, job, str(twice.proc)) is None
 
 
@@ -320,7 +320,7 @@ def test_the_epilog_and_slices(tmp_path: Path, configured: str, there: str, foun
     tree.mount("", "cgroup2")
     tree.make(f"{there}/n1_slurmstepd.scope/job_7/step_extern/user")
     tree.process(1, "0::/init.scope")
-    mounts = step_cgroup.mounted(str(tree.mnt), str(tree.proc))
+    mounts = hierarchy.mounted(str(tree.mnt), str(tree.proc))
     job = orphaned_step.Job("n1", UID, JOB, slice_=configured)
     assert (orphaned_step.find(mounts, job, str(tree.proc)) is not None) is found
 
@@ -331,7 +331,7 @@ def test_the_configured_slice_counts_first(tmp_path: Path) -> None:
     for slice_ in ("a.slice", "jobs.slice"):
         tree.make(f"{slice_}/n1_slurmstepd.scope/job_7/step_extern/user")
     tree.process(1, "0::/init.scope")
-    mounts = step_cgroup.mounted(str(tree.mnt), str(tree.proc))
+    mounts = hierarchy.mounted(str(tree.mnt), str(tree.proc))
     job = orphaned_step.Job("n1", UID, JOB, slice_="jobs.slice")
     step = orphaned_step.find(mounts, job, str(tree.proc))
     assert step

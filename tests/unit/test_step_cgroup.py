@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from slurm_adopt.slurm.cgroup import step_cgroup
+from slurm_adopt.slurm.cgroup import hierarchy, step_cgroup
 from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.slurm.stepd.step_sockets import StepSocket
 from tests.fakes.tree import ALL, Tree, parsed
@@ -427,9 +427,9 @@ def test_frozen_is_what_a_process_is_in(tree: Tree) -> None:
     written(tree, {f"freezer{STEP}/freezer.state": "FROZEN"})
     layout = tree.layout("")
     tree.process(PID, f"6:freezer:{STEP}", "3:pids:/x")
-    assert layout.frozen(step_cgroup.of_process(PID, layout.proc)).endswith("step_extern is frozen")
+    assert layout.frozen(hierarchy.of_process(PID, layout.proc)).endswith("step_extern is frozen")
     tree.process(PID, "6:freezer:/elsewhere", "3:pids:/x")
-    assert layout.frozen(step_cgroup.of_process(PID, layout.proc)) == ""
+    assert layout.frozen(hierarchy.of_process(PID, layout.proc)) == ""
 
 
 def test_restore(tree: Tree) -> None:

@@ -20,8 +20,8 @@ import pytest
 from slurm_adopt.node import adopting
 from slurm_adopt.node import watcher as watch
 from slurm_adopt.node.login_slot import Slot, children, slot_of
-from slurm_adopt.slurm.cgroup import step_cgroup
-from slurm_adopt.slurm.cgroup.step_cgroup import UNIFIED
+from slurm_adopt.slurm.cgroup import hierarchy, step_cgroup
+from slurm_adopt.slurm.cgroup.hierarchy import UNIFIED
 from slurm_adopt.slurm.errors import PeerError
 from slurm_adopt.slurm.proc import status
 from slurm_adopt.system import child as forked
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 SIGNAL = importlib.import_module("_signal")
 BOUND = 60  # seconds: a machine may be slow
-MOUNTS = step_cgroup.mounted("/sys/fs/cgroup")
+MOUNTS = hierarchy.mounted("/sys/fs/cgroup")
 JOB = "job 7 of uid 5001"
 KILLED = -signal.SIGKILL
 
@@ -310,7 +310,7 @@ class Real:
 
     def __init__(self, controller: str) -> None:
         mount = MOUNTS[controller]
-        self.before = step_cgroup.of_process(os.getpid())
+        self.before = hierarchy.of_process(os.getpid())
         here = self.before[controller].rstrip("/")
         self.top = Path(mount.directory(f"{here}/slurm_adopt-watch-{os.getpid()}"))
         self.job = self.top / "job"
@@ -441,7 +441,7 @@ def test_the_watching_process_is_outside(login: Login, journal: Journal) -> None
     with real("freezer") as place:
         watcher = start(login, journal, place.layout, place.before)
         place.take(login.pid)
-        assert step_cgroup.of_process(watcher) == place.before
+        assert hierarchy.of_process(watcher) == place.before
         assert (place.job / "cgroup.procs").read_text().split() == [str(login.pid)]
         login.process.kill()
 
@@ -454,7 +454,7 @@ def little_memory() -> Iterator[Path]:
     """Have a cgroup in which who wants more memory than there is waits, and is not killed."""
     if "memory" not in MOUNTS:
         pytest.fail("this machine has no such hierarchy")
-    here = step_cgroup.of_process(os.getpid())["memory"].rstrip("/")
+    here = hierarchy.of_process(os.getpid())["memory"].rstrip("/")
     place = Path(MOUNTS["memory"].directory(f"{here}/slurm_adopt-watch-{os.getpid()}"))
     place.mkdir()
     try:
@@ -602,7 +602,7 @@ def test_what_it_is(login: Login, journal: Journal) -> None:
     assert facts["PPid"] != str(os.getpid())
     assert facts["NSsid"].split()[0] == str(watcher)
     assert os.readlink(f"/proc/{watcher}/cwd") == "/"
-    assert step_cgroup.of_process(watcher) == step_cgroup.of_process(os.getpid())
+    assert hierarchy.of_process(watcher) == hierarchy.of_process(os.getpid())
     for number in forked.ENDS:
         for what in ("SigIgn", "SigBlk", "SigCgt", "SigPnd"):
             assert not int(facts[what], 16) & 1 << number - 1, (number, what)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 from slurm_adopt.slurm.cgroup import cpuset
-from slurm_adopt.slurm.cgroup.step_cgroup import UNIFIED, of_process
+from slurm_adopt.slurm.cgroup.hierarchy import UNIFIED, of_process
 from slurm_adopt.slurm.errors import SetupError
 
 TYPE_CHECKING = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from slurm_adopt.slurm.cgroup import step_cgroup
+from slurm_adopt.slurm.cgroup import hierarchy, step_cgroup
 from slurm_adopt.slurm.errors import PeerError, SetupError, SuspendedError, UnsettledError
 from slurm_adopt.slurm.proc import is_root, start_time
 from slurm_adopt.slurm.stepd import stepd
@@ -62,7 +62,7 @@ class Confinement:
 
     def place(self, pid: int) -> Place:
         """Return where a process is now."""
-        return Place(pid, step_cgroup.of_process(pid, self.layout.proc) if self.layout else {})
+        return Place(pid, hierarchy.of_process(pid, self.layout.proc) if self.layout else {})
 
     # bringing a process in
 
@@ -90,7 +90,7 @@ class Confinement:
         if outside and layout.missing(pid, job.socket, job.uid):
             raise PeerError(f"process {pid} is still outside the cgroups of job {job.job_id}")
         self.check_takes(pid)
-        return tuple(filter(None, outside.values())), step_cgroup.of_process(pid, layout.proc)
+        return tuple(filter(None, outside.values())), hierarchy.of_process(pid, layout.proc)
 
     def _say_what_tracks(self) -> None:
         if step_cgroup.tracks_by_cgroup(self._phase.site.conf):

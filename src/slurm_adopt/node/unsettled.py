@@ -12,7 +12,7 @@ from __future__ import annotations
 from time import sleep
 
 from slurm_adopt import time_limits
-from slurm_adopt.slurm.cgroup.step_cgroup import of_process
+from slurm_adopt.slurm.cgroup.hierarchy import of_process
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import SetupError, SlurmAdoptError
 

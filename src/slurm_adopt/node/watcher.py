@@ -17,7 +17,7 @@ from contextlib import suppress
 from time import monotonic, sleep
 
 from slurm_adopt import time_limits
-from slurm_adopt.slurm.cgroup.step_cgroup import members, of_process
+from slurm_adopt.slurm.cgroup.hierarchy import members, of_process
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.slurm.proc import status

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 
 from slurm_adopt.slurm import files
-from slurm_adopt.slurm.cgroup import step_cgroup
+from slurm_adopt.slurm.cgroup import hierarchy
 from slurm_adopt.slurm.deadline import Deadline, Patience
 from slurm_adopt.slurm.errors import PeerError, SetupError, SlurmAdoptError
 from slurm_adopt.slurm.proc import PROC, is_of, start_time
@@ -181,7 +181,7 @@ class Search:
         limits = files.read(f"{top}/limits", LIMITS)
         if not self._of_user(top):
             why = "does not have the user's uid throughout, or is not dumpable"
-        elif not self._wanted.cgroups.hold(step_cgroup.of_process(fd, DESCRIPTORS)):
+        elif not self._wanted.cgroups.hold(hierarchy.of_process(fd, DESCRIPTORS)):
             why = f"is not in job {self._wanted.job_id}"
         else:
             return JobProcess(pid, _split(environment), limits)

@@ -12,7 +12,7 @@ from time import sleep
 
 from slurm_adopt.slurm import time_limits
 
-from .step_cgroup import UNIFIED
+from .hierarchy import UNIFIED
 from .walk import read, write
 
 TYPE_CHECKING = False

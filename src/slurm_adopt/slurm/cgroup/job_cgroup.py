@@ -8,12 +8,12 @@ from __future__ import annotations
 from slurm_adopt.slurm.proc import PROC
 
 from . import cpuset
+from .hierarchy import UNIFIED, mounted, of_process
 from .paths import MOUNTPOINT, parse_v1, parse_v2
-from .step_cgroup import UNIFIED, mounted, of_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .step_cgroup import Mount
+    from .hierarchy import Mount
 
 
 class JobCgroups:

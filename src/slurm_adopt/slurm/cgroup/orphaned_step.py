@@ -25,17 +25,17 @@ from slurm_adopt.slurm.proc import PROC, listing, pids
 
 from . import paths
 from .freezer import FREEZERS, NONE
-from .step_cgroup import CONSTRAINTS, UNIFIED, of_process
+from .hierarchy import UNIFIED, of_process
+from .step_cgroup import CONSTRAINTS
 from .walk import DIRECTORY, GONE, Walk, read, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Callable
+    from collections.abc import Callable, Iterator
 
     from slurm_adopt.slurm.deadline import Deadline
 
-    from .step_cgroup import Mount
+    from .hierarchy import Mount
 
 TRACKING = ("freezer", UNIFIED)  # by which Slurm finds a step's processes, and ends them
 LOOK = time_limits.WALKED.last  # a user may make as many cgroups as there is memory for
@@ -291,7 +291,7 @@ class Step:
 def find(mounts: dict[str, Mount], job: Job, proc: str = PROC) -> Step | None:
     """Return the cgroup of a job's extern step by which its processes are told; None if it is gone.
 
-    `mounts`: as of step_cgroup.mounted().
+    `mounts`: as of hierarchy.mounted().
     """
     for controller in ("freezer", UNIFIED, *CONSTRAINTS):
         if mount := mounts.get(controller):

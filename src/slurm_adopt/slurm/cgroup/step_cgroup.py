@@ -14,13 +14,14 @@ from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.slurm.proc import PROC, listing
 
 from . import paths
+from .hierarchy import UNIFIED, is_below, mounted, of_process, read_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from slurm_adopt.slurm.config.conf import Conf
     from slurm_adopt.slurm.stepd.step_sockets import StepSocket
 
-UNIFIED = ""  # the name that the v2 hierarchy has in /proc/PID/cgroup, where v1 has controllers
+    from .hierarchy import Mount
 
 CONSTRAINTS = {  # controller -> keys of cgroup.conf that make task/cgroup use it
     "cpuset": ("ConstrainCores",),
@@ -74,7 +75,7 @@ class Layout:
     def _again(self, controller: str, top: str, kept: dict[str, str] | None) -> str | None:
         """Return the cgroup at or below `top` where the process has been before, if it is there."""
         path = (kept or {}).get(controller, "")
-        inside = _below(path, top) and ".." not in path.split("/")
+        inside = is_below(path, top) and ".." not in path.split("/")
         there = inside and os.path.isdir(self.mounts[controller].directory(path))
         return path if there else None
 
@@ -130,7 +131,7 @@ class Layout:
             below = filter(paths.is_task, listing(self.mounts[controller].directory(top)))
             return [top, *(f"{top}/{name}" for name in below)]
         path = present.get(controller, "")
-        if not _below(path, top):
+        if not is_below(path, top):
             return []
         names = path[len(top) :].split("/")
         return [top + "/".join(names[:depth]) for depth in range(1, len(names) + 1)]
@@ -189,7 +190,7 @@ class V1(Layout):
             path = self._step(controller, step, uid)
             if path is None and controller not in self.controllers:
                 continue
-            if path is None or not _below(present.get(controller, ""), path):
+            if path is None or not is_below(present.get(controller, ""), path):
                 outside[controller] = path and (self._again(controller, path, kept) or path)
         return outside
 
@@ -238,7 +239,7 @@ class V1(Layout):
         """Read freezer.state: FREEZING and FROZEN are also those that a cgroup above makes so."""
         if controller != "freezer":
             return ""
-        words = _words(f"{self.mounts[controller].directory(path)}/freezer.state")
+        words = read_words(f"{self.mounts[controller].directory(path)}/freezer.state")
         return "" if words in ([], ["THAWED"]) else words[0].lower()
 
     def uids(self, step: StepSocket) -> set[int]:
@@ -266,7 +267,7 @@ class V2(Layout):
         if path is None:
             return {UNIFIED: None}
         user = paths.user(path)
-        if _below(of_process(pid, self.proc).get(UNIFIED, ""), user):
+        if is_below(of_process(pid, self.proc).get(UNIFIED, ""), user):
             return {}
         return {UNIFIED: self._again(UNIFIED, user, kept) or self._leaf(user)}
 
@@ -298,8 +299,8 @@ class V2(Layout):
     def _frozen(self, controller: str, path: str) -> str:
         """Read cgroup.freeze up to the mount point: what is to be frozen need not be so yet."""
         mount = self.mounts[controller]
-        while controller == UNIFIED and path != mount.root and _below(path, mount.root):
-            if _words(f"{mount.directory(path)}/cgroup.freeze") == ["1"]:
+        while controller == UNIFIED and path != mount.root and is_below(path, mount.root):
+            if read_words(f"{mount.directory(path)}/cgroup.freeze") == ["1"]:
                 return "frozen"
             path = path.rpartition("/")[0]
         return ""
@@ -313,7 +314,7 @@ class V2(Layout):
         job = self.mounts[UNIFIED].directory(os.path.dirname(extern)) if extern else ""
         users = [paths.user(f"{job}/{name}") for name in listing(job)] if job else []
         procs = [f"{user}/{task}/cgroup.procs" for user in users for task in listing(user)]
-        pids = [pid for path in procs for pid in _words(path)]
+        pids = [pid for path in procs for pid in read_words(path)]
         return {_uid_of(f"{self.proc}/{pid}") for pid in pids} - {0}
 
 
@@ -333,71 +334,10 @@ def layout(conf: Conf, cgroup_conf: Conf, node: str, proc: str = PROC) -> Layout
     return V1(controllers, mounts, node, proc)
 
 
-class Mount:
-    """One mounted hierarchy."""
-
-    __slots__ = ("point", "root")
-
-    def __init__(self, point: str, root: str) -> None:
-        """`point`: where it is mounted; `root`: the cgroup that is seen there."""
-        self.point = point
-        self.root = root if root != "/" else ""
-
-    def directory(self, path: str) -> str:
-        """Return the directory of a cgroup that /proc/PID/cgroup calls `path`."""
-        return self.point + path[len(self.root) :]
-
-
-def mounted(mountpoint: str, proc: str = PROC) -> dict[str, Mount]:
-    """Return the mounted hierarchies by controller, those at or below `mountpoint` preferred.
-
-    The mount options that stand among a v1 hierarchy's controllers are in the keys as well.
-    """
-    found: dict[str, Mount] = {}
-    for line in _lines(f"{proc}/self/mountinfo"):
-        fields = line.split(" ")
-        separator = fields.index("-") if "-" in fields else len(fields)
-        kind = fields[separator + 1] if len(fields) > separator + 3 else ""
-        if kind not in ("cgroup", "cgroup2"):
-            continue
-        mount = Mount(_unescape(fields[4]), _unescape(fields[3]))
-        for controller in [UNIFIED] if kind == "cgroup2" else fields[separator + 3].split(","):
-            if controller not in found or _below(mount.point, mountpoint):
-                found[controller] = mount
-    return found
-
-
-def of_process(pid: int, proc: str = PROC) -> dict[str, str]:
-    """Return the cgroups of a process by controller, "" for v2, as /proc/PID/cgroup says."""
-    found = {}
-    for line in _lines(f"{proc}/{pid}/cgroup"):
-        _, colon, rest = line.partition(":")
-        if not colon:
-            continue
-        controllers, _, path = rest.partition(":")
-        for controller in controllers.split(","):
-            found[controller] = path
-    return found
-
-
-def members(directory: str) -> list[int]:
-    """Return the processes in a cgroup; none where it is gone. Those of other namespaces are 0."""
-    return [int(word) for word in _words(f"{directory}/cgroup.procs") if word.isdecimal()]
-
-
-def _below(path: str, top: str) -> bool:
-    return path == top or path.startswith(top + "/")
-
-
 def _uids_below(mount: Mount, top: str) -> list[int]:
     """Return the users who have jobs in one hierarchy of v1."""
     names = listing(mount.directory(f"{mount.root}/{top}"))
     return [uid for uid in map(paths.uid_of, names) if uid is not None]
-
-
-def _unescape(field: str) -> str:
-    """Undo mountinfo's octal escapes (proc(5))."""
-    return field.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
 
 
 def _uid_of(path: str) -> int:
@@ -405,19 +345,3 @@ def _uid_of(path: str) -> int:
         return os.stat(path).st_uid
     except OSError:
         return 0
-
-
-def _words(path: str) -> list[str]:
-    try:
-        with open(path, "rb") as file:
-            return file.read().decode("ascii", "replace").split()
-    except OSError:
-        return []
-
-
-def _lines(path: str) -> list[str]:
-    try:  # the kernel escapes little of what mount points and cgroups may be called
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            return file.read().rstrip("\n").split("\n")
-    except OSError as error:
-        raise SetupError(f"cannot read {path}: {error.strerror}; is /proc mounted?") from None

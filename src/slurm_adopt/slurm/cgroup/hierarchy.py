@@ -1,0 +1,90 @@
+"""The cgroup hierarchies as the kernel shows them: where they are mounted, where a process is.
+
+A hierarchy goes by its controllers, as in /proc/PID/cgroup (cgroups(7)); v2 has UNIFIED for them.
+"""
+
+from __future__ import annotations
+
+from slurm_adopt.slurm.errors import SetupError
+from slurm_adopt.slurm.proc import PROC
+
+UNIFIED = ""  # the name that the v2 hierarchy has in /proc/PID/cgroup, where v1 has controllers
+
+
+class Mount:
+    """One mounted hierarchy."""
+
+    __slots__ = ("point", "root")
+
+    def __init__(self, point: str, root: str) -> None:
+        """`point`: where it is mounted; `root`: the cgroup that is seen there."""
+        self.point = point
+        self.root = root if root != "/" else ""
+
+    def directory(self, path: str) -> str:
+        """Return the directory of a cgroup that /proc/PID/cgroup calls `path`."""
+        return self.point + path[len(self.root) :]
+
+
+def mounted(mountpoint: str, proc: str = PROC) -> dict[str, Mount]:
+    """Return the mounted hierarchies by controller, those at or below `mountpoint` preferred.
+
+    The mount options that stand among a v1 hierarchy's controllers are in the keys as well.
+    """
+    found: dict[str, Mount] = {}
+    for line in _lines(f"{proc}/self/mountinfo"):
+        fields = line.split(" ")
+        separator = fields.index("-") if "-" in fields else len(fields)
+        kind = fields[separator + 1] if len(fields) > separator + 3 else ""
+        if kind not in ("cgroup", "cgroup2"):
+            continue
+        mount = Mount(_unescape(fields[4]), _unescape(fields[3]))
+        for controller in [UNIFIED] if kind == "cgroup2" else fields[separator + 3].split(","):
+            if controller not in found or is_below(mount.point, mountpoint):
+                found[controller] = mount
+    return found
+
+
+def of_process(pid: int, proc: str = PROC) -> dict[str, str]:
+    """Return the cgroups of a process by controller, "" for v2, as /proc/PID/cgroup says."""
+    found = {}
+    for line in _lines(f"{proc}/{pid}/cgroup"):
+        _, colon, rest = line.partition(":")
+        if not colon:
+            continue
+        controllers, _, path = rest.partition(":")
+        for controller in controllers.split(","):
+            found[controller] = path
+    return found
+
+
+def members(directory: str) -> list[int]:
+    """Return the processes in a cgroup; none where it is gone. Those of other namespaces are 0."""
+    return [int(word) for word in read_words(f"{directory}/cgroup.procs") if word.isdecimal()]
+
+
+def is_below(path: str, top: str) -> bool:
+    """Say whether a cgroup is `top` or below."""
+    return path == top or path.startswith(top + "/")
+
+
+def read_words(path: str) -> list[str]:
+    """Return the words of a cgroup's file; none where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read().decode("ascii", "replace").split()
+    except OSError:
+        return []
+
+
+def _unescape(field: str) -> str:
+    """Undo mountinfo's octal escapes (proc(5))."""
+    return field.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
+
+
+def _lines(path: str) -> list[str]:
+    try:  # the kernel escapes little of what mount points and cgroups may be called
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+            return file.read().rstrip("\n").split("\n")
+    except OSError as error:
+        raise SetupError(f"cannot read {path}: {error.strerror}; is /proc mounted?") from None
