@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import pwd
 import sys
+import weakref
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 
@@ -19,9 +21,16 @@ from slurm_adopt.decision.options import BY_NAME, parse
 from slurm_adopt.decision.outcome import ACTIONS, SITUATIONS, Outcome
 from slurm_adopt.front import pam_python
 from slurm_adopt.node import node
+from slurm_adopt.node.ssh_connection import Connection
+from slurm_adopt.slurm.auth.sack import Sack
 from slurm_adopt.slurm.config import slurmd_processes
+from slurm_adopt.slurm.deadline import Deadline
+from slurm_adopt.slurm.errors import SlurmAdoptError
+from slurm_adopt.slurm.slurmd import callerid
 from slurm_adopt.system import log
+from tests.fakes import slurmd
 from tests.fakes.handle import CODES, Handle
+from tests.fakes.peers import Peer
 
 if TYPE_CHECKING:
     from slurm_adopt.decision.outcome import Code
@@ -29,6 +38,8 @@ if TYPE_CHECKING:
 SCRIPT = Path(__file__).parents[2] / "pam" / "pam_slurm_adopt.py"
 NO_JOBS = "Access denied by pam_slurm_adopt: you have no active jobs on this node"
 DENY = "action_generic_failure=deny"
+RELEASE, NEXT = slurmd.BY_NAME["24.11"], slurmd.BY_NAME["24.05"]  # asked in this order
+HERE = Connection("127.0.0.1", 50000, "127.0.0.2", 22)
 
 
 @pytest.fixture
@@ -49,6 +60,74 @@ def answer(monkeypatch: pytest.MonkeyPatch, outcome: Outcome | Exception) -> Non
         return outcome
 
     monkeypatch.setattr(pam_python, "decide", decide)
+
+
+PORTS = [("127.0.0.1", 1), ("127.0.0.1", 1)]  # nobody listens
+
+
+def _ask_source(auth: slurmd.Auth | Sack, *places: tuple[str, int]) -> None:
+    callerid.ask_each(HERE, places, RELEASE.protocol, auth, Deadline(5))
+
+
+def _source_is_down(_: Path) -> None:
+    _ask_source(slurmd.Auth(), *PORTS)
+
+
+def _source_refuses(_: Path) -> None:
+    with Peer(slurmd.error(RELEASE, 2017)) as peer:
+        _ask_source(slurmd.Auth(), peer.place)
+
+
+def _source_refuses_one_version(_: Path) -> None:
+    known = slurmd.reply(NEXT, slurmd.answer(NEXT, 7))
+    with Peer(None, known) as peer:
+        _ask_source(slurmd.Auth(), *PORTS, peer.place)
+
+
+def _no_sack(path: Path) -> None:
+    with Peer(None) as peer:
+        _ask_source(Sack((str(path / "none"),), frozenset({0})), peer.place)
+
+
+def _mistake(_: Path) -> None:
+    raise ValueError
+
+
+@pytest.mark.parametrize("phase", ["account", "session"])
+@pytest.mark.parametrize(
+    "ask", [_source_is_down, _source_refuses, _source_refuses_one_version, _no_sack, _mistake]
+)
+def test_nothing_keeps_the_handle(
+    monkeypatch: pytest.MonkeyPatch,
+    lines: list[str],
+    tmp_path: Path,
+    ask: Callable[[Path], None],
+    phase: str,
+) -> None:
+    """pam_python crashes where its handle is collected as garbage after pam_end()."""
+    failed: list[str] = []
+
+    def look(login: Login, *_: object) -> Outcome:
+        try:
+            engine.step(lambda: ask(tmp_path))
+        except SlurmAdoptError as error:
+            failed.append(str(error))
+        return Outcome(SITUATIONS["no jobs"], "PAM_PERM_DENIED", f"{login.user}: no job here")
+
+    monkeypatch.setattr(pam_python, "decide", look)
+    monkeypatch.setattr(pam_python, "decide_session", look)
+    handle = Handle()
+    left = weakref.ref(handle)
+    gc.disable()
+    try:
+        answered = getattr(pam_python, phase)(handle, 0, [], {})
+        del handle
+        assert left() is None
+    finally:
+        gc.enable()
+    assert CODES[answered] == "PAM_PERM_DENIED"
+    assert lines
+    assert bool(failed) == (ask is not _source_refuses_one_version)
 
 
 def test_refusal_is_said_to_the_user(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:

@@ -75,6 +75,38 @@ def uids_made_up(tree: ast.AST) -> list[ast.AST]:
     return found
 
 
+def exceptions_kept(tree: ast.AST) -> list[ast.AST]:
+    """Return where a name keeps a caught exception, and no `finally` of the function deletes it.
+
+    The exception refers to the frame, the frame to the exception, and by its callers to PAM's
+    handle: pam_python crashes where the handle is collected after pam_end().
+    """
+    found: list[ast.AST] = []
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef):
+            deleted = {
+                _word(target)
+                for node in ast.walk(function)
+                for last in (node.finalbody if isinstance(node, ast.Try) else ())
+                if isinstance(last, ast.Delete)
+                for target in last.targets
+            }
+            caught = [
+                (handler.name, node)
+                for handler in ast.walk(function)
+                if isinstance(handler, ast.ExceptHandler) and handler.name
+                for node in ast.walk(handler)
+                if isinstance(node, ast.Assign)
+            ]
+            found += [
+                node
+                for name, node in caught
+                if getattr(node.value, "id", "") == name
+                and any(isinstance(t, ast.Name) and t.id not in deleted for t in node.targets)
+            ]
+    return found
+
+
 def _defaults(arguments: ast.arguments) -> list[tuple[str, ast.expr | None]]:
     plain = arguments.args[len(arguments.args) - len(arguments.defaults) :]
     pairs = [*zip(plain, arguments.defaults), *zip(arguments.kwonlyargs, arguments.kw_defaults)]
@@ -94,7 +126,7 @@ def _names_id(name: str) -> bool:
     return not {"uid", "gid", "euid", "egid"}.isdisjoint(name.lower().split("_"))
 
 
-@pytest.mark.parametrize("rule", [errno_numbers, uids_made_up])
+@pytest.mark.parametrize("rule", [errno_numbers, uids_made_up, exceptions_kept])
 def test_the_source_keeps_the_rule(rule: object) -> None:
     assert callable(rule)
     assert [
@@ -127,6 +159,19 @@ UID_SAID = [
     ("if login.uid == 0: pass", 0),
     ("number = error.errno or 0", 0),
 ]
+
+_KEEPS = "def f():\n  try: g()\n  except OSError as error: failure = error\n"
+KEPT = [
+    (_KEEPS, 1),
+    (_KEEPS + "  raise failure", 1),
+    (_KEEPS + "  finally: del failure", 0),
+    ("def f():\n  try: g()\n  except OSError as error: failure = str(error)", 0),
+]
+
+
+@pytest.mark.parametrize(("source", "count"), KEPT)
+def test_what_keeps_an_exception(source: str, count: int) -> None:
+    assert len(exceptions_kept(ast.parse(source))) == count
 
 
 @pytest.mark.parametrize(("source", "count"), ERRNO_SAID)

@@ -85,8 +85,8 @@ def call(request: Request) -> Request:
         pam.pam_putenv(handle, encoded(f"{name}={value}"))
     code = getattr(pam, "pam_" + request["call"])(handle, request.get("flags", 0))
     variables = environment(pam.pam_getenvlist(handle))
-    gc.disable()  # pam_end() unloads pam_python, whose handle may be in a cycle that is left over
     pam.pam_end(handle, code)
+    gc.collect()  # of pam_python, which is unloaded now: a handle that is left in a cycle crashes
     return {"code": code, "said": said, "environment": variables}
 
 

@@ -126,12 +126,15 @@ class Sack:
         if not there and self._disabled:
             raise PeerError(f"sack at {self.sockets[0]}: {_DISABLED}")
         failure = PeerError("no sack socket")
-        for path in there or self.sockets[:1]:
-            try:
-                return _Asked(path, self._trusted, request, deadline)
-            except PeerError as error:  # noqa: PERF203 - each may be a dead daemon's
-                failure = error
-        raise failure
+        try:
+            for path in there or self.sockets[:1]:
+                try:
+                    return _Asked(path, self._trusted, request, deadline)
+                except PeerError as error:  # noqa: PERF203 - each may be a dead daemon's
+                    failure = error
+            raise failure
+        finally:
+            del failure  # it refers to this frame
 
 
 class _Asked:

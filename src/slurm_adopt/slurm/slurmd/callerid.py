@@ -173,18 +173,21 @@ def _ask_in_turn(
     mapped: bool = False,
 ) -> int | None:
     failure = None
-    for index, place in enumerate(places):
-        share = deadline.within(deadline.left() / (len(places) - index))
-        try:
-            job_id = ask(connection, place, cluster, share, mapped=mapped)
-        except PeerError as error:
-            failure = error
-            continue
-        if job_id is not None:
-            return job_id
-    if failure is not None:
-        raise failure
-    return None
+    try:
+        for index, place in enumerate(places):
+            share = deadline.within(deadline.left() / (len(places) - index))
+            try:
+                job_id = ask(connection, place, cluster, share, mapped=mapped)
+            except PeerError as error:
+                failure = error
+                continue
+            if job_id is not None:
+                return job_id
+        if failure is not None:
+            raise failure
+        return None
+    finally:
+        del failure  # it refers to this frame
 
 
 def encrypted(conf: Conf, protocol: int) -> str:

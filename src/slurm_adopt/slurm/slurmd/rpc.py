@@ -244,23 +244,27 @@ class Slurmd:
 
     def _call(self, plan: Plan, waiting: _Waiting, request: Request) -> Message:
         refusal = self._unanswered()
-        while (attempt := plan.take()) is not None or waiting.asked:
-            if attempt is not None:
-                self._try(attempt, plan, waiting, request)
-            if (answered := waiting.first(attempt is None)) is None:
-                if attempt is None:
-                    break
-                continue
-            try:
-                return self._reply(answered, waiting.deadline)
-            except RefusedError as error:
-                refusal = error
-                plan.learn(answered.attempt, error)
-                if not waiting.deadline.left():
-                    break
-        # What is said is how the first attempt went, in the version this cluster most likely runs.
-        silent = plan.tried[0] in [asked.attempt for asked in waiting.asked]
-        raise self._unanswered() if silent else refusal
+        try:
+            while (attempt := plan.take()) is not None or waiting.asked:
+                if attempt is not None:
+                    self._try(attempt, plan, waiting, request)
+                if (answered := waiting.first(attempt is None)) is None:
+                    if attempt is None:
+                        break
+                    continue
+                try:
+                    return self._reply(answered, waiting.deadline)
+                except RefusedError as error:
+                    refusal = error
+                    plan.learn(answered.attempt, error)
+                    if not waiting.deadline.left():
+                        break
+            # What is said is how the first attempt went, in the version that this cluster most
+            # likely runs.
+            silent = plan.tried[0] in [asked.attempt for asked in waiting.asked]
+            raise self._unanswered() if silent else refusal
+        finally:
+            del refusal  # it refers to this frame
 
     def _try(
         self, attempt: tuple[Release, int], plan: Plan, waiting: _Waiting, request: Request
