@@ -19,8 +19,9 @@ from .slurm.cgroup.hierarchy import mounted
 from .slurm.config import conf
 from .slurm.deadline import Deadline
 from .slurm.digits import number
-from .slurm.errors import SetupError
+from .slurm.errors import PeerError, SetupError
 from .slurm.stepd import step_sockets
+from .system import child
 from .system.log import LEVELS, Log
 
 TYPE_CHECKING = False
@@ -32,9 +33,11 @@ if TYPE_CHECKING:
     from .slurm.cgroup.orphaned_step import Ended, Found
     from .slurm.config.conf import Conf
 
-ENDING = (
-    time_limits.STEP_ENDED.last
-)  # who starts processes all the time may go on as fast as they are ended
+# Who starts processes all the time may go on as fast as they are ended.
+ENDING = time_limits.STEP_ENDED.last
+READING = time_limits.CONFIGURED.last
+LARGEST = 1 << 13  # bytes of what cgroup.conf says: a path and a name
+ENCODED = ("utf-8", "surrogateescape")
 SHOWN = 20  # pids in the line of the log
 ENDINGS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
@@ -65,9 +68,8 @@ def end_sessions(job: Job, log: Log, mounts: dict[str, Mount] | None = None) -> 
 
     slurm.conf is read only where something is left.
     """
-    cgroup_conf = _cgroup_conf(job, log)
-    mounts = mounted(paths.mountpoint(cgroup_conf)) if mounts is None else mounts
-    slice_ = paths.slice_of(cgroup_conf)
+    mountpoint, slice_ = _configured(job, log)
+    mounts = mounted(mountpoint) if mounts is None else mounts
     named = orphaned_step.Job(job.node, job.uid, job.job_id, job.sluid, slice_)
     step = orphaned_step.find(mounts, named)
     deadline = Deadline(ENDING)
@@ -98,14 +100,31 @@ def end_sessions(job: Job, log: Log, mounts: dict[str, Mount] | None = None) -> 
     return [said]
 
 
-def _cgroup_conf(job: Job, log: Log) -> Conf:
-    """Return what cgroup.conf says: that beside the job's slurm.conf, else by the usual places."""
-    slurm_conf = next(iter([job.slurm_conf] if job.slurm_conf else conf.usual()), "")
+def _configured(job: Job, log: Log) -> tuple[str, str]:
+    """Return mount point and slice: by the cgroup.conf beside the job's slurm.conf, or the usual.
+
+    A child reads it: the file may be on a file system that does not answer, and is read in each
+    Epilog.
+    """
+
+    def said() -> bytes:
+        found = _cgroup_conf(job)
+        return "\0".join((paths.mountpoint(found), paths.slice_of(found))).encode(*ENCODED)
+
     try:
-        return conf.load_beside(slurm_conf, "cgroup.conf") if slurm_conf else conf.Conf("")
-    except SetupError as error:  # what is usual may be right all the same
-        log.error(str(error))
-        return conf.Conf("")
+        mountpoint, slice_ = (
+            child.run(said, Deadline(READING), LARGEST).decode(*ENCODED).split("\0")
+        )
+    except PeerError as error:  # what is usual may be right all the same
+        log.error(f"cannot read cgroup.conf: {error}")
+        return paths.MOUNTPOINT, paths.SLICE
+    return mountpoint, slice_
+
+
+def _cgroup_conf(job: Job) -> Conf:
+    """Read cgroup.conf, in a child; PeerError if that cannot be done."""
+    slurm_conf = next(iter([job.slurm_conf] if job.slurm_conf else conf.usual()), "")
+    return conf.load_beside(slurm_conf, "cgroup.conf") if slurm_conf else conf.Conf("")
 
 
 def _told(found: Found, ended: Ended) -> str:

@@ -42,6 +42,7 @@ STEPS_READ        = Limit(0.0,    10.0,  "all steps of the job that are asked")
 REMOVED_IN_LOGIN  = Limit(0.0,    0.2,   "what other jobs have left in /run to be removed, in a "
                                          "login")
 # the Epilog
+CONFIGURED        = Limit(0.0,    2.0,   "cgroup.conf to be read, in an Epilog")
 REMOVED_OTHERS    = Limit(0.0,    1.0,   "what other jobs have left in /run to be removed, in an "
                                          "Epilog")
 REMOVED_OWN       = Limit(0.0,    60.0,  "what the job has left in /run to be removed, in its "

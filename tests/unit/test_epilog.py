@@ -22,6 +22,8 @@ from slurm_adopt.session import runtime_dir
 from slurm_adopt.slurm.cgroup import hierarchy, orphaned_step
 from slurm_adopt.slurm.cgroup import walk as cgroup_walk
 from slurm_adopt.slurm.cgroup.hierarchy import UNIFIED, Mount
+from slurm_adopt.slurm.config import conf
+from slurm_adopt.slurm.config.conf import Conf
 from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import SetupError
 from slurm_adopt.system import log
@@ -108,6 +110,21 @@ def test_the_cgroup_in_a_container(tmp_path: Path) -> None:
     assert step.path == f"/box/{V2}/job_7/step_extern/user"
 
 
+def test_slurm_in_a_step_of_another_slurm(tmp_path: Path) -> None:
+    """What is frozen of the outer job is not this one's to thaw."""
+    tree = Tree(tmp_path)
+    tree.mount("", "cgroup2")
+    outer = "system.slice/slurmstepd.scope/job_1"
+    tree.make(f"{outer}/step_extern/user/task_0/{V2}/job_7/step_extern/user")
+    for path in (outer, f"{outer}/step_extern"):
+        (tree.mnt / path / "cgroup.freeze").write_text("1\n")
+    tree.process(1, f"0::/{outer}/step_extern/user/task_0/init.scope")
+    mounts = step_cgroup.mounted(str(tree.mnt), str(tree.proc))
+    step = orphaned_step.find(mounts, orphaned_step.Job("n1", 5001, 7), str(tree.proc))
+    assert step
+    assert not step.look(Deadline(BOUND))
+
+
 # (cgroup.conf beside the slurm.conf of the job; what is gone by: mount point, slice)
 CGROUP_CONFS = [
     (None, "/sys/fs/cgroup", "system.slice"),
@@ -133,6 +150,29 @@ def test_what_cgroup_conf_says(
     job = epilog.Job({**ENVIRONMENT, "SLURM_CONF": f"{tmp_path}/slurm.conf"})
     assert epilog.end_sessions(job, log.Log("x", 0, str(tmp_path / "none"))) == []
     assert asked == [mountpoint, slice_]
+
+
+def test_a_cgroup_conf_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    """As on a dead NFS: the runtime directory is removed all the same."""
+    there = tmp_path / "there"
+
+    def hang(*_: object) -> Conf:
+        there.touch()
+        time.sleep(2 * BOUND)
+        return Conf("")
+
+    monkeypatch.setattr(conf, "load_beside", hang)
+    monkeypatch.setattr(epilog, "READING", 1.0)
+    monkeypatch.setattr(epilog, "mounted", lambda _: {})
+    monkeypatch.setattr(runtime_dir, "remove", lambda *_: ["removed"])
+    monkeypatch.setenv("SLURM_CONF", f"{tmp_path}/slurm.conf")
+    begun = time.monotonic()
+    assert epilog.main() == 0
+    assert time.monotonic() - begun < BOUND
+    assert there.exists()
+    assert said == ["cannot read cgroup.conf: timed out after 1.0 s", "removed"]
 
 
 def test_the_freezer_before_all_others(tmp_path: Path) -> None:
@@ -293,7 +333,7 @@ def test_no_telling_whether_a_stepd_is_there(real: Real, tmp_path: Path) -> None
 
 
 def test_nothing_left(real: Real, tmp_path: Path) -> None:
-    """Then no file of Slurm's is read."""
+    """Then no slurm.conf is read."""
     assert end(real, tmp_path, SLURM_CONF=f"{tmp_path}/none") == []
 
 

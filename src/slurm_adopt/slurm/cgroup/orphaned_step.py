@@ -111,9 +111,11 @@ class Step:
         self._freezer = FREEZERS.get(controller, NONE)
         self._proc = proc
         self.path = path
-        place = (paths.parse_v2 if controller == UNIFIED else paths.parse_v1)(path, mount.root)
-        above = [place.step, place.job] if place else []
-        self._above = [mount.directory(one) for one in above if one != path]
+        # Not taken apart from the front: Slurm may itself run in a step of another Slurm's.
+        above = [os.path.dirname(path)]  # the job; on v2 the step, and the job
+        if controller == UNIFIED:
+            above.append(os.path.dirname(above[0]))
+        self._above = [mount.directory(one) for one in above]
 
     def look(self, deadline: Deadline) -> Found:
         """Return what is in it and below, as far as there is time; stepds do not count."""
