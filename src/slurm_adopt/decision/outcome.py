@@ -146,8 +146,8 @@ SITUATIONS: dict[SituationName, Situation] = {row.name: row for row in (
               "in the session phase: the kernel shows the process still in the job that the "
               "account phase has adopted it into"),
     Situation("as before",       "",                       "the same again",   "info",
-              "in the session phase: the account phase has let the user in without adoption, or "
-              "the stack has against its answer; that is given again"),
+              "in the session phase: the account phase has answered without an adoption, and other "
+              "modules may have let the user in; that answer is given again"),
     Situation("root spared",     "",                       "PAM_IGNORE",       "error",
               "with ignore_root=0, where root is not adopted, whatever the options say"),
 )}
