@@ -17,10 +17,10 @@ from .session import runtime_dir
 from .slurm.cgroup import orphaned_step, paths
 from .slurm.cgroup.hierarchy import mounted
 from .slurm.config import conf
-from .slurm.deadline import Deadline
 from .slurm.digits import number
 from .slurm.errors import PeerError, SetupError
 from .slurm.stepd import step_sockets
+from .slurm.waiting import Deadline
 from .system import child
 from .system.log import LEVELS, Log
 

@@ -30,7 +30,7 @@ class Clock(Background):
         """Stand in for the monotonic clock and for poll(2)."""
         self.now = 0.0
         self._later: list[tuple[float, object, socket.socket, bytes]] = []
-        monkeypatch.setattr("slurm_adopt.slurm.deadline.monotonic", lambda: self.now)
+        monkeypatch.setattr("slurm_adopt.slurm.waiting.monotonic", lambda: self.now)
         module = SimpleNamespace(poll=lambda: _Poll(self), POLLIN=select.POLLIN)
         monkeypatch.setattr(rpc, "select", module)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from slurm_adopt.decision.options import parse
-from slurm_adopt.node import adopting, confinement, node
+from slurm_adopt.node import adopting, moving, node
 from slurm_adopt.node.slurm_site import SlurmSite
 from slurm_adopt.slurm import auth
 from tests.fakes import slurmd
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 UID, PID = 5001, 42
 
-check_alive = confinement.check_alive
+check_alive = moving.check_alive
 
 
 def made(top: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, account_of: str = "") -> node.Node:
@@ -34,7 +34,7 @@ def made(top: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, account_of: str
     monkeypatch.setitem(cast("dict[str, Any]", auth.PLUGINS), "auth/test", lambda _: slurmd.Auth())
     # PID is of the tree: it need not be there
     monkeypatch.setattr(adopting, "session_process", lambda: PID)
-    for module in (adopting, confinement):
+    for module in (adopting, moving):
         monkeypatch.setattr(module, "check_alive", lambda one: one.pid == PID or check_alive(one))
     monkeypatch.setattr(SlurmSite, "layout", lambda _: tree.layout(""))
     return here

@@ -13,7 +13,7 @@ from slurm_adopt.slurm.versions import RELEASES, Release
 from tests.fakes.requests import RESPONSE_NETWORK_CALLERID, RESPONSE_SLURM_RC
 
 if TYPE_CHECKING:
-    from slurm_adopt.slurm.deadline import Deadline
+    from slurm_adopt.slurm.waiting import Deadline
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 ASKER = os.geteuid()  # whom replies must be for

@@ -21,7 +21,7 @@ PACKAGE = "slurm_adopt"
 # What each folder may import of the package, by folder or module, besides itself. `epilog` and
 # `runtime_dir` are programs of their own; `time_limits` is a table that imports slurm's alone.
 LEAVES = (
-    "slurm.deadline",
+    "slurm.waiting",
     "slurm.digits",
     "slurm.errors",
     "slurm.files",

@@ -7,9 +7,9 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.stepd import ask_all
 from slurm_adopt.slurm.stepd.step_sockets import StepSocket
+from slurm_adopt.slurm.waiting import Deadline
 from tests.fakes.stepd import Stepd
 
 if TYPE_CHECKING:

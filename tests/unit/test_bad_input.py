@@ -18,13 +18,13 @@ import pytest
 from slurm_adopt.node.ssh_connection import Connection
 from slurm_adopt.slurm.auth import sack
 from slurm_adopt.slurm.auth.sack import Sack
-from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError
 from slurm_adopt.slurm.slurmd import callerid
 from slurm_adopt.slurm.slurmd.callerid import Cluster
 from slurm_adopt.slurm.slurmd.rpc import RESPONSE_SLURM_RC
 from slurm_adopt.slurm.stepd import ask_all, step_sockets, stepd
 from slurm_adopt.slurm.versions import release_of
+from slurm_adopt.slurm.waiting import Deadline
 from tests.fakes import slurmd
 from tests.fakes.peers import Peer, after, no_descriptor_left, takes_at_most
 from tests.fakes.requests import RESPONSE_NETWORK_CALLERID

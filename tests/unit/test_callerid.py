@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from slurm_adopt.node.ssh_connection import Connection
 from slurm_adopt.slurm.auth.credential import ANY
 from slurm_adopt.slurm.config import conf
-from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import FormatError, PeerError
 from slurm_adopt.slurm.slurmd import callerid, rpc
 from slurm_adopt.slurm.slurmd import message as codec
 from slurm_adopt.slurm.slurmd.callerid import Cluster
 from slurm_adopt.slurm.versions import REACH, RELEASES, Release, release_of, to_try
+from slurm_adopt.slurm.waiting import Deadline
 from tests.cluster.harness import munged
 from tests.fakes import slurmd
 from tests.fakes.clock import NEVER, Clock

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Callable, NoReturn
 
 import pytest
 
-from slurm_adopt.slurm.deadline import Deadline, Patience
 from slurm_adopt.slurm.errors import PeerError
+from slurm_adopt.slurm.waiting import Deadline, Patience
 from slurm_adopt.system import child
 from tests.fakes.peers import no_descriptor_left
 from tests.fakes.process import handling, signals
@@ -137,7 +137,7 @@ def test_its_end_if_the_parent_ends_first() -> None:
     script = (
         "import os, signal, sys\n"
         "from slurm_adopt.system import child as forked\n"
-        "from slurm_adopt.slurm.deadline import Deadline\n"
+        "from slurm_adopt.slurm.waiting import Deadline\n"
         "signal.signal(signal.SIGALRM, lambda *_: None)\n"
         "forked.ENDING_LONGEST = 0.5\n"
         "def wait():\n"

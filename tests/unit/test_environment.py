@@ -18,8 +18,8 @@ from slurm_adopt.decision.adoption import Adoption
 from slurm_adopt.decision.options import parse
 from slurm_adopt.decision.variables import CGROUP, MODULE, PROCESS, VARIABLES
 from slurm_adopt.node.adopting import Adopter
-from slurm_adopt.node.confinement import Confinement
 from slurm_adopt.node.jobs import Job
+from slurm_adopt.node.moving import Confinement
 from slurm_adopt.node.node import Node
 from slurm_adopt.node.slurm_site import SlurmSite
 from slurm_adopt.session import environment as job_environment
@@ -29,10 +29,10 @@ from slurm_adopt.session.handover import Handover, Session
 from slurm_adopt.session.job_process import JobProcess, Search, Wanted
 from slurm_adopt.slurm.cgroup.hierarchy import Mount
 from slurm_adopt.slurm.cgroup.job_cgroup import JobCgroups
-from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.slurm.stepd import step_sockets, stepd
 from slurm_adopt.slurm.stepd.step_sockets import StepSocket
+from slurm_adopt.slurm.waiting import Deadline
 from tests.fakes.log import Lines
 from tests.fakes.peers import no_descriptor_left
 from tests.fakes.requests import REQUEST_STEP_LIST_PIDS

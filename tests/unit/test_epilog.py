@@ -24,8 +24,8 @@ from slurm_adopt.slurm.cgroup import walk as cgroup_walk
 from slurm_adopt.slurm.cgroup.hierarchy import UNIFIED, Mount
 from slurm_adopt.slurm.config import conf
 from slurm_adopt.slurm.config.conf import Conf
-from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import SetupError
+from slurm_adopt.slurm.waiting import Deadline
 from slurm_adopt.system import log
 from tests.cluster.harness.epilog import EPILOG
 from tests.fakes.stepd import Stepd
@@ -119,7 +119,7 @@ def test_slurm_in_a_step_of_another_slurm(tmp_path: Path) -> None:
     for path in (outer, f"{outer}/step_extern"):
         (tree.mnt / path / "cgroup.freeze").write_text("1\n")
     tree.process(1, f"0::/{outer}/step_extern/user/task_0/init.scope")
-    mounts = step_cgroup.mounted(str(tree.mnt), str(tree.proc))
+    mounts = hierarchy.mounted(str(tree.mnt), str(tree.proc))
     step = orphaned_step.find(mounts, orphaned_step.Job("n1", 5001, 7), str(tree.proc))
     assert step
     assert not step.look(Deadline(BOUND))

@@ -21,7 +21,7 @@ from tests.fakes.peers import no_descriptor_left
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from slurm_adopt.slurm.deadline import Deadline
+    from slurm_adopt.slurm.waiting import Deadline
 
 MANY = 3000  # listening sockets of others
 GONE = 1 << 22

@@ -14,9 +14,9 @@ import pytest
 from slurm_adopt.node import login_slot
 from slurm_adopt.node.login_slot import Slot, slot_of
 from slurm_adopt.node.session_process import is_child, session_process
-from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import SetupError
 from slurm_adopt.slurm.proc import status
+from slurm_adopt.slurm.waiting import Deadline
 from slurm_adopt.system import child as forked
 from tests.fakes.peers import no_descriptor_left
 

@@ -13,8 +13,8 @@ import pytest
 
 from slurm_adopt.slurm.auth.credential import ANY, CredentialError
 from slurm_adopt.slurm.auth.munge import SOCKETS, Munge
-from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import FormatError, PeerError
+from slurm_adopt.slurm.waiting import Deadline
 from tests.cluster.harness import munged
 from tests.fakes.munged import (
     CREDENTIAL,

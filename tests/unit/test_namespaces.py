@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from slurm_adopt.node import adopting, pam_stack
-from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.slurm.stepd import namespaces, stepd
 from slurm_adopt.slurm.versions import ALL_NS, NO_NS, RELEASES, Release
+from slurm_adopt.slurm.waiting import Deadline
 from tests.fakes.log import Lines
 from tests.fakes.node import UID, made
 from tests.fakes.process import open_fds

@@ -10,9 +10,9 @@ import pytest
 
 from slurm_adopt.node import own_address
 from slurm_adopt.node.ssh_connection import Connection
-from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.slurmd import callerid
 from slurm_adopt.slurm.slurmd.callerid import Cluster
+from slurm_adopt.slurm.waiting import Deadline
 from tests.fakes.peers import Peer, no_descriptor_left
 from tests.fakes.slurmd import BY_NAME, Auth, answer, reply
 

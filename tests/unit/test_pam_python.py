@@ -24,9 +24,9 @@ from slurm_adopt.node import node
 from slurm_adopt.node.ssh_connection import Connection
 from slurm_adopt.slurm.auth.sack import Sack
 from slurm_adopt.slurm.config import slurmd_processes
-from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import SlurmAdoptError
 from slurm_adopt.slurm.slurmd import callerid
+from slurm_adopt.slurm.waiting import Deadline
 from slurm_adopt.system import log
 from tests.fakes import slurmd
 from tests.fakes.handle import CODES, Handle
@@ -66,7 +66,8 @@ PORTS = [("127.0.0.1", 1), ("127.0.0.1", 1)]  # nobody listens
 
 
 def _ask_source(auth: slurmd.Auth | Sack, *places: tuple[str, int]) -> None:
-    callerid.ask_each(HERE, places, RELEASE.protocol, auth, Deadline(5))
+    cluster = callerid.Cluster(RELEASE.protocol, auth)
+    callerid.ask_each(HERE, places, cluster, Deadline(5))
 
 
 def _source_is_down(_: Path) -> None:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from slurm_adopt.node import unsettled
-from slurm_adopt.slurm.deadline import Deadline, Patience
 from slurm_adopt.slurm.errors import PeerError, UnsettledError
 from slurm_adopt.slurm.stepd import ask_all, pulse, stepd
 from slurm_adopt.slurm.stepd.pulse import Pulse
 from slurm_adopt.slurm.stepd.step_sockets import StepSocket
+from slurm_adopt.slurm.waiting import Deadline, Patience
 from slurm_adopt.system import child as forked
 from tests.fakes.requests import REQUEST_ADD_EXTERN_PID, REQUEST_STATE, REQUEST_STEP_UID
 from tests.fakes.stepd import Stepd, int32

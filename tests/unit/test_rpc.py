@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Union
 
 import pytest
 
-from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import FormatError, PeerError
 from slurm_adopt.slurm.slurmd import message as codec
 from slurm_adopt.slurm.slurmd import rpc
 from slurm_adopt.slurm.versions import RELEASES, Release, layout_of, release_of, to_try
+from slurm_adopt.slurm.waiting import Deadline
 from tests.fakes import slurmd
 from tests.fakes.clock import NEVER, Clock
 from tests.fakes.peers import (

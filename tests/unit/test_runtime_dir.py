@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from slurm_adopt.session import runtime_dir
-from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import SetupError
+from slurm_adopt.slurm.waiting import Deadline
 from slurm_adopt.system import child, clearing
 from tests.fakes.background import Background
 from tests.fakes.squatters import a_link, open_to_others
@@ -478,7 +478,7 @@ class Work:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr("slurm_adopt.slurm.deadline.monotonic", self.look)
+        monkeypatch.setattr("slurm_adopt.slurm.waiting.monotonic", self.look)
 
     def look(self) -> float:
         self.now += 0.001

@@ -25,12 +25,12 @@ from slurm_adopt.slurm.auth.credential import ANY, CredentialError
 from slurm_adopt.slurm.auth.munge import Munge
 from slurm_adopt.slurm.auth.sack import Sack
 from slurm_adopt.slurm.config import conf
-from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.slurm.slurmd import callerid
 from slurm_adopt.slurm.slurmd import message as codec
 from slurm_adopt.slurm.slurmd.callerid import Cluster
 from slurm_adopt.slurm.versions import Release, release_of
+from slurm_adopt.slurm.waiting import Deadline
 from tests.fakes.peers import Peer, Script, after, never, no_descriptor_left, reset, takes_at_most
 from tests.fakes.requests import RESPONSE_NETWORK_CALLERID, RESPONSE_SLURM_RC
 from tests.fakes.sack import SackPeer

@@ -16,7 +16,7 @@ from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.system import child
 
 if TYPE_CHECKING:
-    from slurm_adopt.slurm.deadline import Deadline
+    from slurm_adopt.slurm.waiting import Deadline
     from slurm_adopt.system.log import Log
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from slurm_adopt.node import ssh_connection
 from slurm_adopt.node.ssh_connection import Connection
-from slurm_adopt.slurm.deadline import Deadline
+from slurm_adopt.slurm.waiting import Deadline
 from tests.fakes.peers import no_descriptor_left, takes_at_most
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import pytest
 
 from slurm_adopt.decision.options import parse
 from slurm_adopt.node import node
-from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.stepd import starting
+from slurm_adopt.slurm.waiting import Deadline
 from tests.fakes.log import Lines
 from tests.fakes.stepd import Stepd
 
@@ -181,7 +181,7 @@ def test_wait(
 ) -> None:
     """Time is made of the sleeps: a tenth of a second each."""
     now = [0.0]
-    monkeypatch.setattr("slurm_adopt.slurm.deadline.monotonic", lambda: now[0])
+    monkeypatch.setattr("slurm_adopt.slurm.waiting.monotonic", lambda: now[0])
     monkeypatch.setattr(starting, "POLL", 0.1001)
     monkeypatch.setattr(starting, "sleep", lambda seconds: now.append(now.pop() + seconds))
     course = Course(looks, signs)

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.slurm.stepd import ask_all, old_greeting, step_sockets, stepd
 from slurm_adopt.slurm.versions import BY_CREDENTIAL, RELEASES, Release
+from slurm_adopt.slurm.waiting import Deadline
 from tests.fakes import slurmd
 from tests.fakes.process import open_fds
 from tests.fakes.requests import (
@@ -207,7 +207,7 @@ def test_a_socket_of_another_uid_is_ignored(tmp_path: Path) -> None:
 ASK_ALL = """
 import os, resource, sys
 from slurm_adopt.slurm.stepd import ask_all, step_sockets, stepd
-from slurm_adopt.slurm.deadline import Deadline
+from slurm_adopt.slurm.waiting import Deadline
 from slurm_adopt.slurm.errors import SlurmAdoptError
 
 room, seconds, steps = int(sys.argv[1]), float(sys.argv[2]), []

@@ -9,15 +9,15 @@ from slurm_adopt.session.handover import Handover, Session
 from slurm_adopt.slurm.errors import PeerError, SetupError, SuspendedError
 from slurm_adopt.slurm.proc import start_time
 
-from .confinement import Confinement, check_alive, check_running
 from .jobs import Job
+from .moving import Confinement, check_alive, check_running
 from .session_process import session_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from slurm_adopt.slurm.stepd.stepd import Stepd
 
-    from .confinement import Place
+    from .moving import Place
     from .phase import Phase
     from .stepds import Stepds
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.slurm.proc import start_time
 from slurm_adopt.slurm.stepd import step_sockets, stepd
+from slurm_adopt.slurm.waiting import Deadline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

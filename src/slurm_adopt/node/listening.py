@@ -13,8 +13,8 @@ from contextlib import suppress
 from errno import EBADF
 
 from slurm_adopt import time_limits
-from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import SetupError
+from slurm_adopt.slurm.waiting import Deadline
 
 from .ssh_connection import socket_inodes
 

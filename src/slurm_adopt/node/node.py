@@ -11,8 +11,8 @@ import os
 from slurm_adopt.slurm.errors import PeerError, SetupError
 
 from .adopting import Adopter
-from .confinement import Confinement
 from .jobs import Jobs
+from .moving import Confinement
 from .phase import Phase
 from .session_process import is_child
 from .stepds import Stepds

@@ -306,8 +306,8 @@ class SlurmSite:
 
     def _ask(self) -> list[str]:
         from slurm_adopt.slurm.config import aliases
-        from slurm_adopt.slurm.deadline import Patience
         from slurm_adopt.slurm.errors import PeerError
+        from slurm_adopt.slurm.waiting import Patience
         from slurm_adopt.system import child
 
         def names() -> bytes:

@@ -6,10 +6,10 @@ import os
 
 from slurm_adopt.slurm import auth
 from slurm_adopt.slurm.config import slurmd_ports
-from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError
 from slurm_adopt.slurm.slurmd import callerid
 from slurm_adopt.slurm.versions import RELEASES
+from slurm_adopt.slurm.waiting import Deadline
 
 from . import own_address, ssh_connection
 

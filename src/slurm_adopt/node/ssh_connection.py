@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from slurm_adopt.slurm.deadline import Deadline
+    from slurm_adopt.slurm.waiting import Deadline
 
 _FAMILIES = (_socket.AF_INET, _socket.AF_INET6)
 _MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96

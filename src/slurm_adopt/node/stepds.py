@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from time import sleep
 
-from slurm_adopt.slurm.deadline import Deadline, Patience
 from slurm_adopt.slurm.stepd import ask_all, stepd
+from slurm_adopt.slurm.waiting import Deadline, Patience
 from slurm_adopt.time_limits import ADOPTED, COUNTED, STARTED
 
 TYPE_CHECKING = False

@@ -13,8 +13,8 @@ from time import sleep
 
 from slurm_adopt import time_limits
 from slurm_adopt.slurm.cgroup.hierarchy import of_process
-from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import SetupError, SlurmAdoptError
+from slurm_adopt.slurm.waiting import Deadline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

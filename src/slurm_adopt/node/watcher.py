@@ -18,9 +18,9 @@ from time import monotonic, sleep
 
 from slurm_adopt import time_limits
 from slurm_adopt.slurm.cgroup.hierarchy import members, of_process
-from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.slurm.proc import status
+from slurm_adopt.slurm.waiting import Deadline
 from slurm_adopt.system import child
 from slurm_adopt.system.sigint import Spared
 

@@ -14,10 +14,10 @@ import os
 
 from slurm_adopt.slurm import files
 from slurm_adopt.slurm.cgroup import hierarchy
-from slurm_adopt.slurm.deadline import Deadline, Patience
 from slurm_adopt.slurm.errors import PeerError, SetupError, SlurmAdoptError
 from slurm_adopt.slurm.proc import PROC, is_of, start_time
 from slurm_adopt.slurm.stepd import step_sockets
+from slurm_adopt.slurm.waiting import Deadline, Patience
 from slurm_adopt.time_limits import STEP_READ, STEPS_READ
 
 TYPE_CHECKING = False

@@ -22,9 +22,9 @@ from errno import EPERM
 from time import monotonic_ns
 
 from slurm_adopt import time_limits
-from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.slurm.stepd import step_sockets
+from slurm_adopt.slurm.waiting import Deadline
 from slurm_adopt.system.clearing import OTHERS, Clearing, entered
 from slurm_adopt.system.root_dirs import TOP, opened
 

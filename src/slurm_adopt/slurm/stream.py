@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Union
 
-    from .deadline import Deadline
+    from .waiting import Deadline
 
     Address = Union[str, tuple[str, int]]  # path of a unix socket, or host and port
 

@@ -1,7 +1,7 @@
 """What is waited for on Slurm's side, and for how long at most; see also ../time_limits.py.
 
 A wait has two ends: a silence, which each sign of life begins again, and a last end, which none
-moves (deadline.py). The page docs/reference/time-limits.md shows these rows.
+moves (waiting.py). The page docs/reference/time-limits.md shows these rows.
 """
 
 from __future__ import annotations

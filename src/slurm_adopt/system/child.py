@@ -18,9 +18,9 @@ from contextlib import suppress
 from time import monotonic, sleep
 
 from slurm_adopt import time_limits
-from slurm_adopt.slurm.deadline import Patience
 from slurm_adopt.slurm.errors import PeerError
 from slurm_adopt.slurm.proc import PROC, stat
+from slurm_adopt.slurm.waiting import Patience
 
 from .sigint import Spared
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import signal
     from typing import Callable, NoReturn
 
-    from slurm_adopt.slurm.deadline import Deadline
+    from slurm_adopt.slurm.waiting import Deadline
 else:
     with Spared():
         import _signal as signal  # all that is wanted of `signal`, which takes 3 ms to import
@@ -57,7 +57,7 @@ def run(function: Callable[[], bytes], deadline: Deadline, limit: int) -> bytes:
     """Return what a function returns in a child, at most `limit` bytes.
 
     PeerError if it raises an exception, ends, returns more, or is not done in time; the child is
-    killed then. A child that does not get the CPU that it wants renews the deadline (deadline.py).
+    killed then. A child that does not get the CPU that it wants renews the deadline (waiting.py).
     """
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     try:

@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable
 
-    from slurm_adopt.slurm.deadline import Deadline
+    from slurm_adopt.slurm.waiting import Deadline
 
 OTHERS = (ENOENT, ENOTEMPTY)  # another login is at it as well
 STEP = 64 << 20  # bytes that are freed between two looks at the time: some 20 ms

@@ -17,7 +17,6 @@ from typing import Literal
 from slurm_adopt.node.ssh_connection import Connection
 from slurm_adopt.slurm.auth.credential import ANY
 from slurm_adopt.slurm.auth.munge import Munge
-from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.slurmd.callerid import (
     REQUEST_NETWORK_CALLERID,
     RESPONSE_NETWORK_CALLERID,
@@ -25,6 +24,7 @@ from slurm_adopt.slurm.slurmd.callerid import (
 )
 from slurm_adopt.slurm.slurmd.message import Message, pack, payload, unpack
 from slurm_adopt.slurm.versions import BY_ID, K12, RELEASES, TYPE, Release
+from slurm_adopt.slurm.waiting import Deadline
 
 WAIT = 5.0  # seconds; an answer takes milliseconds
 KIND = REQUEST_NETWORK_CALLERID

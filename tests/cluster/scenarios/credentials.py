@@ -167,7 +167,7 @@ def _give_run_directory(cluster: Cluster, user: str) -> None:
 TOKEN = """\
 from slurm_adopt.slurm.auth import of
 from slurm_adopt.slurm.config.conf import load
-from slurm_adopt.slurm.deadline import Deadline
+from slurm_adopt.slurm.waiting import Deadline
 print(of(load("/etc/slurm/slurm.conf")).encode(b"", Deadline(9)))
 """
 

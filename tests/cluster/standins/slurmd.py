@@ -25,11 +25,11 @@ from typing import TYPE_CHECKING, Callable
 from slurm_adopt.node.ssh_connection import Connection
 from slurm_adopt.slurm.auth.credential import ANY
 from slurm_adopt.slurm.auth.munge import Munge
-from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.slurmd.callerid import REQUEST_NETWORK_CALLERID, RESPONSE_NETWORK_CALLERID
 from slurm_adopt.slurm.slurmd.callerid import request_body as callerid_body
 from slurm_adopt.slurm.slurmd.message import pack, payload, unpack
 from slurm_adopt.slurm.versions import EMPTY, K12
+from slurm_adopt.slurm.waiting import Deadline
 from tests.fakes.background import Background
 from tests.fakes.requests import RESPONSE_JOB_ID
 from tests.fakes.slurmd import BY_NAME, answer, error

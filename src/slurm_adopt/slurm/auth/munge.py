@@ -20,7 +20,7 @@ from slurm_adopt.slurm.wire import Reader, Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from slurm_adopt.slurm.deadline import Deadline
+    from slurm_adopt.slurm.waiting import Deadline
 
 SOCKETS = ("/run/munge/munge.socket.2", "/var/run/munge/munge.socket.2")  # the usual places
 

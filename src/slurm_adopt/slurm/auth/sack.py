@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from slurm_adopt.slurm.config.conf import Conf
-    from slurm_adopt.slurm.deadline import Deadline
+    from slurm_adopt.slurm.waiting import Deadline
 
 # Where a sack listens: 25.05+ with the cluster's name; then slurmd or sackd, slurmctld, slurmdbd.
 OF_CLUSTER = "/run/slurm-{}/sack.socket"

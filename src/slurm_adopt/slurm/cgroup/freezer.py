@@ -17,7 +17,7 @@ from .walk import read, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from slurm_adopt.slurm.deadline import Deadline
+    from slurm_adopt.slurm.waiting import Deadline
 
 FREEZING = time_limits.FROZEN.last  # a process that waits for a dead file system never freezes
 PAUSE = 0.002  # seconds until it is looked again whether all is frozen

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from slurm_adopt.slurm.deadline import Deadline
+    from slurm_adopt.slurm.waiting import Deadline
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 GONE = (ENOENT, ENODEV)  # a cgroup that has been removed: nothing is in it

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from slurm_adopt.slurm.auth.credential import Auth
     from slurm_adopt.slurm.config.conf import Conf
-    from slurm_adopt.slurm.deadline import Deadline
+    from slurm_adopt.slurm.waiting import Deadline
 
     from .message import Message
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from slurm_adopt.slurm.auth.credential import Auth
-    from slurm_adopt.slurm.deadline import Deadline
     from slurm_adopt.slurm.versions import Release
+    from slurm_adopt.slurm.waiting import Deadline
 
     from .message import Message
 

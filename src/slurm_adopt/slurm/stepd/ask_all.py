@@ -9,8 +9,8 @@ import _socket
 import select
 
 from slurm_adopt.slurm import time_limits
-from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import FormatError, PeerError, SetupError, SlurmAdoptError
+from slurm_adopt.slurm.waiting import Deadline
 from slurm_adopt.slurm.wire import NATIVE, Reader
 
 from .step_sockets import new_socket
@@ -60,7 +60,7 @@ def ask_all(
 ) -> tuple[dict[StepSocket, Answer], dict[StepSocket, str]]:
     """Ask every stepd for its user and state, all at the same time, within one deadline.
 
-    Each answer renews it (deadline.py): where one stepd is slow, since many ask, so are others.
+    Each answer renews it (waiting.py): where one stepd is slow, since many ask, so are others.
     One that has not answered renews it as long as it is at work. Those `of_another` user have
     OTHERS: who makes the own stepd slow shall make no login of others slow.
 

@@ -13,7 +13,7 @@ from slurm_adopt.slurm.wire import NATIVE, Writer
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from slurm_adopt.slurm.auth.credential import Auth
-    from slurm_adopt.slurm.deadline import Deadline
+    from slurm_adopt.slurm.waiting import Deadline
 
 REQUEST_CONNECT = 0
 

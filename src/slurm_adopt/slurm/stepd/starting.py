@@ -16,9 +16,9 @@ from time import CLOCK_BOOTTIME, clock_gettime, sleep
 
 from slurm_adopt.slurm import time_limits
 from slurm_adopt.slurm.config.slurmd_processes import programs
-from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.digits import number
 from slurm_adopt.slurm.proc import PROC, is_root, listing, read, stat
+from slurm_adopt.slurm.waiting import Deadline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ import os
 from time import sleep
 
 from slurm_adopt.slurm import time_limits
-from slurm_adopt.slurm.deadline import Deadline
 from slurm_adopt.slurm.errors import PeerError, SetupError, SlurmAdoptError, UnsettledError
 from slurm_adopt.slurm.versions import ALL_NS, GREETING, MOUNT_NS_OR_HANGUP, NO_NS, layout_of
+from slurm_adopt.slurm.waiting import Deadline
 from slurm_adopt.slurm.wire import NATIVE, Reader, Writer
 
 from .step_sockets import new_socket
@@ -87,7 +87,7 @@ class Stepd:
         deadline: Deadline,
         introduce: Introduce | None = None,
     ) -> None:
-        """`deadline` is for the whole conversation; each answer renews it (deadline.py)."""
+        """`deadline` is for the whole conversation; each answer renews it (waiting.py)."""
         self._step = step
         self._trusted = trusted
         self._deadline = deadline

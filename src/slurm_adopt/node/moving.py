@@ -1,4 +1,4 @@
-"""A process in the cgroups of its job's step: read back, written there, put back, its CPUs.
+"""Moving a process: into the cgroups of its job's step, back into them, and out again.
 
 What the stepd has left outside is written into the step's cgroups; the kernel's word in
 /proc/PID/cgroup is what counts. Where an adoption fails the process goes back to where it was.

@@ -1,7 +1,7 @@
 """One point in time by which a wait must have ended, and smaller ones inside it.
 
 A peer that many ask at once answers late and is not silent. So a wait for a stepd has two ends:
-after so long a silence, which every sign of life begins anew, and by a point in time in any case.
+after so long a silence, which every sign of life begins again, and by a point in time in any case.
 """
 
 from __future__ import annotations
