@@ -248,6 +248,17 @@ def test_descriptors_that_silent_stepds_hold(tmp_path: Path) -> None:
     assert "this process is out of descriptors (RLIMIT_NOFILE" in found[3]
 
 
+def test_nobody_can_be_looked_for_without_a_descriptor(tmp_path: Path) -> None:
+    """It is not taken for a socket that nobody listens on, nor for a mistake of ours."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        with pytest.raises(SetupError, match="out of descriptors"):
+            step_sockets.listens(str(tmp_path / "n1_7.4294967292"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
 def test_no_descriptor_at_all(tmp_path: Path) -> None:
     with Stepd(tmp_path / "s"):
         (error,) = asked_with_room_for(0, GENEROUS, tmp_path / "s")

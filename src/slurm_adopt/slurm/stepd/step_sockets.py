@@ -101,9 +101,11 @@ def node_names(spool: str, *, alive: bool = False) -> set[str]:
 
 
 def listens(path: str) -> bool:
-    """Say whether somebody listens on a socket: 24.11.5 leaves a file behind after a login."""
-    flags = _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
-    with_stepd = _socket.socket(_socket.AF_UNIX, flags)
+    """Say whether somebody listens on a socket: 24.11.5 leaves a file behind after a login.
+
+    SetupError if there is no socket to be had.
+    """
+    with_stepd = new_socket(_socket.SOCK_NONBLOCK)
     try:
         with_stepd.connect(path)
     except (ConnectionRefusedError, FileNotFoundError):
