@@ -153,7 +153,7 @@ WATCHED = {
     "gc",
     "slurm_adopt.system.child",
     "slurm_adopt.system.sigint",
-    "slurm_adopt.node.watcher",
+    "slurm_adopt.node.unfinished_login",
 }
 # Which process becomes the session, where the parent is the same program and no slot is held.
 ASKED = {"slurm_adopt.node.listening", "slurm_adopt.node.ssh_connection"}

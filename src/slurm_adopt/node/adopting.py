@@ -97,9 +97,9 @@ class Adopter:
         if slot is None:
             log.debug(f"process {pid} holds no MaxStartups slot of sshd: it is not watched")
             return
-        from . import watcher
+        from . import unfinished_login
 
-        watcher.start(slot, before.cgroups, confinement.layout, log, confinement.whose)
+        unfinished_login.start(slot, before.cgroups, confinement.layout, log, confinement.whose)
 
     def _take(
         self, adoption: Adoption, step: Stepd, confinement: Confinement, before: Place

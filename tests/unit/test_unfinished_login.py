@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Callable
 import pytest
 
 from slurm_adopt.node import adopting
-from slurm_adopt.node import watcher as watch
+from slurm_adopt.node import unfinished_login as watch
 from slurm_adopt.node.login_slot import Slot, children, slot_of
 from slurm_adopt.slurm.cgroup import hierarchy, step_cgroup
 from slurm_adopt.slurm.cgroup.hierarchy import UNIFIED
@@ -705,7 +705,7 @@ FAILING = [
     ("os.setsid", BlockingIOError(11, "try again"), "try again"),
     ("os.chdir", OSError(5, "input/output error"), "input/output error"),
     (
-        "slurm_adopt.node.watcher._close_all_but",
+        "slurm_adopt.node.unfinished_login._close_all_but",
         RuntimeError("x"),
         "the watching process has ended",
     ),
