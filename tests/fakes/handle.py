@@ -1,4 +1,4 @@
-"""A stand-in for pam_python's handle, for the two rooms that see it."""
+"""A stand-in for pam_python's handle, for the two modules that see it."""
 
 from __future__ import annotations
 

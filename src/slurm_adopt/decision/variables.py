@@ -47,7 +47,7 @@ NODES = "the job's nodes"
 ARRAY = "the task of a job array"
 MEMORY = "one of the three"  # srun refuses to start where it finds two
 
-# How a variable is asked for. What `all` stands for, Slurm sets anew in a job that is submitted
+# How a variable is asked for. What `all` stands for, Slurm sets again in a job that is submitted
 # from the session; those of GPUs on nodes that have some, on others they mean nothing. All else the
 # new job would inherit (sbatch and salloc, 20.11 to 26.05), and srun in it would take for options;
 # or it reaches root's own scripts, by pam_exec: a shell writes its here-documents to TMPDIR.

@@ -27,7 +27,7 @@ class Deadline:
         return Deadline(min(seconds, self.left()))
 
     def renew(self, *, alive: bool = True) -> None:
-        """Begin a silence anew, after a sign of life or not: this kind stays where it is."""
+        """Begin a silence again, after a sign of life or not: this kind stays where it is."""
 
     def last(self) -> float:
         """Seconds left if there are signs of life until the end."""
@@ -58,7 +58,7 @@ class Patience(Deadline):
         self._last = monotonic() + longest
 
     def renew(self, *, alive: bool = True) -> None:
-        """Begin the silence anew; `alive`: since there was a sign of life."""
+        """Begin the silence again; `alive`: since there was a sign of life."""
         self._alive = alive
         self.at = min(monotonic() + self._silence, self._last)
 

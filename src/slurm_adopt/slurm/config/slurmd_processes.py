@@ -86,7 +86,7 @@ class Slurmd:
 GUESSED = "beside"
 VARIABLE = "SLURM_CONF"
 FROM_CONTROLLER = "--conf-server"
-_CACHE = "SLURMD_RECONF_CONF_CACHE"  # set for itself by a slurmd that starts anew, since 23.11
+_CACHE = "SLURMD_RECONF_CONF_CACHE"  # set for itself by a slurmd that starts again, since 23.11
 
 
 def slurmds(proc: str = PROC) -> list[Slurmd]:
