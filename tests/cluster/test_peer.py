@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.harness import pam, scancel
+from tests.cluster.harness import pam
+from tests.cluster.scenarios import basic
 
 if TYPE_CHECKING:
     from tests.cluster.harness.cluster import Cluster
@@ -34,13 +35,7 @@ def test_one_job(cluster: Cluster, method: str, target: str) -> None:
 
 def test_scancel(cluster: Cluster) -> None:
     """The end of the job is the end of the session and of what it started."""
-    job = cluster.submit("alice")
-    with cluster.session("alice") as session:
-        orphan = int(session.run("setsid sleep 888 >&- 2>&- <&- & echo $!"))
-        assert cluster.n1.alive(orphan)
-        scancel.end(cluster, job)
-        session.wait_gone()
-        assert not cluster.n1.alive(orphan)
+    basic.scancel(cluster, job_gone=20, session_gone=15)
 
 
 def test_memory(cluster: Cluster) -> None:

@@ -227,9 +227,9 @@ def test_imports_of_the_ordinary_login(
 
 SHELL = ("sh", "-c", '"$@"; exit', "sh")
 
-# A login whose session gets what the job has
+# What the two that follow begin with: a log, and what is imported until then
 
-JOB = """
+START = """
 import sys, traceback
 sys.path.insert(0, {source!r})
 import slurm_adopt.front.pam_python
@@ -242,10 +242,17 @@ before = set(sys.modules)
 
 class Handle:
     PAM_SUCCESS, user, service, rhost, env = 0, "daemon", "sshd", "127.0.0.1", dict()
+"""
 
+# A login whose session gets what the job has
+
+JOB = (
+    START
+    + """
 code = slurm_adopt.front.pam_python.session(Handle(), 0, {options!r}, {{}})
 print(code, Handle.env["SLURMD_NODENAME"], *sorted(set(sys.modules) - before))
 """
+)
 
 # A note of the account phase is looked for.
 OF_SESSION = {
@@ -291,26 +298,16 @@ def test_imports_of_a_session_that_gets_what_the_job_has(tmp_path: Path) -> None
 
 # A login with several jobs: which connection it is, what the slurmd there says, and the adoption
 
-SEVERAL = """
-import sys, traceback
-sys.path.insert(0, {source!r})
-import slurm_adopt.front.pam_python
-import _socket
-from slurm_adopt.system import log
-syslog = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
-syslog.bind("")
-log.SOCKETS = (syslog.getsockname(),)
-before = set(sys.modules)
-
-class Handle:
-    PAM_SUCCESS, user, service, rhost, env = 0, "daemon", "sshd", "127.0.0.1", dict()
-
+SEVERAL = (
+    START
+    + """
 import _socket
 ssh = _socket.socket()
 ssh.connect({sshd!r})
 code = slurm_adopt.front.pam_python.account(Handle(), 0, {options!r}, {{}})
 print(code, Handle.env["SLURM_JOB_ID"], *sorted(set(sys.modules) - before))
 """
+)
 
 CONF = """\
 AuthType=auth/munge

@@ -31,7 +31,7 @@ class Stepds:
         """Nothing is asked yet."""
         self._phase = phase
         self._starting: Deadline | None = None
-        self._bounds: dict[str, Deadline] = {}
+        self._bounds: dict[Limit, Deadline] = {}
 
     def ask_all(
         self, steps: list[StepSocket], of_another: Callable[[StepSocket], bool]
@@ -77,7 +77,7 @@ class Stepds:
 
         But each has the time that silence takes.
         """
-        bound = self._bounds.setdefault(limit.what, Deadline(limit.last))
+        bound = self._bounds.setdefault(limit, Deadline(limit.last))
         return Patience(limit.silence, max(limit.silence, bound.left()))
 
     def _introduce(self, deadline: Deadline) -> bytes:

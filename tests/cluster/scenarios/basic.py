@@ -133,14 +133,17 @@ def none(cluster: Cluster) -> None:
     assert not (cluster.n1.root / "tmp/ran").exists()
 
 
-def scancel(cluster: Cluster) -> None:
-    """End the session and a child with a session of its own at the end of the job."""
+def scancel(cluster: Cluster, *, job_gone: float = 60, session_gone: float = 30) -> None:
+    """End the session and a child with a session of its own at the end of the job.
+
+    In seconds: until the job has left the queue, then until its session has ended.
+    """
     job = cluster.submit("alice")
     with cluster.session("alice") as session:
         orphan = int(session.run("setsid sleep 888 >&- 2>&- <&- & echo $!"))
         assert cluster.n1.alive(orphan)
-        end_jobs(cluster, job, timeout=60)
-        session.wait_gone(30)
+        end_jobs(cluster, job, timeout=job_gone)
+        session.wait_gone(session_gone)
         assert not cluster.n1.alive(orphan)
 
 
