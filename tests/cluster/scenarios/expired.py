@@ -103,7 +103,7 @@ def passwd_is_adopted(cluster: Cluster, stack: Sequence[str], job: int) -> str:
         )
         try:
             wait_for("passwd", lambda: node.run(find, check=False).stdout, 20)
-            pid = node.run(find).stdout.strip()
+            pid = node.run([*find, "--oldest"]).stdout.strip()  # it may have forked a child
             cgroup = node.run(["cat", f"/proc/{pid}/cgroup"]).stdout
         finally:
             end(client)
