@@ -36,6 +36,8 @@ ARROWS = {
     "session": ("decision", "slurm", "system", "time_limits"),
     "system": (*LEAVES, "time_limits"),
     "slurm": (),
+    "cli": ("decision", "node", "session", "slurm", "system", "time_limits"),
+    "__main__": ("cli",),
 }
 TIME_LIMITS = ("slurm.time_limits",)
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "reference" / "messages.md"
+CLI = ROOT / "src" / "slurm_adopt" / "cli"  # says what it has to say to who runs it
 SOURCES = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "pam").rglob("*.py")])
+SOURCES = [path for path in SOURCES if CLI not in path.parents]
 
 VALUE = "<>"
 WORD = re.compile(r"[A-Za-z]{2}")

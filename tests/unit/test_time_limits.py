@@ -19,7 +19,7 @@ TABLES = [SOURCE / "time_limits.py", SOURCE / "slurm" / "time_limits.py"]
 MODULES = [
     path
     for path in sorted([*SOURCE.rglob("*.py"), TOP / "pam" / "pam_slurm_adopt.py"])
-    if path not in TABLES
+    if path not in (*TABLES, SOURCE / "cli" / "deadlines.py")
 ]
 
 OURS, SLURMS = (

@@ -38,6 +38,12 @@ def ask(login: Login, protocol: int, phase: Phase) -> int | None:
     return _ask(connection, protocol or RELEASES[-1].protocol, phase, deadline)
 
 
+def ask_about(connection: Connection, protocol: int, phase: Phase) -> int | None:
+    """Return the job that holds the other end of a connection, as ask() does for a login's."""
+    deadline = Deadline(phase.options.seconds("callerid_timeout"))
+    return _ask(connection, protocol or RELEASES[-1].protocol, phase, deadline)
+
+
 def _ask(connection: Connection, protocol: int, phase: Phase, deadline: Deadline) -> int | None:
     slurm_conf, trusted = phase.site.conf, phase.site.trusted
     if why := callerid.encrypted(slurm_conf, protocol):

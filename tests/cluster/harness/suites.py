@@ -12,6 +12,7 @@ PACKAGES = (
     "slurmctld", "slurmd", "slurm-client", "munge",
     "openssh-server", "openssh-client",
     "libpam-python", "libpam-slurm-adopt", "pamtester", "python3", "python3-psutil",
+    "python3-click", "python3-pyroute2", "python3-rich",
     "iproute2", "libfaketime", "nftables", "procps", "rsync", "strace", "tini", "xauth",
 )
 USED = ("at", "cron", "podman", "crun", "uidmap", "busybox-static")  # by recipes of the guide

@@ -1,0 +1,1 @@
+"""The command `slurm-adopt`. It looks and changes nothing on the node; no login imports it."""

@@ -1,0 +1,1 @@
+"""What `slurm-adopt check` looks at: one module for each category."""
