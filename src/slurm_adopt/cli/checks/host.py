@@ -55,15 +55,22 @@ class Host:
     """What checks ask for; all of it is read when it is first asked for, and once."""
 
     def __init__(
-        self, service: str = "sshd", users: tuple[str, ...] = (), *, quick: bool = False
+        self,
+        service: str = "sshd",
+        users: tuple[str, ...] = (),
+        *,
+        quick: bool = False,
+        nodes: str | None = None,
     ) -> None:
         """`users`: whose logins are of interest; none: those who have jobs here.
 
-        `quick`: no network, and nothing that takes long.
+        `quick`: no network, and nothing that takes long. `nodes`: a host list of other nodes to
+        ask, "" for all that slurm.conf has; None: they are not asked.
         """
         self.service = service
         self.users = users
         self.quick = quick
+        self.nodes = nodes
         self.is_root = os.geteuid() == 0
         self.remarks = Remarks()
         self._kept: dict[str, tuple[Any, BaseException | None]] = {}

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import slurm_conf
+from . import auth, callerid, cgroup_conf, cgroups, slurm_conf, slurmd, stepds
 
 if TYPE_CHECKING:
     from .finding import Check
 
 # In this order: a later check may say what an earlier one explains.
-CHECKS: tuple[Check, ...] = (*slurm_conf.CHECKS,)
+CHECKS: tuple[Check, ...] = (
+    *slurm_conf.CHECKS,
+    *cgroup_conf.CHECKS,
+    *slurmd.CHECKS,
+    *stepds.CHECKS,
+    *cgroups.CHECKS,
+    *auth.CHECKS,
+    *callerid.CHECKS,
+)
 
 BY_CODE = {check.code: check for check in CHECKS}
