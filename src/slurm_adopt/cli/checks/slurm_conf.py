@@ -25,6 +25,8 @@ from .slurm_facts import needs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from slurm_adopt.slurm.config.slurmd_processes import Slurmd
+
     from .finding import Seen
     from .host import Host
 
@@ -91,27 +93,7 @@ def of_slurmd(host: Host) -> Iterator[Seen]:
         yield skipped("which slurm.conf slurmd reads is shown to root only")
         return
     running = slurm_facts.slurmds(host)
-    shared = any(slurmd.conf and _same(slurmd.conf, path) for slurmd in running)
-    usual = config.usual()[:1]
-    seen = []
-    for slurmd in running:
-        if not slurmd.conf and usual and not slurmd.configless and not _same(usual[0], path):
-            text = f"{slurmd}; this module reads {path}"
-            at = slurm_facts.option_place(host, "slurm_conf")
-            seen.append(error("slurmd was told no slurm.conf, and a usual place has another", text,
-                              *(at if at[0] else (usual[0], 0))))  # fmt: skip
-        if not slurmd.conf or _same(slurmd.conf, path):
-            continue
-        text = f"{slurmd}; this module reads {path}"
-        if shared:
-            seen.append(warning("a second slurmd here reads another slurm.conf: its jobs do not "
-                                "count", text, slurmd.conf))  # fmt: skip
-        elif slurmd.how == GUESSED:
-            seen.append(warning("slurmd may read another slurm.conf", text, slurmd.conf))
-        elif os.path.exists(slurmd.conf):
-            seen.append(error("slurmd reads another slurm.conf", text, slurmd.conf))
-        else:
-            seen.append(error("the slurm.conf that slurmd was told is gone", text, slurmd.conf))
+    seen = [found for slurmd in running if (found := _unlike(host, slurmd, path))]
     if seen:
         yield from seen
     elif not any(slurmd.program == "slurmd" for slurmd in running):
@@ -120,6 +102,28 @@ def of_slurmd(host: Host) -> Iterator[Seen]:
         yield ok("slurmd was told to read the same slurm.conf")
     else:
         yield ok("slurmd was told no other slurm.conf")
+
+
+def _unlike(host: Host, slurmd: Slurmd, path: str) -> Seen | None:
+    """Say what is wrong where a slurmd reads another slurm.conf than the one at `path`."""
+    text = f"{slurmd}; this module reads {path}"
+    usual = config.usual()[:1]
+    if not slurmd.conf:
+        if not usual or slurmd.configless or _same(usual[0], path):
+            return None
+        at = slurm_facts.option_place(host, "slurm_conf")
+        return error("slurmd was told no slurm.conf, and a usual place has another", text,
+                     *(at if at[0] else (usual[0], 0)))  # fmt: skip
+    if _same(slurmd.conf, path):
+        return None
+    if any(other.conf and _same(other.conf, path) for other in slurm_facts.slurmds(host)):
+        return warning("a second slurmd here reads another slurm.conf: its jobs do not count", text,
+                       slurmd.conf)  # fmt: skip
+    if slurmd.how == GUESSED:
+        return warning("slurmd may read another slurm.conf", text, slurmd.conf)
+    there = os.path.exists(slurmd.conf)
+    title = "slurmd reads another slurm.conf" if there else "the slurm.conf of slurmd is gone"
+    return error(title, text, slurmd.conf)
 
 
 @needs(slurm_facts.conf)
@@ -163,8 +167,11 @@ def owners(host: Host) -> Iterator[Seen]:
         beside = slurm_facts.cgroup_conf(host)
         paths += [beside.path] if os.path.exists(beside.path) else []
     trusted = conf.uids("SlurmdUser") | conf.uids("SlurmUser")
-    found = [(path, why) for path in paths if (why := open_to(os.path.realpath(path), trusted))]
-    for path, why in found:
+    found: dict[str, str] = {}  # by what is open: it may be a directory of several
+    for path in paths:
+        if why := open_to(os.path.realpath(path), trusted):
+            found.setdefault(why, path)
+    for why, path in found.items():
         yield error("others than root and Slurm may write to a configuration file", why, path)
     if not found:
         yield ok("only root and Slurm may write to the configuration files")

@@ -149,7 +149,7 @@ def slurmds(host: Host) -> list[Slurmd]:
 
 
 class Asked(NamedTuple):
-    """What the extern stepds of this node have said."""
+    """What some stepds of this node have said."""
 
     answers: dict[StepSocket, Answer]
     silent: dict[StepSocket, str]  # and why there is no answer
@@ -167,10 +167,14 @@ def asked(host: Host) -> Asked:
 
 
 def _asked(host: Host) -> Asked:
+    name, spool = place(host)
+    return ask(host, step_sockets.extern_steps(spool, name))
+
+
+def ask(host: Host, steps: list[StepSocket]) -> Asked:
+    """Ask the stepds of some steps for user and state."""
     from slurm_adopt.node.stepds import Stepds
 
-    name, spool = place(host)
-    steps = step_sockets.extern_steps(spool, name)
     deadline = (
         Deadline(deadlines.STEPDS_QUICK) if host.quick else Patience(_SILENCE, deadlines.STEPDS)
     )

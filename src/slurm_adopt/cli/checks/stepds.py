@@ -82,21 +82,32 @@ def extern_steps(host: Host) -> Iterator[Seen]:
     asked = slurm_facts.asked(host)
     served = {step.job_id for step in (*asked.answers, *asked.silent)}
     others = [step for step in step_sockets.steps(spool, node) if step.job_id not in served]
-    # Of an extern step whose stepd has died only the socket is there, which nobody listens on.
-    lone = sorted({step.job_id for step in others if step_sockets.listens(step.path)})
+    answers, silent, _ = slurm_facts.ask(host, others)
+    lone = [step for step in (*answers, *silent) if not step.stranger]
+    jobs = f"job {listed(sorted({step.job_id for step in lone}))}"
+    slurm_conf = slurm_facts.conf(host)
+    at = where(host, slurm_conf, "PrologFlags")
     if not lone:
         yield ok("each job here has an extern step" if served else "no job is here now")
-        return
-    slurm_conf = slurm_facts.conf(host)
-    died = {step.job_id for step in asked.dead} & set(lone)
-    jobs = f"job {listed(lone)}"
-    if died:
-        yield error("the extern stepd of a job has died", jobs, spool)
-    elif config.contains(slurm_conf):
-        yield warning("a job has no extern step, though PrologFlags says so", jobs,
-                      *where(host, slurm_conf, "PrologFlags"))  # fmt: skip
+    elif died := {step.job_id for step in asked.dead} & {step.job_id for step in lone}:
+        yield error("the extern stepd of a job has died", f"job {listed(sorted(died))}", spool)
+    elif not config.contains(slurm_conf):
+        yield error("a job has no extern step", jobs, *at)
+    elif old := {step.job_id for step in lone if step.pid and _is_of_before(host, step.pid)}:
+        yield warning("a job of before slurmd was started last has no extern step",
+                      f"job {listed(sorted(old))}", *at)  # fmt: skip
     else:
-        yield error("a job has no extern step", jobs, *where(host, slurm_conf, "PrologFlags"))
+        yield ok("a job here has no extern step any more: it is ending", jobs)
+
+
+def _is_of_before(host: Host, pid: int) -> bool:
+    """Say whether a stepd is older than slurmd.
+
+    The extern step of a job ends first: then others of its steps have up to KillWait.
+    """
+    started = [proc.start_time(slurmd.pid) for slurmd in slurm_facts.slurmds(host)
+               if slurmd.program == "slurmd"]  # fmt: skip
+    return bool(started) and proc.start_time(pid) < min(started)
 
 
 @ASKED
