@@ -23,7 +23,7 @@ from slurm_adopt.cli.checks import (
     slurmd,
     stepds,
 )
-from slurm_adopt.cli.checks.host import Host
+from slurm_adopt.cli.checks.host import Host, LateError
 from slurm_adopt.cli.checks.host_lists import folded
 from slurm_adopt.cli.checks.runner import run
 from slurm_adopt.cli.checks.slurm_facts import Asked
@@ -142,11 +142,15 @@ GRES = [
     ("NodeName=n1\nNodeName=n2 Gres=gpu:2\n", "ok"),
     ("NodeName=DEFAULT Gres=gpu:1\nNodeName=n[1-2]\n", "warning"),
     ("NodeName=DEFAULT Gres=gpu:1\nNodeName=n[1-2] Gres=\n", "ok"),
+    ("NodeName=n1 Gres=craynetwork:4\n", "ok"),
+    ("NodeName=n1 Gres=nic:1\n", "warning"),
 ]
 
 
 @pytest.mark.parametrize(("text", "result"), GRES)
 def test_devices_of_this_node(tmp_path: Path, text: str, result: str) -> None:
+    if "nic" in text:
+        (tmp_path / "gres.conf").write_text("Name=nic File=/dev/nic0\n")
     host = host_with(tmp_path, f"TaskPlugin=task/cgroup\n{text}", "ConstrainDevices=no\n")
     assert one(cgroup_conf.devices, host).result == result
 
@@ -546,6 +550,16 @@ def test_nothing_raises_without_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
     assert failed == []
     bad = {each.code for each in found if each.result in ("warning", "error")}
     assert bad <= {"SA301", "SA404"}
+
+
+def test_a_dead_file_system_is_one_finding() -> None:
+    """What cannot be read in time is said once; the others are not known."""
+    host = Host()
+    host._kept["slurmds"] = ([], None)
+    host._kept["slurm's site"] = (None, LateError("not within 7 s"))
+    found = {each.code: each.result for each in run(CHECKS, host)}
+    assert found["SA301"] == "error"
+    assert {code for code, result in found.items() if result == "error"} <= {"SA301", "SA404"}
 
 
 def test_each_row_is_told_apart() -> None:

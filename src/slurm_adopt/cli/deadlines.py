@@ -9,9 +9,10 @@ from __future__ import annotations
 QUICK  = 1.0   # a check that reads a few files
 SLOW   = 10.0  # a check that asks other processes or hosts
 SHARED = 3.0   # what several checks need
+SITE   = 7.0   # where this host's Slurm is: the DNS may be asked, for up to 5 s
 VERSION = 2.0  # slurmd to say its version
 STEPDS = 6.0   # all stepds to say whose steps they are; a stopped one is given up before
-STEPDS_QUICK = 0.5  # the same, where it has to be quick
+AT_ONCE = 0.5  # the same, and a credential, where it has to be quick
 CREDENTIAL = 2.0  # a credential to be made, and to be checked
 CALLERID = 4.0  # this node's own slurmds
 NODES  = 20.0  # all other nodes' slurmds

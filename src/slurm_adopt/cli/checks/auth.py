@@ -83,7 +83,7 @@ def sack(host: Host) -> Iterator[Seen]:
 def _round_trip(host: Host, found: Auth, who: str) -> Iterator[Seen]:
     """Have a credential of our own made and checked."""
     at = where(host, slurm_facts.conf(host), "AuthInfo")
-    deadline = Deadline(deadlines.CREDENTIAL)
+    deadline = Deadline(deadlines.AT_ONCE if host.quick else deadlines.CREDENTIAL)
     try:
         text = found.encode(PAYLOAD, deadline)
     except PeerError as wrong:

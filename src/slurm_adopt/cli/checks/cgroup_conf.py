@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from slurm_adopt.slurm.cgroup import hierarchy, paths
+from slurm_adopt.slurm.config.conf import load_beside
 from slurm_adopt.slurm.errors import SetupError
 
 from . import slurm_facts
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 CGROUP = "cgroup.conf"
 MEMORY_COUNTS = "23.02"  # since then memory is confined only where it is a consumable resource
 SYSTEMD = "/run/systemd/system"  # sd_booted(3)
+DEVICES = frozenset({"gpu", "mps", "shard"})  # Gres that are devices, whatever gres.conf says
 PLUGINS = ("autodetect", "cgroup/v1", "cgroup/v2", "disabled")
 
 
@@ -81,12 +83,24 @@ def _has_swap() -> bool:
 @needs(slurm_facts.conf, slurm_facts.cgroup_conf)
 def devices(host: Host) -> Iterator[Seen]:
     """Whether GPUs are open to whoever logs in."""
-    if not slurm_facts.gres_of_node(host):
-        yield ok("this node has no Gres: there are no devices to confine")
+    if not _has_devices(host):
+        yield ok("this node has no Gres with devices: there are none to confine")
         return
     yield from _constrained(
         host, "ConstrainDevices", "the devices of their job", "the devices of all jobs"
     )
+
+
+def _has_devices(host: Host) -> bool:
+    """Say whether the Gres of this node are devices; some are only counted."""
+    names = {each.partition(":")[0].strip() for each in slurm_facts.gres_of_node(host).split(",")}
+    if names & DEVICES:
+        return True
+    try:
+        beside = load_beside(slurm_facts.conf(host).path, "gres.conf")
+    except SetupError:
+        return bool(names - {""})
+    return bool(names - {""}) and bool(beside.get("File") or beside.get("MultipleFiles"))
 
 
 def _constrained(host: Host, key: str, confined: str, otherwise: str) -> Iterator[Seen]:

@@ -9,6 +9,7 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from slurm_adopt.cli import deadlines
 from slurm_adopt.slurm.cgroup import step_cgroup
 from slurm_adopt.slurm.config import conf as config
 from slurm_adopt.slurm.config.slurmd_processes import GUESSED
@@ -20,6 +21,7 @@ from slurm_adopt.slurm.versions import RELEASES
 from . import slurm_facts
 from .conf_lines import lines, read_files, where
 from .finding import Check, error, ok, skipped, warning
+from .host import LateError
 from .slurm_facts import needs
 
 if TYPE_CHECKING:
@@ -56,8 +58,8 @@ def which(host: Host) -> Iterator[Seen]:
     """Which slurm.conf is read, and why that one."""
     try:
         path = slurm_facts.conf(host).path
-    except SetupError as wrong:
-        if host.is_root:
+    except (SetupError, LateError) as wrong:
+        if host.is_root or isinstance(wrong, LateError):
             at = slurm_facts.option_place(host, "slurm_conf")
             yield error("no slurm.conf can be read", str(wrong), *at)
         else:
@@ -335,6 +337,7 @@ CHECKS = (
         why="Without it the module cannot tell node name and spool directory. Each login then is "
         "answered by action_generic_failure.",
         fix="Set the option slurm_conf= to the file that slurmd reads. Make that file readable.",
+        seconds=deadlines.SLOW,
     ),
     Check(
         "SA302",

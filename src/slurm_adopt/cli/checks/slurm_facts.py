@@ -17,6 +17,7 @@ from slurm_adopt.slurm.stepd import ask_all, step_sockets
 from slurm_adopt.slurm.waiting import Deadline, Patience
 
 from .finding import skipped
+from .host import LateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -40,7 +41,7 @@ _LISTED = 8  # jobs or nodes in one text
 
 def site(host: Host) -> SlurmSite:
     """Return where this host's Slurm is, settled: it may turn to a running slurmd's slurm.conf."""
-    return host.once("slurm's site", lambda: _settled(host))
+    return host.once("slurm's site", lambda: _settled(host), deadlines.SITE)
 
 
 def _settled(host: Host) -> SlurmSite:
@@ -105,7 +106,7 @@ def _version(host: Host) -> str:
             return said
     try:
         spoken = [answer.protocol for answer in asked(host).answers.values()]
-    except SetupError:
+    except (SetupError, LateError):
         return ""
     known = versions.layout_of(max(spoken)) if spoken else None
     return known.name if known else ""
@@ -175,9 +176,7 @@ def ask(host: Host, steps: list[StepSocket]) -> Asked:
     """Ask the stepds of some steps for user and state."""
     from slurm_adopt.node.stepds import Stepds
 
-    deadline = (
-        Deadline(deadlines.STEPDS_QUICK) if host.quick else Patience(_SILENCE, deadlines.STEPDS)
-    )
+    deadline = Deadline(deadlines.AT_ONCE) if host.quick else Patience(_SILENCE, deadlines.STEPDS)
     introduce = Stepds(host.phase)._introduce  # noqa: SLF001 - the same greeting as a login's
     answers, silent = ask_all.ask_all(steps, site(host).trusted, deadline, introduce)
     return Asked(answers, silent, [s for s in steps if s not in answers and s not in silent])
@@ -205,7 +204,7 @@ def needs(*wanted: Callable[[Host], object]) -> Callable[[Look], Look]:
             for each in wanted:
                 try:
                     each(host)
-                except SetupError as wrong:  # noqa: PERF203 - one to three
+                except (SetupError, LateError) as wrong:  # noqa: PERF203 - one to three
                     yield skipped(
                         f"{_question(look)}: not known, since {_LACKING[each]}", str(wrong)
                     )

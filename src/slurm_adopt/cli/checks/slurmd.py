@@ -15,6 +15,7 @@ from slurm_adopt.slurm.stepd import step_sockets
 from . import slurm_facts
 from .conf_lines import where
 from .finding import Check, error, ok, skipped, warning
+from .host import LateError
 from .slurm_conf import open_to
 from .slurm_facts import listed, needs
 
@@ -36,7 +37,7 @@ def name(host: Host) -> Iterator[Seen]:
     conf = slurm_facts.conf(host)
     try:
         found = slurm_facts.place(host)[0]
-    except SetupError as wrong:
+    except (SetupError, LateError) as wrong:
         yield error("the node name cannot be told", str(wrong), conf.path)
         return
     several = [text for text in host.remarks.of("info") if " are on this host (" in text]
