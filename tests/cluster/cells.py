@@ -28,6 +28,7 @@ from tests.cluster.scenarios import (
     prologs,
     pythons,
     services,
+    sound,
     stock,
     uses,
     x11,
@@ -102,7 +103,7 @@ AUTH_SLURM = Settings(
     sackd=("login",),  # where no daemon of Slurm's has a sack socket
 )
 BASIC = basic.EVERYWHERE
-SOME = (*BASIC, axes.over_ipv6, axes.configless, *credentials.SLURM)
+SOME = (*BASIC, axes.over_ipv6, axes.configless, *credentials.SLURM, sound.nothing_is_wrong)
 ALL = (
     *BASIC,
     *axes.EVERYWHERE,
@@ -113,6 +114,7 @@ ALL = (
     prologs.during_the_prolog,
     pythons.own_python,
     *flags.OF_ALL,
+    sound.nothing_is_wrong,
 )
 NATIVE = (
     *ALL,
@@ -125,7 +127,7 @@ NATIVE = (
     x11.x11_of_the_job,
 )
 NEWER = (*NATIVE, flags.limits_of_the_stepd, penalties.a_shared_source, services.another_service)
-MIXED = (*BASIC, credentials.blocked_hashes, axes.upgrade)
+MIXED = (*BASIC, credentials.blocked_hashes, sound.nothing_is_wrong, axes.upgrade)
 
 # fmt: off
 CELLS = {
@@ -160,6 +162,7 @@ IN_SHORT = (
     stock.stock_file,
     penalties.a_shared_source,
     services.another_service,
+    sound.nothing_is_wrong,
     axes.configless,
     prologs.during_the_prolog,
     pythons.own_python,

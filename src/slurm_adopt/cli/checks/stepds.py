@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from slurm_adopt.slurm import proc, versions
-from slurm_adopt.slurm.cgroup import hierarchy, paths
+from slurm_adopt.slurm.cgroup import hierarchy, paths, step_cgroup
 from slurm_adopt.slurm.config import conf as config
 from slurm_adopt.slurm.errors import SetupError
 from slurm_adopt.slurm.stepd import step_sockets, stepd
@@ -179,7 +179,7 @@ def step_cgroups(host: Host) -> Iterator[Seen]:
     texts = [
         f"job {step.job_id}: {', '.join(names)}"
         for step, uid in running.items()
-        if (names := _lacking(layout, step, uid))
+        if (names := _lacking(host, layout, step, uid))
     ]
     if texts:
         yield error("an extern step lacks cgroups that the configuration wants", listed(texts))
@@ -189,8 +189,11 @@ def step_cgroups(host: Host) -> Iterator[Seen]:
         yield ok("no job is here now that would have cgroups")
 
 
-def _lacking(layout: Layout, step: StepSocket, uid: int) -> list[str]:
-    """Return the controllers in which a step has no cgroup."""
+def _lacking(host: Host, layout: Layout, step: StepSocket, uid: int) -> list[str]:
+    """Return the controllers in which a step has no cgroup.
+
+    What jobacct_gather/cgroup wants is left out: in 26.05 its cgroups come with the first process.
+    """
     if hierarchy.UNIFIED in layout.missing(step.pid, step, uid):
         try:
             stepds = hierarchy.of_process(step.pid, layout.proc).get(hierarchy.UNIFIED, "")
@@ -198,7 +201,14 @@ def _lacking(layout: Layout, step: StepSocket, uid: int) -> list[str]:
             return []
         return [] if paths.parse_stepd(stepds) else ["cgroup v2"]
     missing = layout.missing(os.getpid(), step, uid)
-    return [name or "cgroup v2" for name, path in missing.items() if path is None and name]
+    return [name for name, path in missing.items() if path is None and name in _at_once(host)]
+
+
+def _at_once(host: Host) -> frozenset[str]:
+    """Return the controllers of v1 in which each step has a cgroup before its first process."""
+    without = config.Conf(slurm_facts.conf(host).path)
+    without.values = {**slurm_facts.conf(host).values, "jobacctgathertype": ""}
+    return step_cgroup.confining(without, slurm_facts.cgroup_conf(host))
 
 
 CHECKS = (
