@@ -350,7 +350,7 @@ SET_UPS = {
                                                   option("slurm_conf=/run/other/slurm.conf")),
                                            f"{SSHD}:slurm_conf"),
     "a key twice":                  Broken("SA304", "warning", added(SLURM, "PrologFlags=Alloc"),
-                                           f"{SLURM}:PrologFlags", "contain in line"),
+                                           f"{SLURM}:PrologFlags", "contain ("),
     "Include with a pattern":       Broken("SA304", "warning", added(SLURM, "Include more/*.conf"),
                                            SLURM, "patterns are not supported"),
     "slurm.conf is everybody's":    Broken("SA305", "error", mode(SLURM, "666"), SLURM, "0666"),
@@ -525,12 +525,12 @@ SOUND = {
     "SA306": "PrologFlags=contain gives jobs an extern step",
     "SA325": "ConstrainDevices=yes: sessions can use the devices of their job only",
     "SA401": "the node name is that of the line with this host's name in slurm.conf",
-    "SA405": "slurmd is of Slurm 22.05",
+    "SA405": "this node runs Slurm 22.05",
     "SA412": "the stepds are of Slurm 22.05",
     "SA416": "each extern step has the cgroups that the configuration wants",
     "SA501": "cgroup v1 is mounted and used: cpuacct, cpuset, devices, freezer, memory",
     "SA502": "sessions are confined by cgroups: cpuset, devices, memory",
-    "SA602": "munge makes credentials of this host and takes them",
+    "SA602": "munge makes credentials and accepts them",
     "SA611": "this node's slurmd answers callerid",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ from slurm_adopt.slurm import proc
 from slurm_adopt.slurm.cgroup.hierarchy import UNIFIED, Mount
 from slurm_adopt.slurm.cgroup.step_cgroup import V1, V2
 from slurm_adopt.slurm.config import conf as config
-from slurm_adopt.slurm.config import hostlist
+from slurm_adopt.slurm.config import hostlist, slurmd_processes
 from slurm_adopt.slurm.config.slurmd_processes import Slurmd
 from slurm_adopt.slurm.errors import SetupError
 from slurm_adopt.slurm.stepd.ask_all import Answer
@@ -413,6 +414,10 @@ def test_cgroup_v2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (seen.result, seen.found) == ("error", "memory")
     tree.write("unified/cgroup.controllers", "cpuset cpu io memory pids\n")
     assert one(cgroups.controllers, host).result == "ok"
+    tree.write(f"{SCOPE}/cgroup.controllers", "cpu memory pids\n")
+    seen = one(cgroups.controllers, host)
+    assert (seen.result, seen.found, seen.file) == ("error", "cpuset", str(tmp_path / SCOPE))
+    shutil.rmtree(tmp_path / SCOPE)
     host.is_root = True
     assert one(cgroups.top, host).result == "error"
     tree.write(f"{SCOPE}/cgroup.procs")
@@ -572,3 +577,13 @@ def test_each_row_is_told_apart() -> None:
 
 def texts(checks: Iterable[Check]) -> list[str]:
     return [text for check in checks for text in (check.expected, check.why, check.fix)]
+
+
+def test_slurmd_that_root_may_not_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without CAP_SYS_PTRACE nothing is known of it, and nothing is said to be wrong."""
+    host = Host()
+    host.is_root = True
+    host._kept["slurmds"] = ([], None)
+    for hidden, result in ((True, "skipped"), (False, "error")):
+        monkeypatch.setattr(slurmd_processes, "hidden", lambda hidden=hidden: hidden)
+        assert one(slurmd.runs, host).result == result

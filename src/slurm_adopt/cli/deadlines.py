@@ -12,8 +12,9 @@ SHARED = 3.0   # what several checks need
 SITE   = 7.0   # where this host's Slurm is: the DNS may be asked, for up to 5 s
 VERSION = 2.0  # slurmd to say its version
 STEPDS = 6.0   # all stepds to say whose steps they are; a stopped one is given up before
-AT_ONCE = 0.5  # the same, and a credential, where it has to be quick
+SILENT = 3.0   # each answer of them
+STARTS = 60.0  # an extern step to be ready; without an InitScript that takes 30 ms
+AT_ONCE = 0.5  # all stepds, or a credential, where it has to be quick
 CREDENTIAL = 2.0  # a credential to be made, and to be checked
-CALLERID = 4.0  # this node's own slurmds
 NODES  = 20.0  # all other nodes' slurmds
 # fmt: on

@@ -62,7 +62,7 @@ def _of_kind(host: Host, kind: type[Munge | Sack]) -> tuple[Auth | None, str]:
 
 @needs(slurm_facts.conf)
 def munge(host: Host) -> Iterator[Seen]:
-    """Whether munge makes a credential, and takes its own for good."""
+    """Whether munge makes a credential, and accepts it."""
     found, why = _of_kind(host, Munge)
     if found is None:
         yield skipped("munge is not used by this configuration", why)
@@ -72,7 +72,7 @@ def munge(host: Host) -> Iterator[Seen]:
 
 @needs(slurm_facts.conf)
 def sack(host: Host) -> Iterator[Seen]:
-    """Whether the sack makes a token, and takes its own for good."""
+    """Whether the sack makes a token, and accepts it."""
     found, why = _of_kind(host, Sack)
     if found is None:
         yield skipped("the sack socket is not used by this configuration", why)
@@ -92,13 +92,13 @@ def _round_trip(host: Host, found: Auth, who: str) -> Iterator[Seen]:
     try:
         credential = found.decode(text, deadline)
     except PeerError as wrong:
-        yield error(f"{who} does not take its own credential", str(wrong), *at)
+        yield error(f"{who} does not accept its own credential", str(wrong), *at)
         return
     if (credential.uid, credential.payload) != (os.geteuid(), PAYLOAD):
-        yield error(f"{who} gives back another credential than it has made",
+        yield error(f"{who} reads another credential than it has made",
                     f"uid {credential.uid}, not {os.geteuid()}", *at)  # fmt: skip
         return
-    yield ok(f"{who} makes credentials of this host and takes them")
+    yield ok(f"{who} makes credentials and accepts them")
 
 
 @needs(slurm_facts.conf)
@@ -175,21 +175,21 @@ CHECKS = (
         AUTH,
         "munge",
         munge,
-        expected="munge makes a credential of this process, and says so when it is asked.",
+        expected="munge makes a credential for this process, and accepts it.",
         why="Without munge no slurmd can be asked by callerid. Slurm itself does not work, either.",
         fix="Start munge (systemctl start munge), and compare munge.key and the clock with those "
         "of other hosts.",
-        seconds=4.0,
+        seconds=2 * deadlines.CREDENTIAL,
     ),
     Check(
         "SA603",
         AUTH,
         "sack socket",
         sack,
-        expected="The sack socket makes a token of this process, and takes it for good.",
+        expected="The sack makes a token for this process, and accepts it.",
         why="Without it no slurmd can be asked by callerid.",
         fix="Start slurmd, or sackd on a host without slurmd. Remove disable_sack from AuthInfo.",
-        seconds=4.0,
+        seconds=2 * deadlines.CREDENTIAL,
     ),
     Check(
         "SA604",

@@ -239,9 +239,9 @@ CHECKS = (
         own,
         expected="The slurmd of this node answers that it does not know a connection which nobody "
         "has.",
-        why="Logins from one job to another node are traced so. Without an answer action_unknown "
-        "decides for users with several jobs.",
-        fix="Look whether slurmd runs, at its log, and at munge. See the page on firewalls.",
+        why="A login from a job on another node is traced to that job so. Without an answer "
+        "action_unknown decides for users with several jobs.",
+        fix="Look whether slurmd runs, at its log, and at munge. See docs/how-to/firewalls.md.",
         quick=False,
         seconds=deadlines.SLOW + deadlines.VERSION,
     ),
@@ -262,7 +262,7 @@ CHECKS = (
         expected="The slurmds of the nodes that --nodes names answer.",
         why="A login from a node that does not answer cannot be traced to its job. action_unknown "
         "decides for users with several jobs, after callerid_timeout.",
-        fix="See the page on firewalls. Compare release, clock and key with those of the nodes "
+        fix="See docs/how-to/firewalls.md. Compare release, clock and key with those of the nodes "
         "that are named.",
         quick=False,
         seconds=deadlines.NODES + deadlines.SLOW,

@@ -167,7 +167,7 @@ def ignore_systemd(host: Host) -> Iterator[Seen]:
         yield ok("IgnoreSystemd=yes, and no systemd runs here", "", *at)
 
 
-OPEN = "A session can use what its job has not been given, to the cost of other jobs."
+OPEN = "A session can use what its job has not been given, at the cost of other jobs."
 
 CHECKS = (
     Check(
@@ -243,8 +243,8 @@ CHECKS = (
         "IgnoreSystemd",
         ignore_systemd,
         expected="IgnoreSystemd is not set where systemd runs.",
-        why="systemd takes the cgroups below its own for its own. It may move processes out of "
-        "them, or remove controllers from them.",
+        why="systemd does not know of the cgroups that Slurm makes then. It may move processes out "
+        "of them, or take controllers from them.",
         fix="Remove IgnoreSystemd from cgroup.conf, and restart slurmd.",
     ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from slurm_adopt.cli import deadlines
 from slurm_adopt.slurm import proc
 from slurm_adopt.slurm.cgroup import hierarchy, paths, step_cgroup
 from slurm_adopt.slurm.errors import SetupError
@@ -79,27 +80,30 @@ def confining(host: Host) -> Iterator[Seen]:
 
 @CONFINED
 def controllers(host: Host) -> Iterator[Seen]:
-    """Whether the kernel has the controllers that the configuration wants."""
+    """Whether the controllers that the configuration wants are switched on.
+
+    On v2 they have to be in the scope of the stepds, if that is there already.
+    """
     wanted = _wanted(host)
     try:
         v2 = _is_v2(host)
     except SetupError as wrong:
         yield skipped("the cgroups of this node are not known", str(wrong))
         return
+    place = ""
     if v2:
-        top = _mounts(host)[hierarchy.UNIFIED].point
-        there = set(hierarchy.read_words(f"{top}/cgroup.controllers"))
-        missing = sorted(V2_NAMES[name] for name in wanted & V2_NAMES.keys())
-        missing = [name for name in missing if name not in there]
+        place = next(iter(tops(host)), _mounts(host)[hierarchy.UNIFIED].point)
+        there = set(hierarchy.read_words(f"{place}/cgroup.controllers"))
+        missing = sorted({V2_NAMES[name] for name in wanted & V2_NAMES.keys()} - there)
     else:
         lines = proc.read("/proc/cgroups").decode("ascii", "replace").split("\n")
         enabled = {row.split()[0] for row in lines if row[:1] not in ("", "#")
                    and row.split()[-1] == "1"}  # fmt: skip
         missing = sorted(wanted - enabled) if enabled else []
     if missing:
-        yield error("the kernel lacks controllers that confine jobs", ", ".join(missing))
+        yield error("controllers that confine jobs are not switched on", ", ".join(missing), place)
     else:
-        yield ok("the kernel has the controllers that confine jobs")
+        yield ok("the controllers that confine jobs are switched on")
 
 
 def tops(host: Host) -> list[str]:
@@ -222,12 +226,14 @@ CHECKS = (
     Check(
         "SA503",
         CGROUPS,
-        "controllers of the kernel",
+        "controllers",
         controllers,
-        expected="The kernel has switched on the controllers that Slurm's configuration wants.",
+        expected="The kernel has the controllers that Slurm's configuration wants. With cgroup v2 "
+        "the scope of the stepds has them, too.",
         why="Without its controller a limit is not kept. Slurm may not start a job.",
         fix="Take cgroup_disable= off the kernel's command line. Some kernels want "
-        "cgroup_enable=memory.",
+        "cgroup_enable=memory. Where only the scope lacks them restart slurmd, or set "
+        "EnableControllers=yes in cgroup.conf.",
     ),
     Check(
         "SA504",
@@ -237,7 +243,7 @@ CHECKS = (
         expected="The cgroup that holds those of all jobs is there wherever Slurm confines jobs.",
         why="Without it slurmd can start no job, and jobs that run cannot take a session.",
         fix="Restart slurmd; with cgroup v2 look at slurmstepd.scope with systemctl status.",
-        seconds=10.0,
+        seconds=deadlines.SLOW,
     ),
     Check(
         "SA505",

@@ -141,7 +141,7 @@ def syntax(host: Host) -> Iterator[Seen]:
         found = [line for line in lines(host, conf) if line.key == key]
         if len({line.value.lower() for line in found}) > 1:
             good = False
-            text = ", then ".join(f"{each.value} in line {each.number}" for each in found)
+            text = ", then ".join(f"{each.value} ({each.file}:{each.number})" for each in found)
             yield warning(f"{_spelled(key)} stands in slurm.conf with several values", text,
                           found[-1].file, found[-1].number)  # fmt: skip
     if good:
@@ -377,8 +377,7 @@ CHECKS = (
         owners,
         expected="slurm.conf, cgroup.conf and the directories above them belong to root, SlurmUser "
         "or SlurmdUser, and nobody else may write to them.",
-        why="Who can write to them decides which jobs there are, and how slurmd runs programs as "
-        "root.",
+        why="Whoever can write to them decides which jobs there are, and what slurmd runs as root.",
         fix="Run chown root and chmod go-w on what is named.",
     ),
     Check(
@@ -432,7 +431,7 @@ CHECKS = (
         slurmd_user,
         expected="SlurmdUser is root, which is the default.",
         why="The module takes a process for a stepd or slurmd if it is root's or SlurmdUser's. A "
-        "user that this host does not know cannot be told from others.",
+        "name that this host does not know stands for nobody.",
         fix="Remove SlurmdUser from slurm.conf. slurmd needs root to run jobs as their users.",
     ),
     Check(

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from .finding import Look, Seen
     from .host import Host
 
-_SILENCE = 3.0  # seconds; those that are stopped are given up earlier
 _LISTED = 8  # jobs or nodes in one text
 
 
@@ -176,7 +175,9 @@ def ask(host: Host, steps: list[StepSocket]) -> Asked:
     """Ask the stepds of some steps for user and state."""
     from slurm_adopt.node.stepds import Stepds
 
-    deadline = Deadline(deadlines.AT_ONCE) if host.quick else Patience(_SILENCE, deadlines.STEPDS)
+    deadline = (
+        Deadline(deadlines.AT_ONCE) if host.quick else Patience(deadlines.SILENT, deadlines.STEPDS)
+    )
     introduce = Stepds(host.phase)._introduce  # noqa: SLF001 - the same greeting as a login's
     answers, silent = ask_all.ask_all(steps, site(host).trusted, deadline, introduce)
     return Asked(answers, silent, [s for s in steps if s not in answers and s not in silent])

@@ -7,8 +7,10 @@ import re
 import stat
 from typing import TYPE_CHECKING
 
+from slurm_adopt.cli import deadlines
 from slurm_adopt.slurm import proc, versions
 from slurm_adopt.slurm.config import conf as config
+from slurm_adopt.slurm.config import slurmd_processes
 from slurm_adopt.slurm.errors import SetupError
 from slurm_adopt.slurm.stepd import step_sockets
 
@@ -113,6 +115,8 @@ def runs(host: Host) -> Iterator[Seen]:
         yield ok("slurmd runs here, as root")
     elif slurm_facts.slurmds(host):
         yield error("slurmd does not run here; stepds do")
+    elif slurmd_processes.hidden():
+        yield skipped("slurmd may run, but root is not let look at its process")
     else:
         yield error("neither slurmd nor a stepd runs here as root")
 
@@ -134,11 +138,11 @@ def release(host: Host) -> Iterator[Seen]:
     if not found:
         yield skipped("the release of Slurm does not show")
     elif found in known:
-        yield ok(f"slurmd is of Slurm {found}", whole)
+        yield ok(f"this node runs Slurm {found}", whole)
     elif slurm_facts.at_least(host, known[-1]):
-        yield warning(f"slurmd is of Slurm {found}, which is newer than any that is known", whole)
+        yield warning(f"this node runs Slurm {found}, which is newer than any that is known", whole)
     else:
-        yield error(f"slurmd is of Slurm {found}, which is not supported", whole)
+        yield error(f"this node runs Slurm {found}, which is not supported", whole)
 
 
 @needs(slurm_facts.conf, slurm_facts.place, slurm_facts.asked)
@@ -236,11 +240,11 @@ CHECKS = (
         NODE,
         "release of Slurm",
         release,
-        expected="slurmd is of a release that is known to this version of the module.",
+        expected="The release of Slurm is known to this version of the module.",
         why="A newer release may have changed what stepds and slurmds are asked. What is not known "
         "is taken for the newest known release.",
-        fix="Update this module, and see the page on compatibility.",
-        seconds=8.0,
+        fix="Update this module, and see docs/reference/compatibility.md.",
+        seconds=deadlines.SLOW,
     ),
     Check(
         "SA406",
@@ -252,7 +256,7 @@ CHECKS = (
         why="Some releases (24.11.5) leave a socket behind. Each login tries them all.",
         fix="Remove the sockets of jobs that have ended, while no slurmstepd of theirs runs. A "
         "newer release of Slurm leaves none.",
-        seconds=10.0,
+        seconds=deadlines.SLOW,
     ),
     Check(
         "SA407",
@@ -263,6 +267,6 @@ CHECKS = (
         "of these listens on it.",
         why="Somebody may have made it to pass for a job. The module takes no notice of it.",
         fix="Find out who could write to the spool directory. Remove what is named.",
-        seconds=10.0,
+        seconds=deadlines.SLOW,
     ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from slurm_adopt.cli import deadlines
 from slurm_adopt.slurm import proc, versions
 from slurm_adopt.slurm.cgroup import hierarchy, paths, step_cgroup
 from slurm_adopt.slurm.config import conf as config
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from .host import Host
 
 STEPDS = "stepds"
-SLOW_START = 60.0  # seconds: an extern step is ready after 30 ms, if no InitScript takes longer
-_ASKING = 10.0  # seconds of a check that asks the stepds
 
 ASKED = needs(slurm_facts.conf, slurm_facts.place, slurm_facts.asked)
 
@@ -138,7 +137,7 @@ def states(host: Host) -> Iterator[Seen]:
     """Whether extern steps are being set up for long, or end."""
     asked = slurm_facts.asked(host)
     starting = [step for step, each in asked.answers.items() if each.state == stepd.STARTING]
-    slow = [step for step in starting if host.is_root and _age(step.pid) > SLOW_START]
+    slow = [step for step in starting if host.is_root and _age(step.pid) > deadlines.STARTS]
     ending = [step for step, each in asked.answers.items() if each.state not in stepd.ALIVE]
     if slow:
         yield warning("an extern step is being set up for more than a minute",
@@ -222,7 +221,7 @@ CHECKS = (
         "before that is said.",
         fix="Find out why the stepd hangs (ps, dmesg, SlurmdLogFile). Resume it with kill -CONT if "
         "it is stopped, or end the job.",
-        seconds=_ASKING,
+        seconds=deadlines.SLOW,
     ),
     Check(
         "SA412",
@@ -231,8 +230,8 @@ CHECKS = (
         releases,
         expected="The stepds are of releases that are known to this version of the module.",
         why="What stepds of a newer release are asked may have changed.",
-        fix="Update this module, and see the page on compatibility.",
-        seconds=_ASKING,
+        fix="Update this module, and see docs/reference/compatibility.md.",
+        seconds=deadlines.SLOW,
     ),
     Check(
         "SA413",
@@ -243,7 +242,7 @@ CHECKS = (
         why="A job without an extern step does not count: its user is refused.",
         fix="Set PrologFlags=Contain. Jobs that were started before have no extern step until they "
         "end. Where an extern stepd has died the job has to be started again.",
-        seconds=_ASKING,
+        seconds=deadlines.SLOW,
     ),
     Check(
         "SA414",
@@ -254,7 +253,7 @@ CHECKS = (
         why="What is put into a suspended job stops. So its user is refused, unless "
         "action_suspended=allow is set.",
         fix="Resume the job with scontrol resume, or leave it: its user is told why.",
-        seconds=_ASKING,
+        seconds=deadlines.SLOW,
     ),
     Check(
         "SA415",
@@ -265,7 +264,7 @@ CHECKS = (
         why="Until it is ready its user waits at each login, and is then refused.",
         fix="Find out what holds the stepd up: an InitScript of job_container.conf, a SPANK plugin "
         "or a dead file system. Set the option wait_for_job= to wait longer.",
-        seconds=_ASKING,
+        seconds=deadlines.SLOW,
     ),
     Check(
         "SA416",
@@ -276,6 +275,6 @@ CHECKS = (
         why="A session cannot be put into a cgroup that is not there. Its adoption fails.",
         fix="If the configuration was changed, restart slurmd. Jobs that were started before lack "
         "the cgroups until they end.",
-        seconds=_ASKING,
+        seconds=deadlines.SLOW,
     ),
 )
