@@ -623,3 +623,43 @@ def test_other_nodes_that_do_not_answer(cluster: Cluster) -> None:
             ((result, found),) = asked(cluster.n1, "n2")
         assert (result, found.partition(":")[0]) == ("error", "n2")
         assert "no reply" in found
+
+
+# Other ways to look, other ways to run
+
+QUICK = """
+import json
+from slurm_adopt.cli.checks import auth, stepds
+from slurm_adopt.cli.checks.host import Host
+from slurm_adopt.cli.checks.runner import run
+found = run((*stepds.CHECKS, *auth.CHECKS), Host(quick=True))
+print(json.dumps([[each.code, each.title] for each in found if each.result == "error"]))
+"""
+
+
+def test_quick(cluster: Cluster) -> None:
+    """Who does not answer at once is named, too; that is soon given up."""
+    with a_stopped_stepd(cluster), stopped("munged")(cluster):
+        argv = ["env", "PYTHONPATH=/checkout/src", "python3", "-c", QUICK]
+        said = json.loads(cluster.n1.run(argv, timeout=60).stdout)
+    assert said == [
+        ["SA411", "not all extern stepds answer"],
+        ["SA602", "munge makes no credential"],
+    ]
+
+
+def test_configless(cluster: Cluster) -> None:
+    """A slurmd that fetches its configuration reads the copy that this module reads."""
+    try:
+        settings = Settings(slurm_conf="SlurmctldParameters=enable_configless\n", configless=True)
+        cluster.reconfigure(settings)
+        cluster.submit("alice")
+        said = findings(cluster.n1)
+    finally:
+        cluster.reconfigure(Settings())
+        for node in cluster.nodes:
+            node.run(["rm", "-rf", "/run/slurm/conf"])  # slurmd leaves its copy
+    assert bad(said) == []
+    titles = {each["code"]: each["title"] for each in said}
+    assert titles["SA301"] == "slurm.conf is /run/slurm/conf/slurm.conf"
+    assert titles["SA303"] == "slurmd was told to read the same slurm.conf"

@@ -587,3 +587,51 @@ def test_slurmd_that_root_may_not_look_at(monkeypatch: pytest.MonkeyPatch) -> No
     for hidden, result in ((True, "skipped"), (False, "error")):
         monkeypatch.setattr(slurmd_processes, "hidden", lambda hidden=hidden: hidden)
         assert one(slurmd.runs, host).result == result
+
+
+# Garbage
+
+HERE = f"NodeName={os.uname().nodename}"
+GARBAGE = [  # slurm.conf, cgroup.conf
+    (b"\0", b""),
+    (b"\xff\xfe\xff", b"\xff\xfe"),
+    (b"Include slurm.conf\n", b""),
+    (b"Include \xff\n", b""),
+    (b"NodeName=n[1-\n", b""),
+    (b"NodeName=n[1-99999999]\n", b""),
+    (b"NodeName=n[1-2] Port=x\n", b""),
+    (b"%(here)s Port=99999999999\n", b""),
+    (b"%(here)s Port=[1-\nSlurmdPort=x\n", b""),
+    (b"%(here)s Gres=,,:,\nSlurmdSpoolDir=%(spool)s\n", b"ConstrainDevices=\n"),
+    (b"%(here)s\nSlurmdSpoolDir=" + b"a" * 5000 + b"\n", b""),
+    (b"%(here)s\nSlurmdSpoolDir=\x01\xff\n", b""),
+    (b"%(here)s\nSlurmdUser=\xff\nSlurmUser=\x01\n", b""),
+    (b"%(here)s\nSlurmdUser=99999999999999999999\n", b""),
+    (b"%(here)s\nAuthType=auth/slurm\nClusterName=../..\n", b""),
+    (b"%(here)s\nAuthInfo=ttl=\xc2\xb2,socket=\n", b""),
+    (b"%(here)s\nAuthInfo=socket=" + b"a" * 500 + b"\n", b""),
+    (b'%(here)s\nPrologFlags="\nTaskPlugin=,\nSelectTypeParameters==\n', b""),
+    (b"%(here)s\nTaskPlugin=task/cgroup\n", b"CgroupMountpoint=\xff\nCgroupSlice=../..\n"),
+    (b"%(here)s\nTaskPlugin=task/cgroup\n", b"\0"),
+    (b"%(here)s\nTaskPlugin=task/cgroup\n", b"CgroupPlugin=cgroup/v2\nCgroupMountpoint=/\n"),
+]
+
+
+@pytest.mark.parametrize(("slurm", "cgroup"), GARBAGE)
+def test_garbage(tmp_path: Path, slurm: bytes, cgroup: bytes) -> None:
+    """No check fails of itself, whatever the files say."""
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    for name in (".4294967292", "_x.4294967292", "_1.x", "_1.4294967292", "_2.0", "_3.1.2"):
+        (spool / f"{os.uname().nodename}{name}").touch()
+    (spool / f"{os.uname().nodename}_4.4294967292").symlink_to("nowhere")
+    words = {b"here": HERE.encode(), b"spool": os.fsencode(spool)}
+    (tmp_path / "slurm.conf").write_bytes(slurm % words if b"%(" in slurm else slurm)
+    (tmp_path / "cgroup.conf").write_bytes(cgroup)
+    host = Host(nodes="")
+    given = {"slurm_conf": str(tmp_path / "slurm.conf"), "callerid_timeout": "0.1"}
+    host.__dict__["options"] = Options(given)
+    host._kept["slurmds"] = ([], None)
+    found = list(run(CHECKS, host))
+    assert {each.code for each in found} == {check.code for check in CHECKS}
+    assert [each for each in found if "itself has failed" in each.title] == []
