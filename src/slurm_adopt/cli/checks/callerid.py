@@ -125,11 +125,11 @@ def port(host: Host) -> Iterator[Seen]:
     conf, name = slurm_facts.conf(host), slurm_facts.place(host)[0]
     at = where(host, conf, "SlurmdPort")
     try:
-        found = [node for node in nodes_of(conf) if node.name == name]
+        found = next((node for node in nodes_of(conf) if node.name == name), None)
     except SetupError as wrong:
         yield error("the ports of the nodes in slurm.conf are malformed", str(wrong), *at)
         return
-    wanted = found[0].port if found else config.slurmd_port(conf)
+    wanted = found.port if found else config.slurmd_port(conf)
     listening = {each[1] for each in _listening(host, Deadline(deadlines.QUICK))}
     if wanted in listening:
         yield ok("slurmd listens on the port that slurm.conf has for this node", str(wanted), *at)

@@ -80,10 +80,10 @@ class _Reader:
 
 def _keys(line: str, before: str, path: str, number: int) -> Iterator[Line]:
     """Yield the keys of a line; of one of another kind the first alone."""
-    first = True
-    of_kind = before.partition("=")[0].strip().lower() in _KINDS
+    first = (before or line).partition("=")[0].strip().lower()
+    if first in _KINDS:
+        if not before:
+            yield Line(first, "", path, number)
+        return
     for key, quoted, bare in _PAIR.findall(line):
-        of_kind = of_kind or (first and key.lower() in _KINDS)
-        if not of_kind or (first and not before):
-            yield Line(key.lower(), quoted or bare, path, number)
-        first = False
+        yield Line(key.lower(), quoted or bare, path, number)
