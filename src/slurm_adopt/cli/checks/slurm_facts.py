@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Callable, NamedTuple
 
 from slurm_adopt.cli import deadlines
 from slurm_adopt.node import pam_files
-from slurm_adopt.slurm import proc, versions
+from slurm_adopt.slurm import auth, proc, versions
 from slurm_adopt.slurm.config import conf as slurm_config
 from slurm_adopt.slurm.config import hostlist, slurmd_processes
 from slurm_adopt.slurm.errors import SetupError
-from slurm_adopt.slurm.stepd import ask_all, step_sockets
+from slurm_adopt.slurm.stepd import ask_all, old_greeting, step_sockets
 from slurm_adopt.slurm.waiting import Deadline, Patience
 
 from .finding import skipped
@@ -173,12 +173,13 @@ def _asked(host: Host) -> Asked:
 
 def ask(host: Host, steps: list[StepSocket]) -> Asked:
     """Ask the stepds of some steps for user and state."""
-    from slurm_adopt.node.stepds import Stepds
-
     deadline = (
         Deadline(deadlines.AT_ONCE) if host.quick else Patience(deadlines.SILENT, deadlines.STEPDS)
     )
-    introduce = Stepds(host.phase)._introduce  # noqa: SLF001 - the same greeting as a login's
+
+    def introduce(left: Deadline) -> bytes:  # stepds of 17.11 and 18.08, as a login does
+        return old_greeting.make(auth.of(conf(host)), left)
+
     answers, silent = ask_all.ask_all(steps, site(host).trusted, deadline, introduce)
     return Asked(answers, silent, [s for s in steps if s not in answers and s not in silent])
 
