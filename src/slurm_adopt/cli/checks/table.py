@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import auth, callerid, cgroup_conf, cgroups, slurm_conf, slurmd, stepds
+from . import host_state, log_path, packages, slurm_conf, sshd_process
 
 if TYPE_CHECKING:
     from .finding import Check
@@ -18,6 +19,10 @@ CHECKS: tuple[Check, ...] = (
     *cgroups.CHECKS,
     *auth.CHECKS,
     *callerid.CHECKS,
+    *host_state.CHECKS,
+    *log_path.CHECKS,
+    *sshd_process.CHECKS,
+    *packages.CHECKS,
 )
 
 BY_CODE = {check.code: check for check in CHECKS}
