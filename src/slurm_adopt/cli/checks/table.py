@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from . import auth, callerid, cgroup_conf, cgroups, slurm_conf, slurmd, stepds
 from . import host_state, log_path, packages, slurm_conf, sshd_process
 from . import host_state, log_path, outside, packages, slurm_conf, sshd_process, ways_out
+from . import epilog, host_state, log_path, outside, packages, slurm_conf, sshd_process, ways_out
 
 if TYPE_CHECKING:
     from .finding import Check
@@ -26,6 +27,7 @@ CHECKS: tuple[Check, ...] = (
     *packages.CHECKS,
     *ways_out.CHECKS,
     *outside.CHECKS,
+    *epilog.CHECKS,
 )
 
 BY_CODE = {check.code: check for check in CHECKS}
