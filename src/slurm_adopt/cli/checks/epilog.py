@@ -345,6 +345,7 @@ CHECKS = (
         "job. It runs them as root.",
         fix="Correct the path in slurm.conf, or the file: chown root FILE; chmod 755 FILE. A "
         "pattern must match nothing but scripts.",
+        seconds=SLOW,
     ),
     Check(
         "SA922",
@@ -401,5 +402,6 @@ CHECKS = (
         "job. It runs them as root.",
         fix="Correct the path in slurm.conf, or the file: chown root FILE; chmod 755 FILE. A "
         "pattern must match nothing but scripts.",
+        seconds=SLOW,
     ),
 )

@@ -330,6 +330,7 @@ CHECKS = (
         why="The module notes there what one process of sshd tells another. Without the note a "
         "login by keyboard-interactive is decided twice, and runtime_dir=job makes no directory.",
         fix="Make space in /run, or mount it again as a tmpfs with mode 755.",
+        seconds=SLOW,
     ),
     Check(
         "SA804",

@@ -225,5 +225,6 @@ CHECKS = (
         expected=f"At least {FREE >> 20} MiB and an inode are left in {DIRECTORY}.",
         why="Logins go on, but what the module says of them is lost.",
         fix="Make space, and look at logrotate's configuration.",
+        seconds=SLOW,
     ),
 )

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 import slurm_adopt
+from slurm_adopt.cli.deadlines import SLOW
 from slurm_adopt.slurm import proc
 from slurm_adopt.system import missing
 
@@ -139,6 +140,7 @@ CHECKS = (
         "may say something else, or fail. What logins need is another matter: see SA208.",
         fix="Install the distribution's packages: apt install python3-psutil python3-pyroute2 "
         "python3-rich.",
+        seconds=SLOW,
     ),
     Check(
         "SA832",
@@ -150,5 +152,6 @@ CHECKS = (
         "that the PAM lines name.",
         fix="Remove the copies that are not used, and run the command of the copy that the PAM "
         "lines name.",
+        seconds=SLOW,
     ),
 )

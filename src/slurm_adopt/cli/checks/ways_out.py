@@ -332,6 +332,7 @@ CHECKS = (
         "runs is outside of all jobs, without limits, and goes on when no job is left.",
         fix="Run `loginctl disable-linger USER` for each. docs/how-to/pam-systemd.md says how "
         "to close this for all.",
+        seconds=SLOW,
     ),
     Check(
         "SA902",
@@ -393,5 +394,6 @@ CHECKS = (
         "Who may write to its socket is root on this node.",
         fix="Take the users out of the group, or stop the engine on compute nodes. Rootless "
         "podman stays in the job.",
+        seconds=SLOW,
     ),
 )
