@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import auth, callerid, cgroup_conf, cgroups, slurm_conf, slurmd, stepds
-from . import host_state, log_path, packages, slurm_conf, sshd_process
-from . import host_state, log_path, outside, packages, slurm_conf, sshd_process, ways_out
-from . import epilog, host_state, log_path, outside, packages, slurm_conf, sshd_process, ways_out
+from . import (
+    auth,
+    callerid,
+    cgroup_conf,
+    cgroups,
+    epilog,
+    host_state,
+    log_path,
+    outside,
+    packages,
+    slurm_conf,
+    slurmd,
+    sshd_process,
+    stepds,
+    ways_out,
+)
 
 if TYPE_CHECKING:
     from .finding import Check
