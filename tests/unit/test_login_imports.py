@@ -223,6 +223,41 @@ def test_imports_of_the_ordinary_login(
     assert [number for number, _ in stepd.received].count(22) == 1
 
 
+# Where journald listens
+
+JOURNALD = """
+import sys, traceback
+sys.path.insert(0, {source!r})
+import slurm_adopt.front.pam_python
+from slurm_adopt.system import log
+log.JOURNALD, log.SOCKETS = {journald!r}, ({dev_log!r},)
+before = set(sys.modules)
+
+class Handle:
+    PAM_USER_UNKNOWN, PAM_SILENT, user, service, rhost, env = 10, 1, "nobody-has", "sshd", "", {{}}
+
+print(slurm_adopt.front.pam_python.account(Handle(), 1, [], {{}}), end=" ")
+print(*sorted(set(sys.modules) - before))
+"""
+OF_JOURNALD = {"slurm_adopt.decision.record", "slurm_adopt.system.journal"}
+
+
+@pytest.mark.parametrize(("journald", "imported"), [("log", OF_JOURNALD), ("none", set())])
+def test_imports_where_journald_listens(tmp_path: Path, journald: str, imported: set[str]) -> None:
+    """Its protocol, and the fields of a decision; nothing of both elsewhere."""
+    dev_log = str(tmp_path / "log")
+    script = JOURNALD.format(source=str(SOURCE), journald=str(tmp_path / journald), dev_log=dev_log)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
+        syslog.bind(dev_log)
+        argv = ["/usr/bin/python3", "-I", "-c", script]
+        done = subprocess.run(argv, check=False, capture_output=True, text=True)
+        assert not done.stderr
+        assert b"user nobody-has is not known on this host" in syslog.recv(1 << 16)
+    code, *found = done.stdout.split()
+    assert code == "10"
+    assert set(found) == imported
+
+
 # Other logins: the parent is another program, as since OpenSSH 9.8
 
 SHELL = ("sh", "-c", '"$@"; exit', "sh")

@@ -81,6 +81,8 @@ ROWS = [
     ("job_env=all,PATH", "job_env", "SLURM_JOB_ID", "unrecognized"),
     ("job_limits=1", "job_limits", "1", ""),
     ("job_limits=yes", "job_limits", "1", "it takes 0 or 1"),
+    ("reference=1", "reference", "1", ""),
+    ("reference=yes", "reference", "0", "it takes 0 or 1"),
     ("action_nojobs=deny", "action_no_jobs", "deny", "did you mean action_no_jobs=?"),
     ("action_no_jobs", "action_no_jobs", "deny", "ignoring unrecognized option"),
     ("", "service", "sshd", "ignoring unrecognized option ''"),

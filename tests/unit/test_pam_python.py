@@ -6,6 +6,7 @@ import gc
 import importlib.util
 import os
 import pwd
+import re
 import sys
 import weakref
 from pathlib import Path
@@ -46,6 +47,7 @@ HERE = Connection("127.0.0.1", 50000, "127.0.0.2", 22)
 def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Collect what would go to syslog."""
     found: list[str] = []
+    monkeypatch.setattr(log.Log, "_connect", lambda _: None)
     monkeypatch.setattr(log.Log, "_send", lambda _, line: found.append(line.decode()))
     monkeypatch.setattr(pam_python, "uid_of", {"root": 0, "alice": 5001}.get)
     return found
@@ -312,6 +314,7 @@ def test_job_id_of_the_environment_is_a_hint_in_the_session_phase(
 MESSAGES = [
     (b"No job of %u on %h (%j).\nAsk us.\n", "No job of alice on HOST (7 8).\nAsk us.", ""),
     (b"%m\n", NO_JOBS, ""),
+    (b"%m [%r]\n", f"{NO_JOBS} []", ""),
     (b"100%% %x %", "100% %x %", ""),
     (b"\x1b[31m\x07red\xff", "[31mred\ufffd", ""),
     (b"x" * 4096, "x" * 4096, ""),
@@ -350,6 +353,87 @@ def test_message_that_is_no_file(
     pam_python.account(handle, 0, [f"message={tmp_path}/m"], {})
     assert handle.said[0][1] == NO_JOBS
     assert "it is not a regular file" in "".join(lines)
+
+
+# The reference
+
+
+@pytest.mark.parametrize("message", ["", "%m%n %r"])
+def test_the_reference_is_shown_and_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str], message: str
+) -> None:
+    """Behind the known sentence, and where a site's own words want it."""
+    answer(monkeypatch, Outcome(SITUATIONS["no jobs"], "PAM_PERM_DENIED", "no job here"))
+    (tmp_path / "m").write_text(message)
+    handle = Handle()
+    given = [f"message={tmp_path}/m"] if message else []
+    pam_python.account(handle, 0, ["reference=1", *given], {})
+    (found,) = re.findall(r", pid \d+, ref (\w+): no job here -> PAM_PERM_DENIED in ", lines[0])
+    assert re.fullmatch(f"[{pam_python.LETTERS}]{{4}}", found)
+    ((_, words),) = handle.said
+    assert words == (f"{NO_JOBS}%n {found}" if message else f"{NO_JOBS} (ref {found})")
+
+
+def test_a_reference_is_one_login_s(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    """Both phases have it; no two logins do, as a rule."""
+    answer(monkeypatch, Outcome(SITUATIONS["no jobs"], "PAM_IGNORE", ""))
+    beforehand(monkeypatch)
+    for _ in range(50):
+        memory = dict[str, Any]()
+        pam_python.account(Handle(), 0, ["reference=1"], memory)
+        pam_python.session(Handle(), 0, ["reference=1"], memory)
+    found = re.findall(r", ref (\w{4}):", "".join(lines))
+    assert found[::2] == found[1::2]
+    assert len({*found}) > 40
+
+
+def test_a_reference_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    """The login does without it."""
+    answer(monkeypatch, Outcome(SITUATIONS["no jobs"], "PAM_PERM_DENIED", "no job here"))
+
+    def urandom(_: int) -> bytes:
+        raise OSError
+
+    monkeypatch.setattr(os, "urandom", urandom)
+    handle = Handle()
+    assert CODES[pam_python.account(handle, 0, ["reference=1"], {})] == "PAM_PERM_DENIED"
+    assert handle.said == [(Handle.PAM_ERROR_MSG, NO_JOBS)]
+    assert ", ref" not in lines[0]
+
+
+def test_letters_of_a_reference() -> None:
+    """Each is as likely as the others, and none is taken for another."""
+    assert 256 % len(pam_python.LETTERS) == 0
+    assert len({*pam_python.LETTERS}) == len(pam_python.LETTERS)
+    assert not {*pam_python.LETTERS} & {*"ILOU"}
+
+
+# What stands at the end of a line is looked for
+
+
+def test_a_long_text_is_cut_in_its_middle(
+    monkeypatch: pytest.MonkeyPatch, lines: list[str]
+) -> None:
+    text = f"unknown job: {'x' * 5000}; action_unknown=deny"
+    answer(monkeypatch, Outcome(SITUATIONS["unknown job"], "PAM_PERM_DENIED", text))
+    pam_python.account(Handle(), 0, [], {})
+    (line,) = lines
+    assert "unknown job: xxx" in line
+    assert "...xxx" in line
+    assert re.search(r"x; action_unknown=deny -> PAM_PERM_DENIED in [\d.]+ ms$", line)
+    assert len(line) < 1000
+
+
+def test_fields_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    """The line is there without them, and the answer is the same."""
+    answer(monkeypatch, Outcome(SITUATIONS["no jobs"], "PAM_PERM_DENIED", "no job here"))
+    monkeypatch.setattr(log.Log, "takes_fields", True)
+    monkeypatch.setitem(sys.modules, "slurm_adopt.decision.record", None)
+    handle = Handle()
+    assert CODES[pam_python.account(handle, 0, [], {})] == "PAM_PERM_DENIED"
+    assert handle.said == [(Handle.PAM_ERROR_MSG, NO_JOBS)]
+    assert "the log has no fields: unexpected ModuleNotFoundError" in lines[0]
+    assert "no job here -> PAM_PERM_DENIED" in lines[1]
 
 
 # (user, options, whether a slurmd runs here, code)

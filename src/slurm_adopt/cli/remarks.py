@@ -25,7 +25,7 @@ class Remarks(Log):
     def open(self) -> None:
         """Need nothing of the host."""
 
-    def write(self, level: str, text: str) -> None:
+    def write(self, level: str, text: str, fields: dict[str, str] | None = None) -> None:  # noqa: ARG002
         """Keep one line."""
         self.kept.append(Remark(level, printable(text)))
 

@@ -19,7 +19,7 @@ class Choice:
 class Adoption:
     """One adoption: of which process, into which job, and what has shown that it is there."""
 
-    __slots__ = ("environment", "job_id", "paths", "pid", "started", "uid", "written")
+    __slots__ = ("environment", "how", "job_id", "paths", "pid", "started", "uid", "written")
 
     def __init__(self, pid: int, uid: int, job_id: int, started: int = 0) -> None:
         """Nothing is shown yet, see proven().
@@ -31,6 +31,7 @@ class Adoption:
         self.uid = uid
         self.job_id = job_id
         self.started = started
+        self.how = ""  # why this job, for the log
         self.paths: dict[str, str] = {}
         self.environment: dict[str, str] = {}
         self.written: tuple[str, ...] = ()
@@ -48,4 +49,5 @@ class Adoption:
         """
         found = Adoption(self.pid, self.uid, self.job_id, self.started)
         found.paths, found.environment, found.written = paths, environment or {}, written
+        found.how = self.how
         return found

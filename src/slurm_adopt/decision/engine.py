@@ -313,6 +313,7 @@ def _chosen(choice: Choice) -> Outcome:
 
 
 def _adopted(login: Login, adoption: Adoption, how: str) -> Outcome:
+    adoption.how = how
     text = f"adopted into job {adoption.job_id} ({how})"
     if adoption.pid != login.pid:
         text = f"process {adoption.pid}, which becomes the session, was {text}"

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         "callerid",
         "runtime_dir",
         "job_limits",
+        "reference",
     ]
     Time = Literal["callerid_timeout", "wait_for_job"]
     Text = Literal["service", "nodename", "log_level", "job_env", "message", "slurm_conf"]
@@ -157,7 +158,12 @@ OPTIONS = (
            "never below what sshd needs. The account line sets none: pam_limits comes after it."),
     Option("message",                PATH,                         "",       "",        "",
            "A file of at most 4096 bytes with the site's own words for a user who is refused. %u "
-           "is the user, %h the host, %j the user's jobs here, %m this module's own sentence."),
+           "is the user, %h the host, %j the user's jobs here, %m this module's own sentence, %r "
+           "the reference."),
+    Option("reference",              ("0", "1"),                   "0",      "0",       "",
+           "1: each login gets a reference of four letters and digits. It stands in the login's "
+           "lines in the log, and behind the sentence that a refused user is shown: (ref 4F7K). A "
+           "site's own message has it as %r."),
     Option("slurm_conf",             PATH,                         "",       "",        "",
            "Where slurm.conf is, where it is in none of the usual places and is not what root's "
            "running slurmd was started with. The login's variable SLURM_CONF is not read."),
@@ -177,11 +183,14 @@ SWITCHES: dict[Switch, dict[str, bool]] = {
     "callerid":            {"1": True, "0": False},
     "runtime_dir":         {"job": True, "none": False},
     "job_limits":          {"1": True, "0": False},
+    "reference":           {"1": True, "0": False},
 }
 # fmt: on
 
 # What a login comes to does not depend on these: what is logged, shown, and given to a session.
-ASIDE = frozenset({"log_level", "message", "disable_x11", "job_env", "job_limits", "runtime_dir"})
+ASIDE = frozenset({
+    "log_level", "message", "disable_x11", "job_env", "job_limits", "runtime_dir", "reference",
+})  # fmt: skip
 
 
 class Options:

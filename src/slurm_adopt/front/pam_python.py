@@ -34,13 +34,16 @@ if TYPE_CHECKING:
 
     Phase = Literal["account", "session"]
     # What the phases of one handle tell each other; of use in the process that wrote it only.
-    Memory = dict[str, tuple[Login, Outcome]]
+    Memory = dict[str, Any]
+    Fields = Callable[[Login, Outcome, Options, dict[str, str]], dict[str, str]]
 
 
 DANGER = (
     "ignore_root=0: this login of root may be adopted; all that it starts, services included, is "
     "then limited by the job and ends with it"
 )
+LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: none is taken for another
+LONG, LAST = 700, 200  # characters of a decision's text in the log, and of its end
 
 
 def account(pamh: Any, flags: int, arguments: list[str], memory: Memory) -> int:
@@ -59,7 +62,8 @@ def _before(login: Login, memory: Memory, node: Node) -> Before:
     By the account phase, or by another session line of this module.
     """
     if "decided" in memory:
-        earlier, outcome = memory["decided"]
+        decided: tuple[Login, Outcome] = memory["decided"]
+        earlier, outcome = decided
         if (earlier.pid, earlier.user, earlier.uid) == (login.pid, login.user, login.uid):
             return outcome
     return node.noted(login.pid, login.uid) if login.uid is not None else None
@@ -71,6 +75,8 @@ def _answer(phase: Phase, pamh: Any, flags: int, arguments: list[str], memory: M
     options, complaints = parse(arguments)
     log = Log(f"pam_slurm_adopt({pamh.service}:{phase})", options.log_level)
     try:
+        fields = _fields(log)  # now: a job's namespaces may have another module of that name
+        more = {"PHASE": phase, "REF": _reference(memory) if options.on("reference") else ""}
         for complaint in complaints:
             log.error(complaint)
         if login.uid == 0 and not options.on("ignore_root") and "decided" not in memory:
@@ -83,9 +89,10 @@ def _answer(phase: Phase, pamh: Any, flags: int, arguments: list[str], memory: M
         except Exception as error:  # noqa: BLE001 - variables do not change what was decided
             log.error(f"cannot set all variables of the session: {our_mistake(error)}")
         with suppress(Exception):  # telling of a decision does not change it
-            _report(log, login, outcome, time.monotonic() - started)
+            more["MSEC"] = f"{(time.monotonic() - started) * 1000:.1f}"
+            _report(log, login, outcome, more, fields and fields(login, outcome, options, more))
             if outcome.message and not flags & pamh.PAM_SILENT:
-                _say(pamh, _words(options, login, outcome, log))
+                _say(pamh, _words(options, login, outcome, more["REF"], log))
         return code
     finally:
         log.close()
@@ -130,32 +137,64 @@ def uid_of(user: str) -> int | None:
         return None
 
 
-def _report(log: Log, login: Login, outcome: Outcome, seconds: float) -> None:
+def _fields(log: Log) -> Fields | None:
+    """Return what makes fields of a decision, where journald keeps them."""
+    try:
+        if log.takes_fields:
+            from slurm_adopt.decision.record import fields
+
+            return fields
+    except Exception as error:  # noqa: BLE001 - the line says it as well
+        log.error(f"the log has no fields: {our_mistake(error)}")
+    return None
+
+
+def _reference(memory: Memory) -> str:
+    """Return what both phases of a login are called by; "" where there is no chance to be had."""
+    if "reference" not in memory:
+        try:
+            chosen = os.urandom(4)
+        except OSError:
+            chosen = b""
+        memory["reference"] = "".join(LETTERS[byte % len(LETTERS)] for byte in chosen)
+    return str(memory["reference"])
+
+
+def _report(
+    log: Log, login: Login, outcome: Outcome, more: dict[str, str], fields: dict[str, str] | None
+) -> None:
     source = login.rhost or "an unknown host"
+    reference = f", ref {more['REF']}" if more["REF"] else ""
     if outcome.situation == "other service" and is_sshd():
         # An sshd under another name (PAMServiceName) that is let by keeps nobody out.
         by = f"this program is sshd; set service={login.service} to have its logins decided"
         outcome = outcome.but(level="info", text=f"{outcome.text}, though {by}")
+    text = outcome.text
+    if len(text) > LONG:  # what stands at its end is looked for: the option, the code, the time
+        text = f"{text[: LONG - LAST]}...{text[-LAST:]}"
     log.write(
         outcome.level,
-        f"user {login.user[:64]} (uid {login.uid}) from {source[:64]}, pid {login.pid}: "
-        f"{outcome.text} -> {outcome.code} in {seconds * 1000:.1f} ms",
+        f"user {login.user[:64]} (uid {login.uid}) from {source[:64]}, pid {login.pid}{reference}: "
+        f"{text} -> {outcome.code} in {more['MSEC']} ms",
+        fields,
     )
 
 
-def _words(options: Options, login: Login, outcome: Outcome, log: Log) -> str:
+def _words(options: Options, login: Login, outcome: Outcome, reference: str, log: Log) -> str:
     """Return what a refused user is told: the site's message, else our own sentence."""
+    ours = f"{outcome.message} (ref {reference})" if reference else outcome.message
     if not options["message"]:
-        return outcome.message
+        return ours
     jobs = " ".join(map(str, outcome.jobs)) or "none"
     values = {"u": login.user, "h": os.uname().nodename, "j": jobs, "m": outcome.message, "%": "%"}
+    values["r"] = reference
     try:
         from .refusal_text import render
 
         return render(options["message"], values)
     except Exception as error:  # noqa: BLE001 - our own sentence is better than none
         log.error(f"message={options['message']} is not shown: {error}")
-        return outcome.message
+        return ours
 
 
 def _set_variables(pamh: Any, outcome: Outcome) -> None:

@@ -4,6 +4,9 @@ Datagrams go to /dev/log directly rather than through syslog(3): the ident, faci
 sshd's own logging stay as they are, and a syslog daemon that hangs cannot hold up a login.
 A line reads as Linux-PAM modules write theirs: `sshd[PID]: pam_slurm_adopt(sshd:account): text`.
 
+Where /dev/log is journald's, lines go to its own socket, and that of a decision with fields
+(journal.py). They do not go to /dev/log then: none is there twice.
+
 Where no syslog daemon listens, as in most containers, lines go to the container's log
 (container_log.py).
 """
@@ -17,6 +20,10 @@ import time
 
 from slurm_adopt.time_limits import LOGGED
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 LOG_AUTHPRIV = 10 << 3  # syslog(3)
 # fmt: off
 LEVELS = {  # SlurmdDebug's levels: rank (slurm.conf(5)), syslog severity
@@ -26,7 +33,8 @@ LEVELS = {  # SlurmdDebug's levels: rank (slurm.conf(5)), syslog severity
 # fmt: on
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 LINE_LIMIT = 1000  # characters of a line; rsyslog and journald take more, old ones cut at 1024
-SOCKETS = ("/dev/log", "/run/systemd/journal/dev-log")  # the second: /dev/log is a link to it
+JOURNALD = "/run/systemd/journal/dev-log"  # /dev/log is a link to it, where journald has it
+SOCKETS = ("/dev/log", JOURNALD)
 SOCK_FLAGS = _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
 PROC = "/proc"
 
@@ -34,7 +42,9 @@ PROC = "/proc"
 class Log:
     """Writes lines up to one level; `prefix` stands in front of each."""
 
-    __slots__ = ("_ident", "_lost", "_paths", "_prefix", "_proc", "_socket", "_stderr", "level")
+    __slots__ = (
+        "_ident", "_journal", "_lost", "_paths", "_prefix", "_proc", "_socket", "_stderr", "level",
+    )  # fmt: skip
 
     def __init__(self, prefix: str, level: int, path: str = "", proc: str = PROC) -> None:
         """Nothing is opened before the first line, but by open().
@@ -47,6 +57,7 @@ class Log:
         self._proc = "" if path else proc
         self._ident = ""
         self._socket: _socket.socket | None = None
+        self._journal: Callable[[int, int, str, dict[str, str]], bytes] | None = None
         self._stderr: int | None = None  # of PID 1
         self._lost = False
 
@@ -72,23 +83,38 @@ class Log:
         """Tell of a step taken and what was seen."""
         self.write("debug", text)
 
-    def write(self, level: str, text: str) -> None:
-        """Send one line; after the first that cannot be sent, all are lost: one wait at most."""
+    @property
+    def takes_fields(self) -> bool:
+        """Whether lines go to journald, which keeps what write() is given as fields."""
+        there = next(filter(os.path.exists, self._paths), "")
+        return _is_of_journald(there)
+
+    def write(self, level: str, text: str, fields: dict[str, str] | None = None) -> None:
+        """Send one line; after the first that cannot be sent, all are lost: one wait at most.
+
+        `fields`: for journald alone, which keeps them beside the line.
+        """
         self._ident = self._ident or _ident()
         rank, severity = LEVELS[level]
         if rank > self.level or self._lost:
             return
-        priority = LOG_AUTHPRIV | severity
-        now = time.localtime()
-        stamp = f"{MONTHS[now.tm_mon - 1]} {now.tm_mday:2} " + time.strftime("%H:%M:%S", now)
-        text = f"{self._ident}: {self._prefix}: {text}"
         try:
-            self._send(f"<{priority}>{stamp} {printable(text)}".encode("utf-8", "replace"))
+            self._connect()
+            self._send(self._record(severity, f"{self._prefix}: {text}", fields or {}))
         except OSError:
             self._lose()
 
+    def _record(self, severity: int, text: str, fields: dict[str, str]) -> bytes:
+        """Return the datagram of one line: journald's, or syslog's."""
+        if self._journal:
+            whole = {"MESSAGE": printable(text), **fields}
+            return self._journal(severity, LOG_AUTHPRIV >> 3, self._ident, whole)
+        now = time.localtime()
+        stamp = f"{MONTHS[now.tm_mon - 1]} {now.tm_mday:2} " + time.strftime("%H:%M:%S", now)
+        line = f"<{LOG_AUTHPRIV | severity}>{stamp} {printable(f'{self._ident}: {text}')}"
+        return line.encode("utf-8", "replace")
+
     def _send(self, line: bytes) -> None:
-        self._connect()
         try:
             self._put(line)
         except BlockingIOError:
@@ -110,19 +136,29 @@ class Log:
         if self._socket is not None or self._stderr is not None:
             return
         for path in self._paths:
-            sock = _socket.socket(_socket.AF_UNIX, SOCK_FLAGS)
-            try:
-                sock.connect(path)
-            except OSError:
-                sock.close()
-            else:
-                self._socket = sock
+            if _is_of_journald(path):
+                from . import journal  # now: later it would be looked for in the job's namespaces
+
+                if self._connected(journal.SOCKET):
+                    self._journal = journal.record
+                    return
+            if self._connected(path):
                 return
         if not self._proc:
             raise FileNotFoundError("nobody listens")
         from . import container_log
 
         self._stderr = container_log.opened(self._proc)
+
+    def _connected(self, path: str) -> bool:
+        sock = _socket.socket(_socket.AF_UNIX, SOCK_FLAGS)
+        try:
+            sock.connect(path)
+        except OSError:
+            sock.close()
+            return False
+        self._socket, self._journal = sock, None
+        return True
 
     def _lose(self) -> None:
         self._lost = True
@@ -136,6 +172,15 @@ class Log:
         if self._stderr is not None:
             os.close(self._stderr)
             self._stderr = None
+
+
+def _is_of_journald(path: str) -> bool:
+    """Say whether this is the socket on which journald listens for syslog's lines."""
+    try:
+        of_journald = os.stat(JOURNALD)
+        return os.path.samestat(of_journald, os.stat(path))
+    except OSError:
+        return False
 
 
 def printable(text: str) -> str:
