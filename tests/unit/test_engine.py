@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from slurm_adopt.cli.decisions import told
 from slurm_adopt.decision.adoption import Adoption, Choice
 from slurm_adopt.decision.engine import decide
 from slurm_adopt.decision.login import Claims, Login
@@ -205,6 +206,21 @@ def test_decision_table(row: decisions.Row) -> None:
         assert part.format(**ROLES) in line
     assert row.complaint in "".join(complaints)
     assert len(complaints) == bool(row.complaint)
+
+
+@pytest.mark.parametrize("row", TABLE, ids=str)
+def test_who_reads_the_log_knows_what_was_decided(row: decisions.Row) -> None:
+    """By the text of the line alone, as `slurm-adopt logins` does."""
+    options, _ = parse(row.options.split())
+    login = Login(row.user or "", UIDS.get(row.user or ""), "sshd", 42)
+    outcome = decide(login, options, FakeNode(of(row.situation)))
+    said = told(outcome.text)
+    assert said
+    assert said.situation == outcome.situation
+    option = SITUATIONS[outcome.situation].option
+    assert said.option == (f"{option}={options[option]}" if option else "")
+    if outcome.adoption:
+        assert (said.job, said.how) == (outcome.adoption.job_id, outcome.adoption.how)
 
 
 # What the table leaves open: what a node is asked, and in which order

@@ -18,4 +18,5 @@ AT_ONCE = 0.5  # all stepds, or a credential, where it has to be quick
 CREDENTIAL = 2.0  # a credential to be made, and to be checked
 NODES  = 20.0  # all other nodes' slurmds
 AGAIN  = 0.3   # between two looks at what may just be changing
+JOURNAL = 120.0  # journalctl to print what is asked for
 # fmt: on
