@@ -35,6 +35,7 @@ NOT_HERE = {
     "test_job_environment.py": f"{LONG_HERE}; test_v2.py sees variables and limits",
     "test_keyboard_interactive.py": LONG_HERE,
     "test_lockout.py": f"{V1}; `./dev lockout --vm` plays it in a machine with v2",
+    "test_logins.py": f"{LONG_HERE}; the test_session.py in this folder sees journald",
     "test_matrix.py": LONG_HERE,
     "test_namespaces.py": LONG_HERE,
     "test_own_job.py": f"{V1}: what a user does there is done to v1's hierarchies",

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 import zlib
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -166,7 +167,8 @@ class Journal(Source):
             piece = os.read(output, LONGEST)
             if not piece:
                 yield from [rest] if rest else []
-                process.wait(deadlines.SHARED)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(deadlines.SHARED)
                 return
             *whole, rest = (rest + piece).split(b"\n")
             yield from whole
