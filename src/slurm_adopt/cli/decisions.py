@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from .log_lines import Line
 
-BETWEEN = 600.0  # seconds between both phases of a login, at most
+BETWEEN = 600  # seconds between both phases of a login, at most
 AT_ONCE = 10_000  # logins whose session phase may still come
 
 _HEAD = re.compile(

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from .decisions import Decision, Login
     from .log_lines import Source
 
-DAY = 86400.0
-SETTLED = 60.0  # seconds after which a login is counted: its session phase has come by then
+DAY = 86400
+SETTLED = 120  # seconds after which a login is counted: its session phase has come by then
 HEAD = ("time", "user", "from", "outcome", "job", "why", "ms", "ref")
 
 
@@ -259,7 +259,7 @@ def _logins(number: int) -> str:
 
 
 def _as_json(found: Found, reader: Reader) -> dict[str, Any]:
-    """Return what --json prints; the page docs/reference/logins-json.md has the names."""
+    """Return what --json prints; the page docs/reference/logins.md has the names."""
     by_outcome = sorted(found.counts.by_outcome.items())
     return {
         "schema": 1,
