@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from slurm_adopt.cli import decisions, log_lines
 from tests.cluster.harness import pam
 from tests.cluster.harness.config import BOTH_PORT, Settings
 from tests.cluster.harness.host import CHECKOUT
@@ -204,6 +205,49 @@ def test_charged_once(node: Node, gathering: str, where: str, method: str) -> No
         say(session, "kill $!; rm /tmp/burned")
     log = node.machine.read("var/log/slurm/slurmd.log")
     assert len(re.findall(rf"add_extern_pid_internal: for .*\b{job}\.extern, pid", log)) == 1
+
+
+# The log
+
+FORGED = "pam_slurm_adopt(sshd:account): user root (uid 0) from n1, pid 1: still in job 7"
+
+
+@pytest.mark.parametrize("where", ["absent", "before"])
+def test_fields_in_the_journal(node: Node, where: str) -> None:
+    """Each decision is there once, with its fields; a user's line has the user's uid beside it."""
+    machine = node.machine
+    node.pam([line.replace("=deny", "=deny reference=1") for line in stack(where)])
+    since = machine.sh("date +@%s").strip()
+    refused = node.ssh("alice")
+    assert refused.rc == 255
+    shown_to_alice = re.search(r"no active jobs on this node \(ref (\w{4})\)", refused.err)
+    assert shown_to_alice, refused.err
+    job = node.submit("alice")
+    assert node.ssh("alice", "echo $SLURM_JOB_ID").out.strip() == str(job)
+    machine.run(["logger", "-p", "authpriv.info", "-t", "sshd[1]", FORGED], "alice")
+    machine.sh("journalctl --sync")
+    printed = machine.run(["journalctl", "-q", "-o", "json", f"--since={since}"]).stdout
+    records = [log_lines.of_json(line) for line in printed.encode().splitlines()]
+    ours = [row for row in records if row["MESSAGE"].startswith("pam_slurm_adopt(")]
+    (forged,) = [row for row in ours if row["MESSAGE"] == FORGED]
+    assert (forged["_UID"], forged["_COMM"]) == (str(UID), "logger")
+    decided = [row for row in ours if " -> PAM_" in row["MESSAGE"]]
+    assert {(row["_UID"], row["_TRANSPORT"]) for row in decided} == {("0", "journal")}
+    assert {row["_COMM"] for row in decided} <= {"sshd", "sshd-session"}
+    found = [[row[f"SLURM_ADOPT_{name}"] for name in ("PHASE", "OUTCOME")] for row in decided]
+    assert found == [["account", "refused"], ["account", "chosen"], ["session", "adopted"]]
+    first, _, last = decided
+    assert first["SLURM_ADOPT_REF"] == shown_to_alice[1]
+    assert first["SLURM_ADOPT_OPTION"] == "action_no_jobs=deny"
+    assert (last["SLURM_ADOPT_JOB_ID"], last["SLURM_ADOPT_HOW"]) == (str(job), "the only job")
+    assert last["SLURM_ADOPT_USER"] == "alice"
+    assert last["SYSLOG_PID"] == last["_PID"] == last["SLURM_ADOPT_PID"]
+    read = [decisions.read(log_lines.of_journal(row)) for row in decided]
+    logins = list(decisions.logins(one for one in read if one))
+    assert [(login.last.outcome, login.job) for login in logins] == [
+        ("refused", None),
+        ("adopted", job),
+    ]
 
 
 # What logind has of it
