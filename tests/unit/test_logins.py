@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from slurm_adopt.cli import counts, deadlines, decisions, log_lines, logins, moments, story
 from slurm_adopt.cli.errors import CliError
 from slurm_adopt.cli.log_lines import Wanted
 from slurm_adopt.cli.main import main
+from slurm_adopt.decision.record import OUTCOMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,6 +126,37 @@ def test_lines_that_are_no_decision(text: str, cut: bool) -> None:
     assert decisions.is_cut(line) == cut
 
 
+PIECES = [
+    "pam_slurm_adopt(", "sshd:account): ", ":session): ", "user ", " (uid ", "5001", "None) from ",
+    "9" * 5000, ", pid ", "42", ", ref 4F7K: ", ": ", "adopted into job 7 (", "((", ")",
+    "still in job ", "as in the account phase: ", "no jobs: ", "; action_no_jobs=deny", " -> ",
+    "PAM_SUCCESS", " in 1.5 ms", " in 1.5.5 ms", "\n", "\0", "\u0663",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=30).map("".join))
+def test_whatever_a_line_says_it_is_read_or_not(text: str) -> None:
+    for whole in (text, said(text), f"pam_slurm_adopt(sshd:session): user a (uid 1) from {text}"):
+        line = log_lines.Line(NOW, "sshd", 42, whole, {})
+        found = decisions.read(line)
+        decisions.is_cut(line)
+        if found:
+            json.dumps(decisions.Login(found, found).as_dict(), allow_nan=False)
+            assert found.outcome in OUTCOMES
+
+
+def test_a_line_that_is_forged_takes_no_longer() -> None:
+    """What is looked for is in it again and again, as much as a line may have."""
+    repeated = " (uid 1) from x, pid 1: a -> PAM_SUCCESS in 1.0 ms; action_no_jobs=deny"
+    for text in ("as in the account phase: " * 2000, repeated * 800, "(" * 60_000):
+        for whole in (said(text), f"{said(text)}!"):
+            line = log_lines.Line(NOW, "sshd", 42, whole, {})
+            started = time.process_time()
+            decisions.read(line)
+            decisions.is_cut(line)
+            assert time.process_time() - started < 5
+
+
 def test_fields_come_before_the_text() -> None:
     """A user's name may have anything in it, and a line may be cut."""
     fields = {
@@ -130,9 +164,9 @@ def test_fields_come_before_the_text() -> None:
         "SITUATION": "adopted", "CODE": "PAM_SUCCESS", "JOB_ID": "8", "HOW": "the newest of 2",
         "MSEC": "2.5", "PID": "43",
     }  # fmt: skip
-    given = {f"SLURM_ADOPT_{name}": value for name, value in fields.items()}
+    sent = {f"SLURM_ADOPT_{name}": value for name, value in fields.items()}
     for text in (said(ADOPTED, user=fields["USER"]), said(ADOPTED)[:60]):
-        found = decisions.read(log_lines.Line(NOW, "sshd", 42, text, given))
+        found = decisions.read(log_lines.Line(NOW, "sshd", 42, text, sent))
         assert found
         assert (found.user, found.uid, found.source, found.ref) == (
             fields["USER"], 5009, "10.1.1.1", "4F7K",
@@ -187,15 +221,15 @@ TOGETHER: list[tuple[str, list[decisions.Decision], list[tuple[str, str, int | N
 
 
 @pytest.mark.parametrize(
-    ("case", "given", "expected"), TOGETHER, ids=[case for case, *_ in TOGETHER]
+    ("case", "before", "expected"), TOGETHER, ids=[case for case, *_ in TOGETHER]
 )
 def test_logins(
     case: str,
-    given: list[decisions.Decision],
+    before: list[decisions.Decision],
     expected: list[tuple[str, str, int | None, str]],
 ) -> None:
     del case
-    found = list(decisions.logins(given))
+    found = list(decisions.logins(before))
     assert [(one.last.outcome, one.deciding.situation, one.job, one.how) for one in found] == (
         expected
     )
@@ -379,8 +413,8 @@ def test_lines_of_the_journal(tmp_path: Path) -> None:
     assert {(line.time, line.program, line.pid) for line in found} == {(NOW, "sshd", 42)}
     assert source.forged == 3
     assert source.garbage == 6
-    given = (tmp_path / "arguments").read_text().split()
-    assert {"_UID=0", "SYSLOG_FACILITY=10", "--output=json", f"--since=@{NOW - 1:.0f}"} <= {*given}
+    words = (tmp_path / "arguments").read_text().split()
+    assert {"_UID=0", "SYSLOG_FACILITY=10", "--output=json", f"--since=@{NOW - 1:.0f}"} <= {*words}
 
 
 def test_one_process_in_the_journal(tmp_path: Path) -> None:

@@ -436,6 +436,16 @@ def test_fields_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, lines: list
     assert "no job here -> PAM_PERM_DENIED" in lines[1]
 
 
+def test_fields_that_fail(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    answer(monkeypatch, Outcome(SITUATIONS["no jobs"], "PAM_PERM_DENIED", "no job here"))
+    monkeypatch.setattr(log.Log, "takes_fields", True)
+    monkeypatch.setattr("slurm_adopt.decision.record.fields", lambda *_: 1 // 0)
+    handle = Handle()
+    assert CODES[pam_python.account(handle, 0, [], {})] == "PAM_PERM_DENIED"
+    assert handle.said == [(Handle.PAM_ERROR_MSG, NO_JOBS)]
+    assert "no job here -> PAM_PERM_DENIED" in lines[0]
+
+
 # (user, options, whether a slurmd runs here, code)
 MISTAKES = [
     ("alice", "", False, "PAM_IGNORE"),

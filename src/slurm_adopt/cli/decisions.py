@@ -21,23 +21,24 @@ if TYPE_CHECKING:
 BETWEEN = 600  # seconds between both phases of a login, at most
 AT_ONCE = 10_000  # logins whose session phase may still come
 
+# Each is looked for from where the last one ended: a line that a user has forged takes no longer.
 _HEAD = re.compile(
-    r"pam_slurm_adopt\((?P<service>.*?):(?P<phase>account|session)\): (?P<rest>.*)", re.DOTALL
+    r"pam_slurm_adopt\((?P<service>[^:]*):(?P<phase>account|session)\): (?P<rest>.*)", re.DOTALL
 )
-_DECISION = re.compile(
-    r"user (?P<user>.*?) \(uid (?P<uid>\d+|None)\) from (?P<source>.*?), pid (?P<pid>\d{1,10})"
-    r"(?:, ref (?P<ref>[0-9A-Z]{4}))?: (?P<text>.*) -> (?P<code>PAM_[A-Z_]+) in (?P<msec>[\d.]+) ms"
-)
+_UID = re.compile(r" \(uid ([0-9]{1,10}|None)\) from ")
+_PID = re.compile(r", pid ([0-9]{1,10})(?:, ref ([0-9A-Z]{4}))?: ")
+_ANSWER = re.compile(r"(PAM_[A-Z_]{1,32}) in ([0-9.]{1,12}) ms")
 _IN_JOB = {
     "adopted": re.compile(
-        r"(?:process \d+, which becomes the session, was )?adopted into job (\d+) \("
-        r"|put back into job (\d+)"
+        r"(?:process [0-9]{1,10}, which becomes the session, was )?"
+        r"adopted into job ([0-9]{1,10}) \("
+        r"|put back into job ([0-9]{1,10})"
     ),
-    "still adopted": re.compile(r"still in job (\d+)"),
-    "chosen": re.compile(r"the session line will adopt into job (\d+) \("),
+    "still adopted": re.compile(r"still in job ([0-9]{1,10})"),
+    "chosen": re.compile(r"the session line will adopt into job ([0-9]{1,10}) \("),
 }
 _AS_BEFORE = "as in the account phase: "
-_TRIED = re.compile(r"(?:the login comes from )?job (\d+)\b")
+_TRIED = re.compile(r"(?:the login comes from )?job ([0-9]{1,10})\b")
 _OPTION = re.compile(r"; (action_\w+=\w+)")
 NOWHERE = "an unknown host"
 
@@ -59,7 +60,8 @@ def told(text: str) -> Told | None:
             how = _in_brackets(text[found.end() :]) if found[0].endswith("(") else ""
             return Told(situation, job, how)
     if text.startswith(_AS_BEFORE):
-        before = told(text[len(_AS_BEFORE) :])
+        said = text[len(_AS_BEFORE) :]
+        before = None if said.startswith(_AS_BEFORE) else told(said)
         return Told("as before", before.job if before else None)
     situation, _, rest = text.partition(": ")
     if situation not in SITUATIONS:
@@ -104,33 +106,59 @@ class Decision(NamedTuple):
     text: str
 
 
+class _Parts(NamedTuple):
+    """The parts of a decision's line."""
+
+    user: str
+    uid: int | None
+    source: str
+    pid: int
+    ref: str
+    text: str
+    code: str
+    msec: float
+
+
+def _parts(rest: str) -> _Parts | None:
+    """Take a decision's line apart; None for any other."""
+    head, _, answer = rest.rpartition(" -> ")
+    end = _ANSWER.fullmatch(answer)
+    uid = _UID.search(head)
+    pid = _PID.search(head, uid.end()) if uid else None
+    if not (end and uid and pid and head.startswith("user ")):
+        return None
+    source = head[uid.end() : pid.start()]
+    return _Parts(
+        head[len("user ") : uid.start()], _number(uid[1]), "" if source == NOWHERE else source,
+        int(pid[1]), pid[2] or "", head[pid.end() :], end[1], _milliseconds(end[2]),
+    )  # fmt: skip
+
+
 def read(line: Line) -> Decision | None:
     """Return the decision that a line of the module has; None if it is about something else."""
     head = _HEAD.fullmatch(line.text)
     if not head:
         return None
-    found = _DECISION.fullmatch(head["rest"])
-    said = told(found["text"]) if found else None
+    found = _parts(head["rest"])
+    said = told(found.text) if found else None
     given = {name[len(PREFIX) :]: value for name, value in line.fields.items()}
     if found is None or said is None:
         return _of_fields(line, head, given)
-    number = given.get("UID", found["uid"])
-    source = "" if found["source"] == NOWHERE else found["source"]
     situation = given.get("SITUATION", said.situation)
-    code = given.get("CODE", found["code"])
+    code = given.get("CODE", found.code)
     return Decision(
         line.time, head["phase"], head["service"],
-        given.get("USER", found["user"]),
-        int(number) if number.isdecimal() else None,
-        given.get("SOURCE", source),
-        int(found["pid"]),
-        given.get("REF", found["ref"] or ""),
+        given.get("USER", found.user),
+        _number(given["UID"]) if "UID" in given else found.uid,
+        given.get("SOURCE", found.source),
+        found.pid,
+        given.get("REF", found.ref),
         situation, outcome_of(situation, code), code,
         _number(given.get("JOB_ID")) or said.job,
         given.get("HOW", said.how),
         given.get("OPTION", said.option),
-        _milliseconds(found["msec"]),
-        found["text"],
+        found.msec,
+        found.text,
     )  # fmt: skip
 
 
@@ -155,7 +183,7 @@ def _number(text: str | None) -> int | None:
 
 def _milliseconds(text: str) -> float:
     try:
-        return float(text)
+        return min(max(0.0, float(text[:12])), 1e9)
     except ValueError:
         return 0.0
 
@@ -163,7 +191,8 @@ def _milliseconds(text: str) -> float:
 def is_cut(line: Line) -> bool:
     """Say whether this begins as a decision does: then it should have been one."""
     head = _HEAD.fullmatch(line.text)
-    return bool(head and re.match(r"user .* \(uid (?:\d+|None)\) from .*, pid \d", head["rest"]))
+    uid = _UID.search(head["rest"]) if head and head["rest"].startswith("user ") else None
+    return bool(head and uid and ", pid " in head["rest"][uid.end() :])
 
 
 class Login(NamedTuple):

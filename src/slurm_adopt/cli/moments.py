@@ -56,4 +56,7 @@ def _parsed(text: str, midnight: datetime) -> float | None:
 
 def shown(seconds: float) -> str:
     """Return a point in time as people read it, in local time."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    except (ValueError, OverflowError, OSError):
+        return f"@{seconds:.0f}"

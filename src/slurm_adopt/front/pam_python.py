@@ -90,7 +90,10 @@ def _answer(phase: Phase, pamh: Any, flags: int, arguments: list[str], memory: M
             log.error(f"cannot set all variables of the session: {our_mistake(error)}")
         with suppress(Exception):  # telling of a decision does not change it
             more["MSEC"] = f"{(time.monotonic() - started) * 1000:.1f}"
-            _report(log, login, outcome, more, fields and fields(login, outcome, options, more))
+            made = None
+            with suppress(Exception):  # the line has the same
+                made = fields and fields(login, outcome, options, more)
+            _report(log, login, outcome, more, made)
             if outcome.message and not flags & pamh.PAM_SILENT:
                 _say(pamh, _words(options, login, outcome, more["REF"], log))
         return code
