@@ -612,6 +612,18 @@ def test_the_story_of_a_session(run: Run, auth_log: Path) -> None:
     assert [f"sshd[{line['pid']}]: {line['text']}" for line in done.json["lines"]] == LINES[:3]
 
 
+def test_the_story_of_another_release() -> None:
+    line = log_lines.Line(NOW, "sshd", 42, said("odd: x", "PAM_PERM_DENIED"), {})
+    assert decisions.read(line) is None
+    fields = {"SITUATION": "odd", "CODE": "PAM_PERM_DENIED", "USER": "alice"}
+    sent = {f"SLURM_ADOPT_{name}": value for name, value in fields.items()}
+    (login,) = decisions.logins([decision(NO_JOBS, "PAM_PERM_DENIED")._replace(situation="odd")])
+    assert story.words(login) == [
+        "alice (uid 5001) from 10.78.0.4 was refused by action_no_jobs=deny, in 1.5 ms."
+    ]
+    assert decisions.read(line._replace(fields=sent)) is None
+
+
 # Bad input
 
 BAD = [

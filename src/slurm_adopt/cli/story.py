@@ -74,10 +74,11 @@ def words(login: Login) -> list[str]:
     }[last.outcome]
     by = f" by {deciding.option}" if deciding.option else ""
     said = [f"{who} {came}{by}, in {login.msec:.1f} ms."]
-    row = SITUATIONS[deciding.situation]  # type: ignore[index]
-    if not login.in_job:
+    rows = {str(name): row for name, row in SITUATIONS.items()}
+    row = rows.get(deciding.situation)  # None where another release has written the line
+    if row and not login.in_job:
         said.append(f"{deciding.situation}: {row.when}.")
-    if last.outcome == "refused" and row.message:
+    if row and last.outcome == "refused" and row.message:
         said.append(f"The user was shown this, unless the site has words of its own: {row.message}")
     return said
 
@@ -87,7 +88,8 @@ def show(source: Source, ref: str, wanted: Wanted, *, as_json: bool = False) -> 
     story = told(ref, source, wanted)
     if story is None:
         since = f" since {shown(wanted.since)}" if wanted.since else ""
-        raise CliError(f"no login in {source.name}{since} has the reference {ref}", WARNING)
+        hint = ": look further back with --since, or on another node" if since else ""
+        raise CliError(f"no login in {source.name}{since} has the reference {ref}{hint}", WARNING)
     if as_json:
         output.as_json(_as_json(story))
         return OK
