@@ -8,6 +8,7 @@ import json
 import lzma
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from slurm_adopt.cli.errors import CliError
 from slurm_adopt.cli.log_lines import Wanted
 from slurm_adopt.cli.main import main
 from slurm_adopt.decision.record import OUTCOMES
+from slurm_adopt.system.log import Log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -460,6 +462,67 @@ def test_a_reader_that_has_enough_ends_journalctl(tmp_path: Path) -> None:
     assert next(iter(lines)).text == said(ADOPTED)
     lines.close()  # type: ignore[attr-defined]
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
+
+
+# Which of them a host has
+
+# (/dev/log is journald's, there is journalctl, files) -> what is read
+FOUND = [
+    (True, True, "", "the journal"),
+    (True, True, "auth.log", "the journal"),
+    (True, False, "auth.log", "auth.log"),
+    (False, True, "messages secure syslog", "secure"),
+    (False, True, "messages", "messages"),
+    (False, True, "", "the journal"),
+    (False, False, "", None),
+    (False, False, "wtmp", None),
+]
+
+
+@pytest.mark.parametrize(("of_journald", "there", "files", "name"), FOUND)
+def test_what_is_read(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    of_journald: bool,
+    there: bool,
+    files: str,
+    name: str | None,
+) -> None:
+    monkeypatch.setattr(Log, "takes_fields", of_journald)
+    monkeypatch.setattr(shutil, "which", lambda _: "/bin/journalctl" if there else None)
+    for file in files.split():
+        (tmp_path / file).write_text("")
+    if name is None:
+        with pytest.raises(CliError, match=r"no log is found: .*; name it with --file"):
+            log_lines.find(folder=str(tmp_path))
+    else:
+        source = log_lines.find(folder=str(tmp_path))
+        assert source.name in (name, f"{tmp_path}/{name}")
+        assert isinstance(source, log_lines.Journal) == (name == "the journal")
+
+
+@pytest.mark.parametrize(("folder", "readable", "answer"), [
+    (True, True, True), (True, False, None), (False, False, False),
+])  # fmt: skip
+def test_a_user_s_journal(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    folder: bool,
+    readable: bool,
+    answer: bool | None,
+) -> None:
+    """A plain user is shown the own lines alone by journalctl, in silence: we say it."""
+    monkeypatch.setattr(os, "geteuid", lambda: 5001)
+    monkeypatch.setattr(os, "access", lambda *_: readable)
+    if folder:
+        (tmp_path / "journal/0123").mkdir(parents=True)
+        (tmp_path / "journal/0123/system.journal").write_text("")
+    places = (f"{tmp_path}/journal/*/system.journal",)
+    if answer is None:
+        with pytest.raises(CliError, match="cannot read the system's journal"):
+            log_lines.may_read_the_journal(places)
+    else:
+        assert log_lines.may_read_the_journal(places) == answer
 
 
 # The command

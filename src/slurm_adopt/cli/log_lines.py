@@ -337,31 +337,25 @@ def find(file: str | None = None, folder: str = FOLDER) -> Source:
     if file is not None:
         return Files(file)
     files = [path for path in (f"{folder}/{name}" for name in FILES) if os.path.exists(path)]
-    if shutil.which("journalctl") and (Log("", 0).takes_fields or not files):
-        if may_read_the_journal():
-            return Journal()
-        if not files:
-            raise CliError(_no_log(folder))
+    of_journald = Log("", 0).takes_fields or not files
+    if of_journald and shutil.which("journalctl") and may_read_the_journal():
+        return Journal()
     if not files:
-        raise CliError(_no_log(folder))
+        names = ", ".join(f"{folder}/{name}" for name in FILES)
+        raise CliError(
+            f"no log is found: neither a journal nor any of {names}; name it with --file"
+        )
     return Files(files[0], rotated=True)
 
 
 def may_read_the_journal(places: Iterable[str] = JOURNALS) -> bool:
     """Say whether there is a journal of the system that may be read; CliError if it may not."""
     found = [path for place in places for path in glob.glob(place)]
-    if os.geteuid() == 0:
-        return any(map(os.path.isdir, ("/run/log/journal", "/var/log/journal")))
-    if any(os.access(path, os.R_OK) for path in found):
+    if os.geteuid() == 0 or any(os.access(path, os.R_OK) for path in found):
         return True
-    if any(map(os.path.isdir, ("/run/log/journal", "/var/log/journal"))):
+    if any(os.path.isdir(os.path.dirname(os.path.dirname(place))) for place in places):
         raise CliError(
             "cannot read the system's journal "
             "(root and members of the groups systemd-journal and adm can)"
         )
     return False
-
-
-def _no_log(folder: str) -> str:
-    names = ", ".join(f"{folder}/{name}" for name in FILES)
-    return f"no log is found: neither a journal nor any of {names}; name it with --file"
