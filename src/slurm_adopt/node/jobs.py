@@ -97,8 +97,7 @@ class Jobs:
         from slurm_adopt.slurm.stepd import starting
 
         site = self._phase.site
-        known = frozenset(step.job_id for step in step_sockets.steps(site.spool, site.name))
-        watch = starting.Watch(uid, site.name, known)
+        watch = self._watch(uid)
         if sign := self._sign(watch, uid) or watch.nameless:
             self._phase.log.info(f"no extern step yet, but {sign}: waiting up to {seconds:g} s")
         return starting.wait(
@@ -107,6 +106,18 @@ class Jobs:
             bool(sign),
             Deadline(seconds),
         )
+
+    def sign(self, uid: int) -> str:
+        """Say what shows now that a job may be being set up for the user; "" if nothing does."""
+        watch = self._watch(uid)
+        return self._sign(watch, uid) or watch.nameless
+
+    def _watch(self, uid: int) -> starting.Watch:
+        from slurm_adopt.slurm.stepd import starting
+
+        site = self._phase.site
+        known = frozenset(step.job_id for step in step_sockets.steps(site.spool, site.name))
+        return starting.Watch(uid, site.name, known)
 
     def _sign(self, watch: starting.Watch, uid: int) -> str:
         """Say what shows that a job of the user is being set up here; "" if nothing does."""

@@ -49,16 +49,23 @@ def _ask(connection: Connection, protocol: int, phase: Phase, deadline: Deadline
     if why := callerid.encrypted(slurm_conf, protocol):
         raise PeerError(why)
     plugin = auth.of(slurm_conf)
-    places: list[tuple[str, int]] = []
-    if own_address.is_own(connection.source):
-        all_ports = slurmd_ports.all_ports(slurm_conf)
-        places = own_address.places(connection, all_ports, trusted, deadline)
-    if not places:
-        ports = slurmd_ports.ports_at(slurm_conf, connection.source)
-        places = [(connection.source, port) for port in ports]
+    asked = places(connection, phase, deadline)
     phase.log.debug(
-        f"asking {', '.join(f'{address} port {port}' for address, port in places)} about "
+        f"asking {', '.join(f'{address} port {port}' for address, port in asked)} about "
         f"{connection}, protocol {protocol}, {plugin.plugin_name}"
     )
     cluster = callerid.Cluster(protocol, plugin, trusted)
-    return callerid.ask_each(connection, places, cluster, deadline)
+    return callerid.ask_each(connection, asked, cluster, deadline)
+
+
+def places(connection: Connection, phase: Phase, deadline: Deadline) -> list[tuple[str, int]]:
+    """Return addresses and ports at which slurmds are asked about a connection, in their order."""
+    slurm_conf = phase.site.conf
+    found: list[tuple[str, int]] = []
+    if own_address.is_own(connection.source):
+        all_ports = slurmd_ports.all_ports(slurm_conf)
+        found = own_address.places(connection, all_ports, phase.site.trusted, deadline)
+    if not found:
+        ports = slurmd_ports.ports_at(slurm_conf, connection.source)
+        found = [(connection.source, port) for port in ports]
+    return found

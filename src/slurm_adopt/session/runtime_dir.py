@@ -43,9 +43,14 @@ LINES = 20  # lines at a time
 LARGEST = 1 << 16  # bytes of these lines
 
 
+def path_of(node: str, uid: int, job_id: int, top: str = TOP) -> str:
+    """Return where the directory of a job and user is, or would be."""
+    return f"{top}/{NAME}/{_name(node, uid, job_id)}"
+
+
 def make(node: str, uid: int, job_id: int, top: str = TOP) -> str:
     """Make a job's directory, which may be there already; return its path. SetupError if not."""
-    path = f"{top}/{NAME}/{_name(node, uid, job_id)}"
+    path = path_of(node, uid, job_id, top)
     try:
         gid = pwd.getpwuid(uid).pw_gid
         directory = _directory(top)

@@ -98,7 +98,7 @@ class Layout:
         """
         # Read once: the kernel has who reads it wait for all that move processes meanwhile.
         present = None if pid is None else of_process(pid, self.proc)
-        for controller, top in self._tops_of(step, uid):
+        for controller, top in self.tops_of(step, uid):
             for path in self._places(controller, top, present):
                 directory = self.mounts[controller].directory(path)
                 if why := self._frozen(controller, path):
@@ -117,8 +117,11 @@ class Layout:
                 return f"{self.mounts[controller].directory(path)} is {why}"
         return ""
 
-    def _tops_of(self, step: StepSocket, uid: int) -> list[tuple[str, str]]:
-        """Return the cgroups that hold the step's processes, each with its controller."""
+    def tops_of(self, step: StepSocket, uid: int) -> list[tuple[str, str]]:
+        """Return the cgroups that hold the step's processes, each with its controller.
+
+        Those that there are: the configuration may ask for more (missing).
+        """
         raise NotImplementedError
 
     def _frozen(self, controller: str, path: str) -> str:
@@ -230,7 +233,7 @@ class V1(Layout):
                 return path
         return None
 
-    def _tops_of(self, step: StepSocket, uid: int) -> list[tuple[str, str]]:
+    def tops_of(self, step: StepSocket, uid: int) -> list[tuple[str, str]]:
         """Return the step's cgroup in each hierarchy that has one."""
         found = ((name, self._step(name, step, uid)) for name in sorted(self.mounts))
         return [(name, path) for name, path in found if path is not None]
@@ -290,7 +293,7 @@ class V2(Layout):
         )
         return f"{user}/{names[0]}" if names else None
 
-    def _tops_of(self, step: StepSocket, uid: int) -> list[tuple[str, str]]:
+    def tops_of(self, step: StepSocket, uid: int) -> list[tuple[str, str]]:
         """Return the cgroup beside the stepd's own."""
         del uid
         path = self._step(step)
