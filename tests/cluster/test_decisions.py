@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests import decisions
-from tests.cluster.harness import pam
+from tests.cluster.harness import cli, pam
 from tests.cluster.harness.cluster import Settings
 from tests.cluster.harness.driver import PAM_SILENT, WORDS, Driver, cgroups
 from tests.cluster.scenarios.situations import ARRANGEMENTS, Scenery, Stage
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from tests.cluster.harness.cluster import Cluster
     from tests.decisions import Row
+
+    # What a login comes to, by option=value, by situation and user.
+    Explained = dict[tuple[str, str | None], dict[str, tuple[str, str, int | None]]]
 
 ROWS = list(decisions.rows())
 CONFINED = ("cpuset", "devices", "freezer", "memory")
@@ -44,8 +47,14 @@ def scenery(running_cluster: Cluster, driver: Driver) -> Iterator[Scenery]:
         yield found
 
 
+@pytest.fixture(scope="module")
+def explained() -> Explained:
+    """Return what `explain` has said so far, by the login and the option."""
+    return {}
+
+
 @pytest.mark.parametrize("row", ROWS, ids=str)
-def test_row(scenery: Scenery, row: Row) -> None:
+def test_row(scenery: Scenery, row: Row, explained: Explained) -> None:
     stage = scenery.stage(row.situation, row.user)
     line = f"{pam.OURS} {row.options}".strip()
     for phase in OURS:  # a session line alone decides as the account line does
@@ -54,6 +63,7 @@ def test_row(scenery: Scenery, row: Row) -> None:
         of_pamtester(stage, row, line)
     if stage.login:
         of_login(stage, row, line)
+    of_explain(stage, row, line, explained)
 
 
 def of_call(stage: Stage, row: Row, line: str, phase: str) -> None:
@@ -125,6 +135,53 @@ def of_pamtester(stage: Stage, row: Row, line: str) -> None:
     environment(stage, row, done.environment)
     if "/proc" not in stage.request.get("umount", ()):  # else it cannot look
         place(stage, row, done.cgroups)
+
+
+# Whether a stepd takes the process cannot be known without asking it to: of these `explain` says
+# what comes of it if the stepd refuses.
+REFUSED = {
+    "several jobs, from one that fails",
+    "the only job fails",
+    "the newest job fails",
+    "the only job fails, not confined by cgroups",
+}
+
+
+def of_explain(stage: Stage, row: Row, line: str, explained: Explained) -> None:
+    """See that `slurm-adopt explain` says what the module has done, also of the other values."""
+    stage.cluster.n1.pam("sshd", pam.stack(line))
+    said = explain(stage, row)
+    verdict = said["if_its_stepd_refuses"] if row.situation in REFUSED else said["verdict"]
+    assert comes_to(verdict) == answer(stage, row), said
+    assert (said["option"] or {}).get("where") in (None, "default", "/etc/pam.d/sshd:3")
+    assert len(said["mistakes"]) == bool(row.complaint)
+    if row.job and row.situation not in REFUSED:
+        environment(stage, row, said["session"]["environment"])
+        place(stage, row, said["cgroups"] or dict.fromkeys(CONFINED, "/"))
+        assert said["session"]["confined"] == bool(said["cgroups"])
+    known = explained.setdefault((row.situation, row.user), {})
+    known[row.options.rpartition(" ")[2]] = comes_to(said["verdict"])
+    would = {one["option"]: comes_to(one) for one in said["would"]}
+    for option in known.keys() & would.keys():
+        assert would[option] == known[option], option
+
+
+def explain(stage: Stage, row: Row) -> Any:
+    """Ask about the same login by the command."""
+    arguments = ["explain", row.user or ""]
+    if ends := stage.request.get("environment", {}).get("SSH_CONNECTION"):
+        arguments += ["--from", ":".join(ends.split()[:2])]
+    without = "".join(f"umount {path} && " for path in stage.request.get("umount", ()))
+    under = ["unshare", "--mount", "sh", "-c", f'{without}exec "$@"', "sh"] if without else []
+    return cli.run_json(stage.cluster.n1, *arguments, under=under)
+
+
+def comes_to(verdict: Any) -> tuple[str, str, int | None]:
+    return verdict["code"], verdict["shown"], verdict["job"]
+
+
+def answer(stage: Stage, row: Row) -> tuple[str, str, int | None]:
+    return row.code, row.shown, stage.jobs[row.job] if row.job else None
 
 
 LET_BY = "though this program is sshd; set service=sshd to have its logins decided"

@@ -28,6 +28,7 @@ NOT_HERE = {
     "test_epilog.py": f"{LONG_HERE}; test_v2.py sees the Epilog",
     "test_examples.py": LONG_HERE,
     "test_expired.py": LONG_HERE,
+    "test_explain.py": f"{V1}, in which its sessions are moved",
     "test_failures.py": f"{LONG_HERE}; its rows of proctrack/linuxproc expect v1's hierarchies",
     "test_guide.py": LONG_HERE,
     "test_how_sshd_runs.py": LONG_HERE,

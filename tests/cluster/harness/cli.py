@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from tests.cluster.harness.host import Host
 
@@ -16,20 +16,26 @@ FROM_CHECKOUT = {"PYTHONPATH": "/checkout/src", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def run(
-    host: Host, *arguments: str, user: str | None = None, env: Mapping[str, str] | None = None
+    host: Host,
+    *arguments: str,
+    user: str | None = None,
+    env: Mapping[str, str] | None = None,
+    under: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Run it; return its status and output, whatever the status is."""
+    """Run it; return its status and output, whatever the status is. `under`: a command in front."""
     # By env: another user's environment is made anew.
     given = [f"{name}={value}" for name, value in {**FROM_CHECKOUT, **(env or {})}.items()]
-    argv = ["env", *given, *PROGRAM, *arguments]
+    argv = [*under, "env", *given, *PROGRAM, *arguments]
     done = host.run(argv, user, check=False, timeout=60)
     assert "Traceback" not in done.stderr, done.stderr
     return done
 
 
-def run_json(host: Host, *arguments: str, user: str | None = None) -> Any:
+def run_json(
+    host: Host, *arguments: str, user: str | None = None, under: Sequence[str] = ()
+) -> Any:
     """Run it with --json; return what it has printed."""
-    done = run(host, *arguments, "--json", user=user)
+    done = run(host, *arguments, "--json", user=user, under=under)
     try:
         return json.loads(done.stdout)
     except ValueError:

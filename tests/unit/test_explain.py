@@ -1,0 +1,287 @@
+"""`slurm-adopt explain` over stand-ins of stepds: verdict, other options, what is printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from slurm_adopt.cli import explain_facts, explain_text, session_place, what_if
+from slurm_adopt.cli.errors import CliError
+from slurm_adopt.cli.explain import check
+from slurm_adopt.cli.pam_line import Lines
+from slurm_adopt.cli.verdict import Verdict, verdict
+from slurm_adopt.decision.options import Options, parse
+from slurm_adopt.node.slurm_site import SlurmSite
+from slurm_adopt.slurm import auth
+from tests.fakes import slurmd
+from tests.fakes.requests import (
+    REQUEST_ADD_EXTERN_PID,
+    REQUEST_GET_NS_FD,
+    REQUEST_STEP_UID,
+    REQUEST_X11_DISPLAY,
+)
+from tests.fakes.stepd import Stepd, int32
+from tests.fakes.tree import Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Decide = Callable[..., Verdict]
+
+PAGE = Path(__file__).parents[2] / "docs/reference/explain.md"
+UID = 5001
+ENDING = 3
+STEP = "freezer/slurm/uid_5001/job_{}/step_extern"
+V2_STEP = "/system.slice/n1_slurmstepd.scope/job_7/step_extern"
+SCRIPT = "/opt/pam/pam_slurm_adopt.py"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    found = Tree(tmp_path)
+    found.mount("freezer")
+    found.process(os.getpid(), "5:freezer:/")
+    return found
+
+
+@pytest.fixture
+def decide(tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Decide:
+    """Return what decides about alice on a node n1 whose spool directory is the test's own."""
+    text = f"NodeName=n1\nSlurmdSpoolDir={tmp_path}\nAuthType=auth/test\n"
+    (tmp_path / "slurm.conf").write_text(text)
+    monkeypatch.setitem(cast("dict[str, Any]", auth.PLUGINS), "auth/test", lambda _: slurmd.Auth())
+    monkeypatch.setattr(SlurmSite, "layout", lambda _: tree.layout(""))
+
+    def of(*words: str, uid: int | None = UID, service: str = "sshd") -> Verdict:
+        options, _ = parse([f"slurm_conf={tmp_path}/slurm.conf", "nodename=n1", *words])
+        return verdict("alice", uid, options, service)
+
+    return of
+
+
+def stepd(tmp_path: Path, tree: Tree, job: int, **how: Any) -> Stepd:
+    tree.make(STEP.format(job))
+    replies = {REQUEST_X11_DISPLAY: bytes(8), **how.pop("replies", {})}
+    return Stepd(tmp_path / f"n1_{job}.4294967292", replies=replies, **how)
+
+
+def asked(one: Stepd) -> list[int]:
+    return [number for number, _ in one.received]
+
+
+def would(found: Verdict) -> dict[str, tuple[str, int | None]]:
+    return {
+        other.option: (other.verdict.end, other.verdict.job_id) for other in what_if.others(found)
+    }
+
+
+# The verdict, and what would change it
+
+
+def test_other_values_are_tried_from_memory(tmp_path: Path, tree: Tree, decide: Decide) -> None:
+    """Each stepd is asked once for its user, and none to take a process."""
+    with stepd(tmp_path, tree, 7) as first, stepd(tmp_path, tree, 8) as second:
+        found = decide()
+        assert (found.end, found.job_id, found.option) == ("adopted", 8, "action_unknown")
+        assert would(found) == {
+            "action_unknown=allow": ("allowed", None),
+            "action_unknown=deny": ("refused", None),
+        }
+        refused = what_if.refused_by_stepd(found)
+        assert refused
+        assert (refused.end, refused.option) == ("allowed", "action_adopt_failure")
+        numbers = asked(first) + asked(second)
+    assert numbers.count(REQUEST_STEP_UID) == 2
+    assert REQUEST_ADD_EXTERN_PID not in numbers
+
+
+def test_one_option_at_a_time(decide: Decide) -> None:
+    found = decide("action_no_jobs=deny")
+    assert (found.end, found.words) == (
+        "refused",
+        "refused: Access denied by pam_slurm_adopt: you have no active jobs on this node",
+    )
+    assert would(found) == {"action_no_jobs=ignore": ("ignored", None)}
+    assert what_if.refused_by_stepd(found) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "uid", "service", "end", "option", "others"),
+    [
+        ((), 0, "sshd", "ignored", "ignore_root", {}),
+        (("ignore_root=0",), 0, "sshd", "ignored", "ignore_root", {}),
+        ((), None, "sshd", "refused", "", {}),
+        ((), UID, "login", "ignored", "service", {"service=login": ("refused", None)}),
+    ],
+    ids=["root", "root spared", "unknown user", "another service"],
+)
+def test_before_jobs_are_counted(
+    decide: Decide,
+    words: tuple[str, ...],
+    uid: int | None,
+    service: str,
+    end: str,
+    option: str,
+    others: dict[str, Any],
+) -> None:
+    found = decide(*words, uid=uid, service=service)
+    assert (found.end, found.option) == (end, option)
+    assert would(found) == others
+
+
+def test_a_namespace_that_is_not_handed_out(tmp_path: Path, tree: Tree, decide: Decide) -> None:
+    """It would fail the adoption, but for join_container=false."""
+    with stepd(tmp_path, tree, 7, replies={REQUEST_GET_NS_FD: int32(-1)}):
+        found = decide("action_adopt_failure=deny")
+        assert (found.end, found.option) == ("refused", "action_adopt_failure")
+        assert would(found) == {
+            "action_adopt_failure=allow": ("allowed", None),
+            "join_container=false": ("adopted", 7),
+        }
+
+
+def test_a_hierarchy_without_the_step(tmp_path: Path, decide: Decide) -> None:
+    with Stepd(tmp_path / "n1_7.4294967292", replies={REQUEST_X11_DISPLAY: bytes(8)}):
+        found = decide()
+    assert (found.end, found.option) == ("allowed", "action_adopt_failure")
+    assert "job 7 has no cgroup for freezer" in found.why
+
+
+def test_on_v2(tmp_path: Path, decide: Decide, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The step is beside its stepd; there need be no cgroup for processes in it yet."""
+    here = Tree(tmp_path / "v2")
+    here.mount("nsdelegate", "cgroup2")
+    here.make(f"{V2_STEP}/user", f"{V2_STEP}/slurm")
+    here.process(os.getpid(), f"0::{V2_STEP}/slurm")  # the stand-in of the stepd is here
+    monkeypatch.setattr(SlurmSite, "layout", lambda _: here.layout("", "CgroupPlugin=cgroup/v2"))
+    with Stepd(tmp_path / "n1_7.4294967292", replies={REQUEST_X11_DISPLAY: bytes(8)}):
+        found = decide()
+    assert found.outcome.adoption
+    assert (found.job_id, found.outcome.adoption.paths) == (7, {"": f"{V2_STEP}/user"})
+
+
+def test_a_mistake_in_the_node(decide: Decide, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody has thought of is decided as in a login."""
+    monkeypatch.setattr(SlurmSite, "steps", lambda _: 1 / 0)
+    found = decide("action_generic_failure=deny")
+    assert (found.end, found.option) == ("refused", "action_generic_failure")
+    assert "ZeroDivisionError" in found.why
+
+
+# What is told of it
+
+
+def told(found: Verdict, tmp_path: Path) -> dict[str, Any]:
+    return explain_facts.of_login(found, Lines("sshd", (str(tmp_path / "pam.d"),)))
+
+
+def test_jobs(tmp_path: Path, tree: Tree, decide: Decide) -> None:
+    """Those that are ending are told, and do not count; of other users' nothing is."""
+    with (
+        stepd(tmp_path, tree, 7),
+        stepd(tmp_path, tree, 8, state=ENDING),
+        stepd(tmp_path, tree, 9, uid=5002),
+    ):
+        jobs = told(decide(), tmp_path)["jobs"]
+    assert [(job["job"], job["state"], job["counts"], job["chosen"]) for job in jobs] == [
+        (7, "running", True, True),
+        (8, "ending", False, False),
+    ]
+    assert {job["release"] for job in jobs} == {"22.05"}
+    assert all(job["started"] for job in jobs)
+
+
+def test_what_the_session_gets(tmp_path: Path, tree: Tree, decide: Decide) -> None:
+    with stepd(tmp_path, tree, 7, replies={REQUEST_X11_DISPLAY: int32(95) + int32(3) + b"/x\0"}):
+        given = told(decide("runtime_dir=job"), tmp_path)
+    assert given["session"]["environment"] == {
+        "SLURM_JOB_ID": "7",
+        "DISPLAY": "localhost:95.0",
+        "XAUTHORITY": "/x",
+        "XDG_RUNTIME_DIR": "/run/slurm_adopt/runtime/n1_5001_7",
+    }
+    assert given["cgroups"] == {"freezer": "/slurm/uid_5001/job_7/step_extern"}
+
+
+def test_it_can_be_printed(
+    tmp_path: Path, tree: Tree, decide: Decide, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As JSON, and as lines that send a terminal nothing."""
+    with stepd(tmp_path, tree, 7), stepd(tmp_path, tree, 8):
+        given = told(decide(), tmp_path)
+    assert json.loads(json.dumps(given)) == given
+    given["user"] = "al\x1b[2Jice"
+    given["session"]["environment"]["X"] = "\x1b]0;x\x07"
+    explain_text.show(given)
+    text = capsys.readouterr().out
+    assert text.startswith("al\\x1b[2Jice would be let in to job 8 (the newest of 2; ")
+    assert "variable    X=\\x1b]0;x\\x07\n" in text
+    assert "if its stepd refuses the process: al\\x1b[2Jice would be let in without a job" in text
+    assert text.replace("\n", "").isprintable()
+
+
+def test_the_page_has_these_keys(tmp_path: Path, tree: Tree, decide: Decide) -> None:
+    """Those of a login, of a verdict within it, and of a place: one table each, in their order."""
+    with stepd(tmp_path, tree, 7):
+        given = told(decide(), tmp_path)
+    tables = PAGE.read_text().partition("## JSON\n")[2].split("| key | meaning |\n|---|---|\n")[1:]
+    rows = [re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE) for table in tables]
+    login, of_verdict, place = ([*re.findall(r"`(\w+)`", " ".join(row))] for row in rows)
+    assert login == [*given]
+    assert of_verdict == [*given["verdict"]]
+    assert place == [*session_place.of(os.getpid(), Options({}), "sshd")]
+
+
+# The PAM lines
+
+
+@pytest.mark.parametrize(
+    ("files", "account", "session"),
+    [
+        ({"sshd": ""}, None, None),
+        ({"sshd": f"# account {SCRIPT}\naccount required pam_python.so {SCRIPT}"}, "sshd:2", None),
+        ({"sshd": f"\n-session required pam_python.so {SCRIPT} callerid=0"}, None, "sshd:2"),
+        (
+            {
+                "sshd": f"account include ours\nsession required pam_python.so {SCRIPT}",
+                "ours": f"\n\naccount required pam_python.so {SCRIPT} callerid=0",
+            },
+            "ours:3",
+            "sshd:2",
+        ),
+    ],
+)
+def test_where_the_lines_are(
+    tmp_path: Path, files: dict[str, str], account: str | None, session: str | None
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    lines = Lines("sshd", (str(tmp_path),))
+    found = {phase: line and str(line) for phase, line in lines.of.items()}
+    wanted = {"account": account, "session": session}
+    assert found == {name: end and f"{tmp_path}/{end}" for name, end in wanted.items()}
+    asks = lines.options()[0].on("callerid")
+    assert asks != any("callerid=0" in text for text in files.values())
+    assert lines.options(["callerid=1"])[0].on("callerid")
+
+
+def test_mistakes_of_the_line(tmp_path: Path) -> None:
+    """They mean the strictest value, as in a login; those in place of it are not complained of."""
+    line = f"account required pam_python.so {SCRIPT} action_unknown=newst"
+    (tmp_path / "sshd").write_text(line)
+    lines = Lines("sshd", (str(tmp_path),))
+    options, mistakes = lines.options()
+    assert options["action_unknown"] == "deny"
+    (mistake,) = mistakes
+    assert mistake.startswith("unrecognized action_unknown=newst, setting to 'deny', the strictest")
+    assert lines.options(["action_unknown=allow"])[0]["action_unknown"] == "allow"
+
+
+def test_a_very_long_word() -> None:
+    with pytest.raises(CliError, match="the options are 1008 characters long"):
+        check(["message=" + "/" * 1000])
