@@ -438,5 +438,12 @@ def test_garbage_in_slurm_conf(cluster: Cluster) -> None:
         with cluster.session("root") as session:
             found = explain(cluster, "--pid", str(session.pid))
             assert (found["where"], found["as_it_should"]) == ("not known", True)
+        cluster.n1.write(conf, text)
+        cluster.submit("alice")
+        with cluster.session("alice") as session:
+            cluster.n1.write(conf, "\0")
+            status, said = printed(cluster, "--pid", str(session.pid))
+            assert status == 3
+            assert said.startswith(f"process {session.pid} (sh) of alice: its job is not known\n")
     finally:
         cluster.n1.write(conf, text)

@@ -14,7 +14,7 @@ from slurm_adopt.decision.options import BY_NAME, parse
 from slurm_adopt.slurm.digits import number
 
 from . import explain_facts, explain_text, login_source, session_place
-from .errors import USAGE, CliError
+from .errors import UNKNOWN, USAGE, CliError
 from .looking_node import NO_SOURCE
 from .output import as_json
 from .pam_line import Lines
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 WELL, BAD = 0, 1  # exit status: would get in; would be refused, or is outside of a job
+STATUS = {True: WELL, False: BAD, None: UNKNOWN}
 
 
 @click.command()
@@ -97,7 +98,7 @@ def _of_process(
         as_json(facts)
     else:
         explain_text.show_place(facts)
-    return WELL if facts["as_it_should"] else BAD
+    return STATUS[facts["as_it_should"]]
 
 
 def check(words: Sequence[str]) -> None:

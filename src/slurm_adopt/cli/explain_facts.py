@@ -45,7 +45,7 @@ def of_login(
     """Return all that is known of a login. `tried`: the options in place of the PAM line's."""
     login, node = found.login, found.node
     refused = what_if.refused_by_stepd(found)
-    jobs = _jobs(found)
+    session = _session(found, lines)
     return {
         "schema": SCHEMA,
         "user": login.user,
@@ -57,11 +57,11 @@ def of_login(
         "message": found.options["message"] or None,
         "lines": {phase: str(line) if line else None for phase, line in lines.of.items()},
         "mistakes": lines.options(tried)[1],
-        "jobs": jobs,
+        "jobs": _jobs(found),
         "being_set_up": _being_set_up(found),
         "source": _source(node, given, source) if _is_decided_by_jobs(found) else None,
         "cgroups": found.outcome.adoption.paths if found.outcome.adoption else {},
-        "session": _session(found, lines),
+        "session": session,
         "if_its_stepd_refuses": of_verdict(refused) if refused else None,
         "would": [
             {"option": other.option, **of_verdict(other.verdict)} for other in what_if.others(found)
@@ -210,6 +210,7 @@ def _session(found: Verdict, lines: Lines) -> dict[str, Any] | None:
         return None
     (job,) = (job for job in found.node.jobs(adoption.uid) if job.job_id == adoption.job_id)
     seen = found.node.of(job)
+    seen.look_at_processes()
     phase, why = lines.adopting_phase()
     options = found.options
     return {

@@ -28,7 +28,8 @@ def show(facts: dict[str, Any]) -> None:
     _items("mistake", facts["mistakes"])
     _items("log", [text for text in facts["log"] if text.startswith("error: ")])
     _jobs(facts)
-    _source(facts["source"])
+    if _counts(facts["jobs"]) > 1 or (facts["source"] or {}).get("given"):
+        _source(facts["source"])
     _place(facts)
     _would(facts)
     for text in facts["not_seen"]:
@@ -70,6 +71,10 @@ def _jobs(facts: dict[str, Any]) -> None:
         mark = "*" if job["chosen"] else ""
         rows.append((mark, job["job"], job["state"], at, job["release"] or "?", remark))
     table(("", "JOB", "STATE", "STARTED", "SLURM", ""), rows)
+
+
+def _counts(jobs: list[dict[str, Any]]) -> int:
+    return sum(job["counts"] for job in jobs)
 
 
 def _source(source: dict[str, Any] | None) -> None:
@@ -144,13 +149,16 @@ def _would(facts: dict[str, Any]) -> None:
 
 def show_place(facts: dict[str, Any]) -> None:
     """Print where a process is, the verdict first."""
-    user = facts["user"]
-    line(f"process {facts['pid']} ({facts['command']}) of {user} is {facts['words']}")
+    user, unknown = facts["user"], facts["where"] == "not known"
+    who = f"process {facts['pid']} ({facts['command']}) of {user}"
+    line(f"{who}: its job is not known" if unknown else f"{who} is {facts['words']}")
+    if unknown:
+        _item("because", facts["words"])
     if facts["sshd"] is None:
         _item("but", "no process of sshd's is above it: it is of no ssh session")
     now = facts["a_login_now"]
     _item("a login now", f"{user} would be {now['words']}")
-    if not facts["as_it_should"]:
+    if facts["as_it_should"] is False:
         _item("so", "it should be in a job, and is not")
     elif facts["sshd"] is not None and not facts["should_be_in_a_job"]:
         _item("so", f"it need not be in a job: {now['why']}")

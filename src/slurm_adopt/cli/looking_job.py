@@ -84,14 +84,22 @@ class LookingJob:
 
     def _give(self, step: Stepd) -> None:
         options = self._phase.options
-        if options["job_env"] != "SLURM_JOB_ID" or options.on("job_limits"):
-            self._try("the job's variables and limits are left out", lambda: self._of_job(step))
         if options.on("runtime_dir"):
             name = self._phase.site.name
             path = runtime_dir.path_of(name, self.job.uid, self.job.job_id)
             self.environment["XDG_RUNTIME_DIR"] = path
         if not options.on("disable_x11"):  # last: it may make the stepd hang up
             self._try("DISPLAY is left alone", lambda: self._x11(step))
+
+    def look_at_processes(self) -> None:
+        """Add what the session gets from a process of the job, if the options ask for that."""
+        options = self._phase.options
+        if options["job_env"] != "SLURM_JOB_ID" or options.on("job_limits"):
+            self._try("the job's variables and limits are left out", self._ask_for_processes)
+
+    def _ask_for_processes(self) -> None:
+        with self._stepds.of(self.job) as step:
+            self._of_job(step)
 
     def _try(self, without: str, look: Callable[[], None]) -> None:
         try:

@@ -87,11 +87,19 @@ def of(pid: int, options: Options, service: str, proc: str = PROC) -> dict[str, 
         **found,
         "a_login_now": {**of_verdict(expected), "option": expected.option or None},
         "should_be_in_a_job": should,
-        "as_it_should": found["where"] in INSIDE or not should,
+        "as_it_should": _as_it_should(found["where"], should=should),
     }
 
 
+def _as_it_should(where: str, *, should: bool) -> bool | None:
+    """Say whether a session is where it should be; None where that cannot be told."""
+    if not should or where in INSIDE:
+        return True
+    return None if where == NOT_KNOWN else False
+
+
 INSIDE = ("in its job", "in a step of its job")
+NOT_KNOWN = "not known"
 
 
 def placed(pid: int, cgroups: dict[str, str], uid: int, node: LookingNode) -> dict[str, Any]:
@@ -117,7 +125,7 @@ def placed(pid: int, cgroups: dict[str, str], uid: int, node: LookingNode) -> di
 
 def _unknown(cgroups: dict[str, str], why: str) -> dict[str, Any]:
     rows = [_row(one, path, False, []) for one, path in sorted(cgroups.items())]
-    return {"where": "not known", "words": why, "job": None, "hierarchies": rows}
+    return {"where": NOT_KNOWN, "words": why, "job": None, "hierarchies": rows}
 
 
 def _lives(node: LookingNode, layout: Layout) -> list[Live]:
