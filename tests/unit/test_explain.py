@@ -13,15 +13,19 @@ import pytest
 from slurm_adopt.cli import explain_facts, explain_text, session_place, what_if
 from slurm_adopt.cli.errors import CliError
 from slurm_adopt.cli.explain import check
+from slurm_adopt.cli.looking_job import UNTOLD
 from slurm_adopt.cli.pam_line import Lines
 from slurm_adopt.cli.verdict import Verdict, verdict
 from slurm_adopt.decision.options import Options, parse
 from slurm_adopt.node.slurm_site import SlurmSite
 from slurm_adopt.slurm import auth
+from slurm_adopt.slurm.stepd import starting
 from tests.fakes import slurmd
 from tests.fakes.requests import (
     REQUEST_ADD_EXTERN_PID,
     REQUEST_GET_NS_FD,
+    REQUEST_GET_NS_FDS,
+    REQUEST_STEP_LIST_PIDS,
     REQUEST_STEP_UID,
     REQUEST_X11_DISPLAY,
 )
@@ -34,7 +38,7 @@ if TYPE_CHECKING:
     Decide = Callable[..., Verdict]
 
 PAGE = Path(__file__).parents[2] / "docs/reference/explain.md"
-UID = 5001
+UID, PID = 5001, 42
 ENDING = 3
 STEP = "freezer/slurm/uid_5001/job_{}/step_extern"
 V2_STEP = "/system.slice/n1_slurmstepd.scope/job_7/step_extern"
@@ -163,6 +167,49 @@ def test_on_v2(tmp_path: Path, decide: Decide, monkeypatch: pytest.MonkeyPatch) 
         found = decide()
     assert found.outcome.adoption
     assert (found.job_id, found.outcome.adoption.paths) == (7, {"": f"{V2_STEP}/user"})
+
+
+def test_a_component_of_a_heterogeneous_job(tmp_path: Path, tree: Tree, decide: Decide) -> None:
+    """In 20.02 its cgroups are under the id of its leader."""
+    tree.make(STEP.format(6))
+    tree.process(PID, "5:freezer:/slurm/uid_5001/job_6/step_extern")
+    replies = {REQUEST_STEP_LIST_PIDS: int32(1) + int32(PID), REQUEST_X11_DISPLAY: bytes(8)}
+    with Stepd(tmp_path / "n1_7.4294967295", protocol=35 << 8, replies=replies):
+        found = decide()
+    assert found.outcome.adoption
+    assert found.job_id == 7
+    assert found.outcome.adoption.paths == {"freezer": "/slurm/uid_5001/job_6/step_extern"}
+
+
+@pytest.mark.parametrize(("euid", "end"), [(0, "allowed"), (UID, "allowed"), (UID + 1, "adopted")])
+def test_a_stepd_that_tells_others_nothing(
+    tmp_path: Path,
+    tree: Tree,
+    decide: Decide,
+    monkeypatch: pytest.MonkeyPatch,
+    euid: int,
+    end: str,
+) -> None:
+    """To root and the job's user a refusal means something, to another user it does not."""
+    monkeypatch.setattr(os, "geteuid", lambda: euid)
+    with stepd(tmp_path, tree, 7, protocol=44 << 8, replies={REQUEST_GET_NS_FDS: None}):
+        found = decide()
+        assert found.end == end
+        if end == "adopted":
+            given = told(found, tmp_path)
+            assert given["session"]["without"] == [UNTOLD]
+            assert given["not_seen"]
+
+
+def test_a_job_that_is_being_set_up(
+    tmp_path: Path, decide: Decide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told of; nobody waits."""
+    monkeypatch.setattr(starting, "wait", lambda *_: pytest.fail("waits"))
+    with Stepd(tmp_path / "n1_7.0"):
+        found = decide("wait_for_job=30")
+        assert told(found, tmp_path)["being_set_up"] == "job 7 has another step"
+    assert found.end == "refused"
 
 
 def test_a_mistake_in_the_node(decide: Decide, monkeypatch: pytest.MonkeyPatch) -> None:
