@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -53,41 +54,44 @@ def test_not_given(text: str) -> None:
     ids=["IPv4", "IPv6", "mapped"],
 )
 def test_a_connection_that_is_there(family: int, address: str, connect: str) -> None:
-    """It is found by either end, of either family, and by the address where it is the only one."""
+    """By address and port it is found whoever has it; by the address only if it is sshd's."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.socket(family))
         listener.bind((connect, 0))
         listener.listen()
         port = listener.getsockname()[1]
         client = stack.enter_context(socket.create_connection((connect, port)))
-        server, _ = listener.accept()
-        stack.enter_context(server)
+        stack.enter_context(listener.accept()[0])
         own = client.getsockname()[1]
         found = login_source.find(Given(address, own))
-        assert found.is_there
+        assert (found.is_there, found.holder) == (True, 0)
         assert str(found.connection) == f"{address} {own} {address} {port}"
-        assert Given(address, own).port in {
-            one.source_port for one in login_source.connections(Given(address, None)).values()
-        }
-        assert login_source.find(Given(address, None)).remark or found.is_there
+        there = login_source.connections(Given(address, None)).values()
+        assert own in {one.source_port for one in there}
+        assert login_source.find(Given(address, None)).connection is None
 
 
-def test_several_are_named() -> None:
+def test_several_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two from an address the port has to be given; each has its process of sshd's."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.9", 0))
         listener.listen()
-        ports = []
-        for _ in range(2):
+        ports, held = [], {}
+        for pid in (41, 42):
             bound = ("127.0.0.8", 0)
             one = stack.enter_context(socket.create_connection(listener.getsockname(), None, bound))
-            stack.enter_context(listener.accept()[0])
+            accepted = stack.enter_context(listener.accept()[0])
             ports.append(one.getsockname()[1])
+            held[os.fstat(accepted.fileno()).st_ino] = pid
+            monkeypatch.setattr(login_source, "sshd_sockets", lambda _, held=held: held)
+            if pid == 41:
+                assert login_source.find(Given("127.0.0.8", None)).holder == 41
         found = login_source.find(Given("127.0.0.8", None))
         assert found.connection is None
         ends = ", ".join(sorted(f"127.0.0.8:{port}" for port in ports))
         assert found.remark == f"source unknown: several connections are here: {ends}"
-        assert login_source.find(Given("127.0.0.8", ports[1])).is_there
+        assert login_source.find(Given("127.0.0.8", ports[1])).holder == 42
 
 
 def test_none_is_there() -> None:

@@ -71,11 +71,20 @@ def parse(text: str) -> Given:
 
 
 def find(given: Given, proc: str = PROC) -> Source:
-    """Return the connection to this host that is meant: of sshd's, if one of these is."""
+    """Return the connection to this host that is meant: one of sshd's.
+
+    By address and port it may also be another program's. Where the sockets of sshd do not show,
+    its port tells which are.
+    """
     held = sshd_sockets(proc)
     found = connections(given, proc)
-    of_sshd = {inode: one for inode, one in found.items() if inode in held}
-    shown = of_sshd or found
+    port = ssh_port(held, proc)
+    at_sshd = {
+        inode: one
+        for inode, one in found.items()
+        if (inode in held if held else one.destination_port == port)
+    }
+    shown = at_sshd or (found if given.port else {})
     if len(shown) == 1:
         ((inode, connection),) = shown.items()
         return Source(connection, True, held.get(inode, 0))
@@ -84,7 +93,8 @@ def find(given: Given, proc: str = PROC) -> Source:
         return Source(None, remark=f"source unknown: several connections are here: {ends}")
     if given.port is None:
         return Source(None, remark=f"source unknown: no connection from {given} is here")
-    return Source(assumed(given, held, proc), remark=f"no connection from {given} is here now")
+    connection = assumed(given, port)
+    return Source(connection, remark=f"no connection from {given} is here now")
 
 
 def connections(given: Given, proc: str = PROC) -> dict[int, Connection]:
@@ -109,8 +119,8 @@ def _end_of(address: str) -> bytes:
     return packed.hex().upper().encode()
 
 
-def assumed(given: Given, held: dict[int, int] | None = None, proc: str = PROC) -> Connection:
-    """Return the connection that there would be: to the address from which this host answers."""
+def assumed(given: Given, port: int = SSH) -> Connection:
+    """Return the connection that there would be: to the address from which the kernel answers."""
     family = _socket.AF_INET6 if ":" in given.address else _socket.AF_INET
     own = given.address
     sock = _socket.socket(family, _socket.SOCK_DGRAM)
@@ -120,18 +130,21 @@ def assumed(given: Given, held: dict[int, int] | None = None, proc: str = PROC) 
             own = sock.getsockname()[0]
     finally:
         sock.close()
-    return Connection(given.address, given.port or 0, own, ssh_port(held or {}, proc))
+    return Connection(given.address, given.port or 0, own, port)
 
 
 def ssh_port(held: dict[int, int], proc: str = PROC) -> int:
-    """Return the port on which sshd listens: the lowest, if that shows; `held`: its sockets."""
+    """Return the port on which sshd listens: the usual one, else its lowest, if that shows.
+
+    `held`: sshd's sockets. Those of a session may listen as well, for a forwarding.
+    """
     deadline, ports = Deadline(SHARED), set()
     with suppress(SetupError):
         for table in _TABLES:
             for columns in listening.rows(f"{proc}/self/net/{table}", deadline):
                 if int(columns[_INODE]) in held:
                     ports.add(ssh_connection.end(columns[_LOCAL])[1])
-    return min(ports, default=SSH)
+    return SSH if SSH in ports else min(ports, default=SSH)
 
 
 def sshd_sockets(proc: str = PROC) -> dict[int, int]:
