@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -362,11 +363,13 @@ def test_the_commands_of_the_page(cluster: Cluster) -> None:
     """Each answers, for this cluster's addresses and processes."""
     cluster.submit("alice")
     cluster.submit("alice")
-    assert len(COMMANDS) == 5
+    *commands, (*of_reference, _) = COMMANDS
+    assert len(commands) == 5
+    assert of_reference == ["explain", "--ref"]
     with cluster.session("alice") as session:
         port = session.run("echo $SSH_CONNECTION").split()[1]
         here = {"10.0.0.5": LOGIN, "10.0.0.5:40022": f"{LOGIN}:{port}", "4711": str(session.pid)}
-        said = [cli.run(cluster.n1, *(here.get(w, w) for w in words)) for words in COMMANDS]
+        said = [cli.run(cluster.n1, *(here.get(w, w) for w in words)) for words in commands]
     assert [(done.returncode, done.stderr) for done in said] == [
         (0, ""), (0, ""), (0, ""), (1, ""), (0, "")
     ]  # fmt: skip
@@ -385,6 +388,57 @@ def test_the_page_s_words(cluster: Cluster) -> None:
         wanted = wanted.replace("sshd:7", "sshd:3")
         parts = [re.escape(part) for part in wanted.split("…")]
         assert re.search(".*".join(parts), text), line
+
+
+# What the log has
+
+AUTH_LOG = "/var/log/auth.log"
+
+
+@contextlib.contextmanager
+def logged(cluster: Cluster, mark: int) -> Iterator[None]:
+    """Have what n1 has logged where a syslog daemon would have put it."""
+    lines = [line.split(" ", 2)[2] for line in cluster.n1.log(mark) if " authpriv." in line]
+    now = time.strftime("%Y-%m-%dT%H:%M:%S.123456+00:00", time.gmtime())
+    cluster.n1.write(AUTH_LOG, "".join(f"{now} n1 {line}\n" for line in lines))
+    try:
+        yield
+    finally:
+        cluster.n1.run(["rm", AUTH_LOG])
+
+
+@pytest.mark.parametrize(
+    ("method", "how"),
+    [("publickey", "the only job"), ("keyboard-interactive", "chosen by the account phase")],
+)
+def test_what_was_decided(cluster: Cluster, method: str, how: str) -> None:
+    """Of a session that is there the log has the decision."""
+    cluster.pam(pam.both())
+    job = cluster.submit("alice")
+    mark = cluster.n1.mark()
+    with cluster.session("alice", method=method) as session, logged(cluster, mark):
+        pid = str(session.pid)
+        login = explain(cluster, "--pid", pid)["decided"]["login"]
+        assert (login["outcome"], login["job"], login["how"]) == ("adopted", job, how)
+        said = printed(cluster, "--pid", pid)[1]
+        assert f": adopted into job {job} ({how})\n" in said
+    with cluster.session("alice") as session:
+        found = explain(cluster, "--pid", str(session.pid))["decided"]
+        assert found == {"login": None, "remark": "the log has no decision about it"}
+    assert explain(cluster, "--pid", "1")["decided"] is None
+
+
+def test_a_reference(cluster: Cluster) -> None:
+    """The reference that a refused user is shown leads to what was logged."""
+    cluster.pam(pam.with_module("reference=1"))
+    mark = cluster.n1.mark()
+    result = cluster.ssh("alice")
+    ref = re.search(r"\(ref (\w{4})\)", result.err)
+    assert ref, result
+    with logged(cluster, mark):
+        status, text = printed(cluster, "--ref", ref[1].lower())
+        assert (status, "was refused by action_no_jobs=deny" in text) == (0, True)
+        assert explain(cluster, "--ref", ref[1])["login"]["situation"] == "no jobs"
 
 
 # Bad input

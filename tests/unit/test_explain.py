@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from slurm_adopt.cli import explain_facts, explain_text, session_place, what_if
+from slurm_adopt.cli import explain_facts, explain_text, looking_job, session_place, what_if
 from slurm_adopt.cli.errors import CliError
 from slurm_adopt.cli.explain import check
-from slurm_adopt.cli.looking_job import UNTOLD
 from slurm_adopt.cli.pam_line import Lines
 from slurm_adopt.cli.verdict import Verdict, verdict
 from slurm_adopt.decision.options import Options, parse
@@ -191,13 +190,13 @@ def test_a_stepd_that_tells_others_nothing(
     end: str,
 ) -> None:
     """To root and the job's user a refusal means something, to another user it does not."""
-    monkeypatch.setattr(os, "geteuid", lambda: euid)
+    monkeypatch.setattr(looking_job, "asks_as", lambda: euid)
     with stepd(tmp_path, tree, 7, protocol=44 << 8, replies={REQUEST_GET_NS_FDS: None}):
         found = decide()
         assert found.end == end
         if end == "adopted":
             given = told(found, tmp_path)
-            assert given["session"]["without"] == [UNTOLD]
+            assert given["session"]["without"] == [looking_job.UNTOLD]
             assert given["not_seen"]
 
 

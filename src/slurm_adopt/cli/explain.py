@@ -13,7 +13,7 @@ import click
 from slurm_adopt.decision.options import BY_NAME, parse
 from slurm_adopt.slurm.digits import number
 
-from . import explain_facts, explain_text, login_source, session_place
+from . import explain_facts, explain_text, log_lines, login_source, session_place, story
 from .errors import UNKNOWN, USAGE, CliError
 from .looking_node import NO_SOURCE
 from .output import as_json
@@ -38,6 +38,7 @@ STATUS = {True: WELL, False: BAD, None: UNKNOWN}
     help="The other end of the connection. The slurmd there is asked about it.",
 )
 @click.option("--pid", metavar="PID", help="Is the ssh session of this process in its job?")
+@click.option("--ref", metavar="REF", help="The story of the login with this reference.")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 def command(
     user: str | None,
@@ -45,6 +46,7 @@ def command(
     service: str,
     from_: str | None,
     pid: str | None,
+    ref: str | None,
     json_: bool,
 ) -> int:
     """Say what a login of USER would come to now, and why.
@@ -54,9 +56,14 @@ def command(
 
     With --pid: whether an ssh session that is there is in its job, and who has moved it if not.
 
+    With --ref: what the log has of the login that a refused user was shown this reference of.
+
     Exit status: 0 the user would get in, 1 the user would be refused. With --pid: 0 the session is
     where it should be, 1 it is not. 3 this cannot be told.
     """
+    if ref is not None:
+        source = log_lines.find()
+        return story.show(source, story.reference(ref), log_lines.Wanted(), as_json=json_)
     if pid is not None:
         return _of_process(pid, user, service, options, json_=json_)
     if user is None or "=" in user:

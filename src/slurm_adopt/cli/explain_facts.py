@@ -15,7 +15,7 @@ from slurm_adopt.slurm.stepd.stepd import ALIVE, STARTING
 from slurm_adopt.slurm.versions import layout_of
 from slurm_adopt.slurm.waiting import Deadline
 
-from . import login_source, what_if
+from . import login_source, looking_job, what_if
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +67,7 @@ def of_login(
             {"option": other.option, **of_verdict(other.verdict)} for other in what_if.others(found)
         ],
         "log": [f"{level}: {text}" for level, text in found.remarks.kept],
-        "not_seen": [AS_USER] if os.geteuid() else [],
+        "not_seen": [AS_USER] if looking_job.asks_as() else [],
     }
 
 

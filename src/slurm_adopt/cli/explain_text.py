@@ -156,8 +156,13 @@ def show_place(facts: dict[str, Any]) -> None:
         _item("because", facts["words"])
     if facts["sshd"] is None:
         _item("but", "no process of sshd's is above it: it is of no ssh session")
+    if facts["decided"]:
+        _item("the log", _decided(facts))
     now = facts["a_login_now"]
     _item("a login now", f"{user} would be {now['words']}")
+    login = (facts["decided"] or {}).get("login")
+    if login and login["outcome"] == "adopted" and facts["job"] not in (None, login["job"]):
+        _item("so", f"it was adopted into job {login['job']}, and is in job {facts['job']} now")
     if facts["as_it_should"] is False:
         _item("so", "it should be in a job, and is not")
     elif facts["sshd"] is not None and not facts["should_be_in_a_job"]:
@@ -173,3 +178,13 @@ def show_place(facts: dict[str, Any]) -> None:
         for row in facts["hierarchies"]
     ]
     table(("HIERARCHY", "CONFINES", "JOB", "CGROUP"), rows)
+
+
+def _decided(facts: dict[str, Any]) -> str:
+    """Say what the module decided when the session was opened."""
+    login, remark = facts["decided"]["login"], facts["decided"]["remark"]
+    if login is None:
+        return str(remark)
+    at = time.strftime(HOURS, time.localtime(login["time"]))
+    job = f" into job {login['job']}" if login["outcome"] in ("adopted", "chosen") else ""
+    return f"{at}: {login['outcome']}{job} ({login['how'] or login['text']})"

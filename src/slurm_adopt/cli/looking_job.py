@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 UNTOLD = "its stepd tells only root and the job's user of namespaces and X11"
 
 
+def asks_as() -> int:
+    """Return the uid by which stepds and slurmds know this command."""
+    return os.geteuid()
+
+
 class LookingJob:
     """One of the user's jobs here; its stepd is asked once, when this is made."""
 
@@ -45,7 +50,7 @@ class LookingJob:
         self.limits_of: int | None = None  # the process whose limits job_limits=1 takes
         self._trouble: SlurmAdoptError | None = None  # that would fail an adoption
         self._namespace_trouble: SlurmAdoptError | None = None
-        self._may_ask = os.geteuid() in (0, job.uid)
+        self._may_ask = asks_as() in (0, job.uid)
         layout = phase.site.layout()
         try:
             with stepds.of(job) as step:

@@ -16,6 +16,7 @@ from slurm_adopt.slurm.cgroup.step_cgroup import V2
 from slurm_adopt.slurm.errors import SetupError, SlurmAdoptError
 from slurm_adopt.slurm.proc import PROC, comm, is_root, pids, status, uids
 
+from . import decided
 from .errors import UNKNOWN, CliError
 from .explain_facts import SCHEMA, of_verdict
 from .verdict import verdict
@@ -85,6 +86,7 @@ def of(pid: int, options: Options, service: str, proc: str = PROC) -> dict[str, 
         "uid": uid,
         "sshd": sshd,
         **found,
+        "decided": decided.of(sshd, expected.login.user) if sshd else None,
         "a_login_now": {**of_verdict(expected), "option": expected.option or None},
         "should_be_in_a_job": should,
         "as_it_should": _as_it_should(found["where"], should=should),
