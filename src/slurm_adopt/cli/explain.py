@@ -13,7 +13,7 @@ import click
 from slurm_adopt.decision.options import BY_NAME, parse
 from slurm_adopt.slurm.digits import number
 
-from . import explain_facts, explain_text, log_lines, login_source, session_place, story
+from . import explain_facts, explain_text, login_source
 from .errors import UNKNOWN, USAGE, CliError
 from .looking_node import NO_SOURCE
 from .output import as_json
@@ -62,6 +62,8 @@ def command(
     where it should be, 1 it is not. 3 this cannot be told.
     """
     if ref is not None:
+        from . import log_lines, story
+
         source = log_lines.find()
         return story.show(source, story.reference(ref), log_lines.Wanted(), as_json=json_)
     if pid is not None:
@@ -99,6 +101,8 @@ def _of_process(
     pid = number(text)
     if not pid:
         raise CliError(f"--pid {text}: a process id is a number", USAGE)
+    from . import session_place
+
     options, _ = Lines(service).options(tried)
     facts = session_place.of(pid, options, service)
     if json_:
