@@ -25,6 +25,8 @@ def show(facts: dict[str, Any]) -> None:
     if verdict["outcome"] == "refused" and facts["message"]:
         _item("shown", f"what {facts['message']} says, with this sentence for %m")
     _item("decided by", _option(facts))
+    if (facts["option"] or {}).get("value") == "ask":
+        _item("", "where the method of authentication has a conversation, the user is asked")
     _items("mistake", facts["mistakes"])
     _items("log", [text for text in facts["log"] if text.startswith("error: ")])
     _jobs(facts)
