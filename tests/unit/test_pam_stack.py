@@ -147,6 +147,38 @@ def test_bounds(tmp_path: Path) -> None:
         assert pam_stack.session_line("sshd", place) == expected
 
 
+def test_where_lines_stand(tmp_path: Path) -> None:
+    """Each by the file that was read, and the first of the lines that it goes over."""
+    here, common = str(tmp_path / "sshd"), str(tmp_path / "common")
+    text = f"# 1\n\n@include common\nsession required \\\n  pam_x.so\n{LINE}\nsession substack common\n"
+    Path(here).write_text(text)
+    Path(common).write_text("\nsession optional pam_y.so\n")
+    stack = pam_files.read("session", "sshd", (str(tmp_path),))
+    assert [(line.path, line.number) for line in stack.lines] == [
+        (common, 2),
+        (here, 4),
+        (here, 6),
+        (here, 7),
+        (common, 2),
+    ]
+    assert stack.paths == [here, common, common]
+    assert stack.flaw_at == ("", 0)
+
+
+def test_where_a_flaw_stands(tmp_path: Path) -> None:
+    here = str(tmp_path / "sshd")
+    for text, number in [
+        ("\nsession requird pam_x.so\n", 2),
+        ("\n\nsession required\n", 3),
+        ("\n@include nowhere\n", 2),
+        (f"{LINE}\n# {'x' * pam_files.LONG}\n", 2),
+    ]:
+        Path(here).write_text(text)
+        stack = pam_files.read("session", "sshd", (str(tmp_path),))
+        assert stack.flaw
+        assert stack.flaw_at == (here, number), text
+
+
 # Is our line certain to come?
 
 DEBIANS = {

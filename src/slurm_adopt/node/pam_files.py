@@ -60,11 +60,34 @@ _VALUES = (
 class Line:
     """One line of a stack; without actions it is the mark in front of a substack's lines."""
 
-    __slots__ = ("actions", "arguments", "control", "level", "module", "ours", "place")
+    __slots__ = (
+        "actions",
+        "arguments",
+        "control",
+        "level",
+        "module",
+        "number",
+        "ours",
+        "path",
+        "place",
+    )
 
-    def __init__(self, place: str, level: int, words: list[str], actions: Actions) -> None:
-        """`words` are control, module and arguments; `place` says where they stand."""
+    def __init__(
+        self,
+        place: str,
+        level: int,
+        words: list[str],
+        actions: Actions,
+        path: str = "",
+        number: int = 0,
+    ) -> None:
+        """`words` are control, module and arguments; `place` is the file as the service names it.
+
+        `path` and `number`: the file that was read, and in which of its lines the words begin.
+        """
         self.place = place
+        self.path = path
+        self.number = number
         self.level = level
         self.actions = actions
         self.control, self.module, *self.arguments = words
@@ -93,9 +116,22 @@ def read(phase: str, service: str, places: tuple[str, ...], since: float = float
 
 
 class Stack:
-    """The lines of one phase, and the first thing that makes them doubtful ("" if nothing does)."""
+    """The lines of one phase, and the first thing that makes them doubtful ("" if nothing does).
 
-    __slots__ = ("_left", "_phase", "_places", "_since", "flaw", "lines")
+    `flaw_at`: the file and line that were read by then; `paths`: the files that were read.
+    """
+
+    __slots__ = (
+        "_at",
+        "_left",
+        "_phase",
+        "_places",
+        "_since",
+        "flaw",
+        "flaw_at",
+        "lines",
+        "paths",
+    )
 
     def __init__(self, phase: str, places: tuple[str, ...], since: float) -> None:
         """Read nothing yet; `since`: when the login began, in seconds since the epoch."""
@@ -103,7 +139,10 @@ class Stack:
         self._places = places
         self._since = since
         self._left = FILES
+        self._at = ("", 0)
         self.flaw = ""
+        self.flaw_at = ("", 0)
+        self.paths: list[str] = []
         self.lines: list[Line] = []
 
     @property
@@ -113,7 +152,8 @@ class Stack:
 
     def doubt(self, flaw: str) -> None:
         """Note what makes the stack doubtful; the first counts."""
-        self.flaw = self.flaw or flaw
+        if not self.flaw:
+            self.flaw, self.flaw_at = flaw, self._at
 
     def check_age(self, path: str) -> None:
         """Doubt what has changed since the login began: by its ctime, which users cannot set."""
@@ -126,7 +166,9 @@ class Stack:
 
     def read(self, name: str, depth: int, level: int, *, included: bool) -> None:
         """Add the lines of a file and those it includes; `included` as a file of this phase."""
-        for words in self._split(name, self._text(name, depth)):
+        path, text = self._text(name, depth)
+        for number, words in self._split(name, path, text):
+            self._at = path, number
             kind = words[0].lower()
             kind = kind[1:] if kind[:1] == "-" else kind
             if kind == "@include":
@@ -155,50 +197,53 @@ class Stack:
         if control == "include":
             self.read(words[2], depth + 1, level, included=True)
         elif control == "substack":
-            self.lines.append(Line(name, level, words[1:3], {}))
+            self.lines.append(Line(name, level, words[1:3], {}, *self._at))
             self.read(words[2], depth + 1, level + 1, included=True)
         else:
             actions = _actions(words[1])
-            line = Line(name, level, words[1:], actions or {"default": "bad"})
+            line = Line(name, level, words[1:], actions or {"default": "bad"}, *self._at)
             self.lines.append(line)
             if actions is None:
                 self.doubt(f"{line}: the control is not understood")
 
-    def _text(self, name: str, depth: int) -> str:
-        """Return a file's text, a character for each byte; "" if it cannot be read."""
+    def _text(self, name: str, depth: int) -> tuple[str, str]:
+        """Return a file's path and text, a character for each byte; "" if it cannot be read."""
         self._left -= 1
         if self._left < 0 or depth > DEPTH:
             self.doubt(f"{name}: more than {FILES} files are included, or it is included too deep")
-            return ""
+            return "", ""
         for place in self._places:
             path = name if name[:1] == "/" else f"{place}/{name}"
             try:
                 data = files.read(path, LIMIT)
                 self.check_age(path)
-                return data.decode("latin-1")
+                self.paths.append(path)
+                return path, data.decode("latin-1")
             except SetupError as error:
                 if os.path.lexists(path):  # libpam does not look any further
                     self.doubt(str(error))
         self.doubt(f"there is no file {name}")
-        return ""
+        return "", ""
 
-    def _split(self, name: str, text: str) -> Iterator[list[str]]:
-        """Yield the words of each line."""
-        for line in self._assemble(name, text):
+    def _split(self, name: str, path: str, text: str) -> Iterator[tuple[int, list[str]]]:
+        """Yield the number and the words of each line."""
+        for number, line in self._assemble(name, path, text):
             if not line.replace("\t", " ").isprintable() or not line.isascii():
                 self.doubt(f"{name} has a character that is not ASCII")
             words = [word.replace("\\]", "]") or other for word, other in _WORD.findall(line)]
             if words:
-                yield words
+                yield number, words
 
-    def _assemble(self, name: str, text: str) -> Iterator[str]:
+    def _assemble(self, name: str, path: str, text: str) -> Iterator[tuple[int, str]]:
         """Yield lines without comments; those that end with a backslash with what they continue in.
 
         A comment or an empty line inside of a line is skipped by libpam before 1.7 and ends the
         line since.
         """
-        begun = ""
-        for raw in text.split("\n"):
+        begun, first = "", 0  # the first line of those that are continued
+        for number, raw in enumerate(text.split("\n"), 1):
+            self._at = path, number
+            first = first if begun else number
             line, comment, _ = raw.partition("#")
             line = line.strip(" \t")
             if len(begun) + len(raw) > LONG:
@@ -208,7 +253,7 @@ class Stack:
             elif line[-1:] == "\\" and not comment:
                 begun += line[:-1] + " "
             else:
-                yield begun + line
+                yield first, begun + line
                 begun = ""
         if begun:
             self.doubt(f"{name} ends inside a continued line")

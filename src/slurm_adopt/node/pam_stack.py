@@ -144,14 +144,14 @@ def _possible(line: Line) -> dict[Action, None]:
 def _step(lines: list[Line], index: int, action: Action, *, refused: bool) -> tuple[int, bool]:
     """Return the line that follows an action, and whether the run is refused by then."""
     if isinstance(action, int):
-        after, complete = _jump(lines, index, action)
+        after, complete = jump(lines, index, action)
         return after, refused or not complete
     if action == "die" or (action == "done" and not refused):
-        return _end(lines, index), action == "die"
+        return end_of(lines, index), action == "die"
     return index + 1, action == "bad" or (refused and action != "reset")
 
 
-def _jump(lines: list[Line], index: int, count: int) -> tuple[int, bool]:
+def jump(lines: list[Line], index: int, count: int) -> tuple[int, bool]:
     """Return where a jump ends, and whether there were lines enough.
 
     A substack counts as one line. None jumps out of its own.
@@ -166,7 +166,7 @@ def _jump(lines: list[Line], index: int, count: int) -> tuple[int, bool]:
     return after, not count
 
 
-def _end(lines: list[Line], index: int) -> int:
+def end_of(lines: list[Line], index: int) -> int:
     """Return the line that follows if a line ends the stack, or the substack, that it is in."""
     level = lines[index].level
     rest = range(index + 1, len(lines))
@@ -208,11 +208,11 @@ def _is_twin(lines: list[Line], index: int, ours: int, account: Stack) -> bool:
         return False
     target, twin = account.ours[0], twins[0]
     counts = [action for action in line.actions.values() if isinstance(action, int)]
-    over = [count for count in counts if _jump(lines, index, count)[0] > ours]
+    over = [count for count in counts if jump(lines, index, count)[0] > ours]
     return (
         twin < target
         and all(fate != _MISSED for _, fate in _walk(account.lines, twin)[target])
-        and all(_jump(account.lines, twin, count)[0] > target for count in over)
+        and all(jump(account.lines, twin, count)[0] > target for count in over)
     )
 
 
