@@ -150,7 +150,8 @@ def test_bounds(tmp_path: Path) -> None:
 def test_where_lines_stand(tmp_path: Path) -> None:
     """Each by the file that was read, and the first of the lines that it goes over."""
     here, common = str(tmp_path / "sshd"), str(tmp_path / "common")
-    text = f"# 1\n\n@include common\nsession required \\\n  pam_x.so\n{LINE}\nsession substack common\n"
+    text = "# 1\n\n@include common\nsession required \\\n  pam_x.so\n"
+    text += f"{LINE}\nsession substack common\n"
     Path(here).write_text(text)
     Path(common).write_text("\nsession optional pam_y.so\n")
     stack = pam_files.read("session", "sshd", (str(tmp_path),))

@@ -51,7 +51,7 @@ STRICTER = re.compile(r"reset|auth_err=done")
 Files = dict[str, str]
 
 
-class _Maker:
+class Maker:
     """Makes a stack; in its files {N} stands for the Nth line's module, {ours} for ours."""
 
     def __init__(self, number: int) -> None:
@@ -111,7 +111,7 @@ def _filled(files: Files, ours: str, modules: list[str]) -> Files:
     return {name: pattern.sub(lambda found: fill[found[1]], text) for name, text in files.items()}
 
 
-def _reason(made: _Maker, folder: Path) -> str:
+def _reason(made: Maker, folder: Path) -> str:
     others = [f"pam_x{number}.so" for number, _ in enumerate(made.controls)]
     for name, text in _filled(made.files, OURS, others).items():
         (folder / name).write_text(text.replace("{here}", str(folder)))
@@ -119,7 +119,7 @@ def _reason(made: _Maker, folder: Path) -> str:
 
 
 def test_against_libpam(tmp_path: Path) -> None:
-    made = [_Maker(number) for number in range(STACKS)]
+    made = [Maker(number) for number in range(STACKS)]
     reasons = [_reason(one, tmp_path) for one in made]
     runs = [one.runs() for one in made]
     codes = iter(open_sessions(list(itertools.chain.from_iterable(runs))))

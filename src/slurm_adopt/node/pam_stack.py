@@ -15,7 +15,7 @@ from .pam_files import DEPTH, PLACES, SCRIPT, read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Sequence
 
     from .pam_files import Action, Actions, Line, Stack
 
@@ -151,7 +151,7 @@ def _step(lines: list[Line], index: int, action: Action, *, refused: bool) -> tu
     return index + 1, action == "bad" or (refused and action != "reset")
 
 
-def jump(lines: list[Line], index: int, count: int) -> tuple[int, bool]:
+def jump(lines: Sequence[Line], index: int, count: int) -> tuple[int, bool]:
     """Return where a jump ends, and whether there were lines enough.
 
     A substack counts as one line. None jumps out of its own.
@@ -166,7 +166,7 @@ def jump(lines: list[Line], index: int, count: int) -> tuple[int, bool]:
     return after, not count
 
 
-def end_of(lines: list[Line], index: int) -> int:
+def end_of(lines: Sequence[Line], index: int) -> int:
     """Return the line that follows if a line ends the stack, or the substack, that it is in."""
     level = lines[index].level
     rest = range(index + 1, len(lines))
