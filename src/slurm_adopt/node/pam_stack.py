@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # pam_succeed_if(8): root's guard, and what a condition on the user alone is made of
 _GUARD = ["quiet", "uid", "eq", "0"]
 _GUARDS: Actions = {"success": 1, "default": "ignore"}
-_FLAGS = ("audit", "debug", "quiet", "quiet_fail", "quiet_success")
+FLAGS = ("audit", "debug", "quiet", "quiet_fail", "quiet_success")
 _SUBJECTS = ("gid", "uid", "user")
 _TESTS = ("=", "!=", "=~", "!~", "eq", "ne", "lt", "le", "gt", "ge", "in", "notin")
 _GROUPS = ("ingroup", "notingroup")
@@ -97,9 +97,9 @@ def _unfit(line: Line, service: str) -> str:
 def _unreached(stack: Stack, service: str, places: tuple[str, ...], since: float) -> str:
     """Return how a session may be opened without our line, or against its refusal; else ""."""
     ours = stack.ours[0]
-    excused = {index for index in range(ours) if _is_guard(stack.lines[index])}
+    excused = {index for index in range(ours) if is_guard(stack.lines[index])}
     reason = _escape(stack.lines, ours, excused)
-    if not reason or not any(_is_of_user(line) for line in stack.lines[:ours]):
+    if not reason or not any(is_of_user(line) for line in stack.lines[:ours]):
         return reason
     account = read("account", service, places, since)
     excused.update(i for i in range(ours) if _is_twin(stack.lines, i, ours, account))
@@ -189,7 +189,7 @@ def _blame(action: Action) -> str:
     )
 
 
-def _is_guard(line: Line) -> bool:
+def is_guard(line: Line) -> bool:
     """Say whether a line is the documented guard for root."""
     return (
         line.module == "pam_succeed_if.so" and line.arguments == _GUARD and line.actions == _GUARDS
@@ -204,7 +204,7 @@ def _is_twin(lines: list[Line], index: int, ours: int, account: Stack) -> bool:
     """
     line = lines[index]
     twins = [i for i, other in enumerate(account.lines) if other.is_like(line)]
-    if account.flaw or len(account.ours) != 1 or len(twins) != 1 or not _is_of_user(line):
+    if account.flaw or len(account.ours) != 1 or len(twins) != 1 or not is_of_user(line):
         return False
     target, twin = account.ours[0], twins[0]
     counts = [action for action in line.actions.values() if isinstance(action, int)]
@@ -216,9 +216,9 @@ def _is_twin(lines: list[Line], index: int, ours: int, account: Stack) -> bool:
     )
 
 
-def _is_of_user(line: Line) -> bool:
+def is_of_user(line: Line) -> bool:
     """Say whether a line asks pam_succeed_if of nothing but what both phases see alike."""
-    words = [word for word in line.arguments if word not in _FLAGS]
+    words = [word for word in line.arguments if word not in FLAGS]
     return (
         line.module == "pam_succeed_if.so"
         and len(words) % 3 == 0 != len(words)

@@ -81,6 +81,11 @@ def runs(lines: Sequence[Line], returns: Returns, target: int | None = None) -> 
     return {Run(s.verdict == GOOD, s.met, s.past, s.refused) for s in states[-1]}
 
 
+def name_of(line: Line) -> str:
+    """Return the name of a line's module, without a path."""
+    return line.module.rpartition("/")[2]
+
+
 def action_of(line: Line, value: str) -> Action:
     """Return what follows when a line returns a value."""
     return line.actions.get(value, line.actions["default"])
@@ -88,8 +93,8 @@ def action_of(line: Line, value: str) -> Action:
 
 def anything(line: Line) -> Iterator[str]:
     """Yield values enough that everything follows that may follow this line."""
-    if line.module in RETURNS:
-        yield from RETURNS[line.module]
+    if name_of(line) in RETURNS:
+        yield from RETURNS[name_of(line)]
         return
     yield "success"
     yield from (value for value in line.actions if value not in ("success", "default"))
