@@ -19,4 +19,6 @@ CREDENTIAL = 2.0  # a credential to be made, and to be checked
 NODES  = 20.0  # all other nodes' slurmds
 AGAIN  = 0.3   # between two looks at what may just be changing
 JOURNAL = 120.0  # journalctl to print what is asked for
+BRIDGE = 5.0   # a trial of pam_python
+SSHD   = 2.0   # sshd to say its settings
 # fmt: on

@@ -17,11 +17,18 @@ def others_may_write(path: str, groups: Groups) -> str:
 
     All directories above it count, by the path as it is given and as it is behind links.
     """
-    for each in _chain(path):
-        why = _why(each, groups)
-        if why:
-            return f"{each} {why}"
-    return ""
+    return next((f"{each} {why}" for each, why in all_others_may_write([path], groups)), "")
+
+
+def all_others_may_write(paths: Iterable[str], groups: Groups) -> Iterator[tuple[str, str]]:
+    """Yield the files and directories of many that others may write, each once, and why."""
+    seen: set[str] = set()
+    for path in paths:
+        for each in _chain(path):
+            if each not in seen:
+                seen.add(each)
+                if why := _why(each, groups):
+                    yield each, why
 
 
 class Groups:

@@ -1,0 +1,84 @@
+"""What runs inside pam_python when `check` tries it: it tells of the interpreter that a login gets.
+
+This text is given to a real pam_python by bridge.py; nothing imports it. Its one argument is the
+entry script of the PAM line. The answer is a line of JSON on standard output.
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def pam_sm_open_session(pamh: Any, flags: int, argv: list[str]) -> int:  # noqa: ARG001
+    """Answer the session phase of the trial."""
+    import time
+
+    told: dict[str, Any] = {"start": time.process_time()}
+    told["modules"] = _files()
+    try:
+        told["package"] = _import(argv[1])
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is told
+        told["wrong"] = repr(error)
+    told["import"] = time.process_time() - told["start"]
+    told["ours"] = [file for file in _files() if file not in told["modules"]]
+    told.update(_interpreter())
+    _tell(told)
+    return int(pamh.PAM_SUCCESS)
+
+
+def _import(script: str) -> dict[str, str]:
+    """Import the package as the entry script does; return where it is, and its version."""
+    with open(script, encoding="utf-8") as file:
+        names: dict[str, Any] = {"__name__": "pam_slurm_adopt"}
+        exec(compile(file.read(), script, "exec"), names)  # noqa: S102 - as pam_python does
+    names["_front"](script)
+    package = sys.modules["slurm_adopt"]
+    return {"file": str(package.__file__), "version": str(getattr(package, "__version__", ""))}
+
+
+def _files() -> list[str]:
+    """Return the files of all modules that are imported."""
+    found = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    return sorted({str(file) for file in found if file})
+
+
+def _interpreter() -> dict[str, Any]:
+    import os
+    from importlib import util
+
+    names = [name for name in dir(sys.flags) if name[0] != "_" and name not in ("count", "index")]
+    flags = {name: getattr(sys.flags, name) for name in names if not name.startswith("n_")}
+    psutil = util.find_spec("psutil")
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+        loaded = {line.split(None, 5)[-1].rstrip("\n") for line in maps if "/" in line}
+    return {
+        "version": list(sys.version_info[:3]),
+        "path": sys.path,
+        "prefix": sys.prefix,
+        "flags": {name: value for name, value in flags.items() if value},
+        "tag": sys.implementation.cache_tag,
+        "magic": util.MAGIC_NUMBER.hex(),
+        "site": "site" in sys.modules,
+        "variables": sorted(name for name in os.environ if name.startswith("PYTHON")),
+        "psutil": psutil.origin if psutil else None,
+        "libraries": sorted(file for file in loaded if ".so" in file),
+    }
+
+
+def _tell(told: dict[str, Any]) -> None:
+    import json
+    import os
+
+    os.write(1, json.dumps(told).encode("ascii") + b"\n")
+
+
+def _succeed(pamh: Any, flags: int, argv: list[str]) -> int:  # noqa: ARG001
+    """Answer the phases that the trial is not about."""
+    return int(pamh.PAM_SUCCESS)
+
+
+pam_sm_authenticate = pam_sm_setcred = pam_sm_acct_mgmt = pam_sm_close_session = _succeed

@@ -1,0 +1,150 @@
+"""The sshds of this host, and the settings that they have: what `sshd -T` says."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, NamedTuple
+
+from slurm_adopt.cli.deadlines import SSHD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEFAULT = "/etc/ssh/sshd_config"
+PROGRAMS = "/usr/sbin:/usr/local/sbin:/sbin"
+DEPTH = 16  # of files that include each other, as in servconf.c
+GIVEN = ("-f", "-o", "-h")  # options of sshd's with a value that matters here
+OTHERS = ("-C", "-c", "-E", "-g", "-p", "-u", "-b", "-k", "-V")  # with a value that does not
+
+# Of a login that comes from elsewhere; sshd wants all of it where there are Match blocks.
+FROM_ELSEWHERE = "host=client.invalid,addr=192.0.2.1,laddr=127.0.0.1"
+
+
+class Sshd(NamedTuple):
+    """A program, and what it was started with."""
+
+    program: str
+    options: tuple[str, ...] = ()
+    listens: bool = False
+
+    @property
+    def config(self) -> str:
+        """Return the path of its configuration."""
+        named = [b for a, b in zip(self.options, self.options[1:]) if a == "-f"]
+        return named[-1] if named else DEFAULT
+
+
+class SettingsError(Exception):
+    """sshd does not say its settings; the text says why."""
+
+
+def sshds() -> list[Sshd]:
+    """Return the sshds that listen here, each kind once; else the installed one; else none."""
+    found = dict.fromkeys(_listening())
+    if found:
+        return list(found)
+    program = shutil.which("sshd", path=f"{PROGRAMS}:{os.environ.get('PATH', '')}")
+    return [Sshd(program)] if program else []
+
+
+def settings(sshd: Sshd, user: str, port: str = "22") -> dict[str, str]:
+    """Return the settings for a user's login from elsewhere: by name, in lower case."""
+    login = f"user={user},{FROM_ELSEWHERE},lport={port}"
+    argv = [sshd.program, "-T", *sshd.options, "-C", login]
+    try:
+        done = subprocess.run(  # noqa: S603 - sshd's own path and options
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=SSHD,
+            check=False,
+            env={"PATH": PROGRAMS},
+        )
+    except subprocess.TimeoutExpired:
+        raise SettingsError(f"{sshd.program} -T has not ended within {SSHD:g} s") from None
+    except OSError as error:
+        raise SettingsError(f"{sshd.program}: {error.strerror}") from None
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").splitlines()
+        raise SettingsError(said[-1].strip() if said else f"status {done.returncode}")
+    found: dict[str, str] = {}
+    for line in done.stdout.decode("utf-8", "replace").splitlines():
+        name, _, value = line.partition(" ")
+        name = name.lower()
+        found[name] = f"{found[name]} {value}" if name in found else value
+    return found
+
+
+def place(config: str, name: str) -> tuple[str, int]:
+    """Return where a setting stands, outside of Match blocks; the file alone for a default."""
+    return next(_places(config, name.lower(), DEPTH), (config, 0))
+
+
+def _places(config: str, name: str, depth: int) -> Iterator[tuple[str, int]]:
+    try:
+        with open(config, encoding="utf-8", errors="replace") as file:
+            lines = file.readlines()
+    except OSError:
+        return
+    matching = False
+    for number, line in enumerate(lines, 1):
+        words = line.replace("=", " ", 1).split()
+        keyword = words[0].lower() if words else ""
+        if keyword == "match":
+            matching = [word.lower() for word in words[1:]] != ["all"]
+        elif matching:
+            continue
+        elif keyword == name:
+            yield config, number
+        elif keyword == "include" and depth:
+            for pattern in words[1:]:
+                for path in sorted(glob.glob(os.path.join(os.path.dirname(DEFAULT), pattern))):
+                    yield from _places(path, name, depth - 1)
+
+
+def _listening() -> Iterator[Sshd]:
+    """Yield root's sshds that listen, of our PID namespace.
+
+    sshd has its title and its arguments in its command line: `sshd: /usr/sbin/sshd -D [listener] 0
+    of 10-100 startups`; before 8.2 the arguments alone, and children by another title.
+    """
+    for name in sorted(filter(str.isdecimal, os.listdir("/proc")), key=int):
+        process = f"/proc/{name}"
+        try:
+            with open(f"{process}/comm", encoding="utf-8", errors="replace") as file:
+                if file.read()[:4] != "sshd" or os.stat(process).st_uid != 0:
+                    continue
+            if os.readlink(f"{process}/ns/pid") != os.readlink("/proc/self/ns/pid"):
+                continue
+            with open(f"{process}/cmdline", encoding="utf-8", errors="replace") as file:
+                words = file.read().replace("\0", " ").split()
+        except OSError:  # ended, or kept from us
+            continue
+        if words and words[0][-1] == ":":  # a title
+            end = words.index("[listener]") if "[listener]" in words else 0
+            words = words[1:end]
+        if words:
+            yield Sshd(_program(process, words[0]), _options(words[1:]), listens=True)
+
+
+def _program(process: str, given: str) -> str:
+    try:
+        path = os.readlink(f"{process}/exe")
+    except OSError:
+        return given
+    return given if path.endswith(" (deleted)") else path  # it was replaced by an upgrade
+
+
+def _options(words: list[str]) -> tuple[str, ...]:
+    """Return the options that settings depend on."""
+    found: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word[:2] in GIVEN:
+            found += [word[:2], word[2:] or next(rest, "")]
+        elif word in OTHERS:
+            next(rest, "")
+    return tuple(found)
