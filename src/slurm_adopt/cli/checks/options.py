@@ -73,9 +73,7 @@ def same(host: Host) -> Iterator[Seen]:
 def fail_closed(host: Host) -> Iterator[Seen]:
     """Tell which options let users in where something is wrong."""
     wrong = False
-    for phase, line, options in _lines(host):
-        if phase == "session" and _same_as_account(host, options):
-            continue  # it is said of that line
+    for _, line, options in _different(host):
         for name, value, when in FAIL_OPEN:
             if options[name] == value:  # type: ignore[index]
                 wrong = True
@@ -91,7 +89,7 @@ def fail_closed(host: Host) -> Iterator[Seen]:
 def root_ignored(host: Host) -> Iterator[Seen]:
     """Tell whether root is adopted."""
     wrong = False
-    for phase, line, options in _lines(host):
+    for phase, line, options in _different(host):
         if not options.on("ignore_root"):
             wrong = True
             found = "what root starts, services too, is limited by the job and ends with it"
@@ -103,7 +101,7 @@ def root_ignored(host: Host) -> Iterator[Seen]:
 def consistent(host: Host) -> Iterator[Seen]:
     """Tell which options are of no use, or come to what is hardly meant, beside others."""
     wrong = False
-    for phase, line, options in _lines(host):
+    for phase, line, options in _different(host):
         for title, found in _odd(host, phase, line, options):
             wrong = True
             yield warning(title, found, *_at(line))
@@ -130,7 +128,7 @@ def message(host: Host) -> Iterator[Seen]:
 def for_this_service(host: Host) -> Iterator[Seen]:
     """Tell whether the lines are for the service that they stand in."""
     wrong = False
-    for phase, line, options in _lines(host):
+    for phase, line, options in _different(host):
         if options["service"] not in ("*", host.service):
             wrong = True
             title = f"the {phase} line ignores {host.service}: service={options['service']}"
@@ -157,8 +155,11 @@ def _unless_no_line(host: Host, seen: Seen) -> Seen:
     return seen if any(_lines(host)) else skipped(f"this module has no line in {host.service}")
 
 
-def _same_as_account(host: Host, options: Options) -> bool:
-    return any(p == "account" and not o.differing(options) for p, _, o in _lines(host))
+def _different(host: Host) -> Iterator[tuple[str, Line, Options]]:
+    """Yield the same, but for a session line that decides as the account line does."""
+    there = list(_lines(host))
+    yield from there[:1]
+    yield from (one for one in there[1:] if one[2].differing(there[0][2]))
 
 
 def _odd(host: Host, phase: str, line: Line, options: Options) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ from slurm_adopt.node import pam_stack
 from slurm_adopt.node.pam_files import PLACES, SCRIPT, TYPES
 
 from .finding import Check, error, ok, skipped, warning
-from .owners import Groups, others_may_write
+from .owners import Groups, all_others_may_write
 from .pam_runs import anything, name_of, runs
 from .pam_users import is_meant, of_root, who
 
@@ -59,10 +59,10 @@ def files_read(host: Host) -> Iterator[Seen]:
 def files_owned(host: Host) -> Iterator[Seen]:
     """Whether only root may write the files of the stack."""
     groups = host.once("groups", Groups)
-    paths = dict.fromkeys(path for kind in TYPES for path in host.stack(kind).paths)
-    bad = {path: why for path in paths if (why := others_may_write(path, groups))}
-    for path, why in bad.items():
-        yield error("others than root may write a PAM file", why, path)
+    paths = [path for kind in TYPES for path in host.stack(kind).paths]
+    bad = list(all_others_may_write(paths, groups))
+    for path, why in bad:
+        yield error("others than root may write a PAM file", f"{path} {why}", path)
     if paths and not bad:
         yield ok(f"only root may write the PAM files of {host.service}")
     if not paths:

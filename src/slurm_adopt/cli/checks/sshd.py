@@ -74,9 +74,9 @@ def _of_each(
 def uses_pam(host: Host, sshd: Sshd, said: Settings) -> Iterator[Seen]:  # noqa: ARG001
     """Tell whether sshd asks PAM."""
     if said.get("usepam") == "yes":
-        yield ok("sshd asks PAM (UsePAM yes)", "", *place(sshd.config, "UsePAM"))
+        yield ok("sshd asks PAM (UsePAM yes)", "", *_place(sshd, said, "UsePAM"))
     else:
-        where = place(sshd.config, "UsePAM")
+        where = _place(sshd, said, "UsePAM")
         yield error("sshd does not ask PAM: UsePAM no", "", *where)
 
 
@@ -84,7 +84,7 @@ def uses_pam(host: Host, sshd: Sshd, said: Settings) -> Iterator[Seen]:  # noqa:
 def service(host: Host, sshd: Sshd, said: Settings) -> Iterator[Seen]:
     """Tell by which name sshd asks PAM."""
     name = said.get("pamservicename") or sshd.program.rpartition("/")[2]
-    where = place(sshd.config, "PAMServiceName")
+    where = _place(sshd, said, "PAMServiceName")
     if name != host.service:
         found = f"this check is about {host.service}"
         yield error(f"sshd asks PAM as the service {name}", found, *where)
@@ -107,10 +107,11 @@ def methods(host: Host, sshd: Sshd, said: Settings) -> Iterator[Seen]:
 
 
 @_of_each
-def root_by_ssh(host: Host, sshd: Sshd, said: Settings) -> Iterator[Seen]:  # noqa: ARG001
+def root_by_ssh(host: Host, sshd: Sshd, said: Settings) -> Iterator[Seen]:
     """Tell whether root may log in by ssh, which rescues a node."""
-    of_root = _settings(host, sshd, "root")[0].get("permitrootlogin", "")
-    where = place(sshd.config, "PermitRootLogin")
+    said = _settings(host, sshd, "root")[0]
+    of_root = said.get("permitrootlogin", "")
+    where = _place(sshd, said, "PermitRootLogin")
     if of_root == "no":
         yield ok("root may log in at the console alone: PermitRootLogin no", "", *where)
     else:
@@ -121,7 +122,7 @@ def root_by_ssh(host: Host, sshd: Sshd, said: Settings) -> Iterator[Seen]:  # no
 def grace(host: Host, sshd: Sshd, said: Settings) -> Iterator[Seen]:
     """Tell whether a login has the time that the module may take."""
     seconds = _seconds(said.get("logingracetime", "120"))
-    where = place(sshd.config, "LoginGraceTime")
+    where = _place(sshd, said, "LoginGraceTime")
     wanted = COUNTED.last + sum(
         host.options.seconds(name) for name in ("wait_for_job", "callerid_timeout")
     )
@@ -140,7 +141,7 @@ def startups(host: Host, sshd: Sshd, said: Settings) -> Iterator[Seen]:  # noqa:
     value = said.get("maxstartups", "10:30:100")
     begin, _, rest = value.partition(":")
     full = rest.rpartition(":")[2] or begin
-    where = place(sshd.config, "MaxStartups")
+    where = _place(sshd, said, "MaxStartups")
     if full.isdecimal() and int(full) <= FEW:
         yield warning(f"sshd drops logins while {full} are not finished", value, *where)
     elif begin == full:
@@ -156,13 +157,13 @@ def penalties(host: Host, sshd: Sshd, said: Settings) -> Iterator[Seen]:  # noqa
     """Tell whether refused logins of one user keep others out."""
     value = said.get("persourcepenalties")
     exempt = said.get("persourcepenaltyexemptlist", "none")
-    where = place(sshd.config, "PerSourcePenalties")
+    where = _place(sshd, said, "PerSourcePenalties")
     if value is None:
         yield ok("this sshd has no penalties for refused logins")
     elif value == "no":
         yield ok("sshd has no penalties: PerSourcePenalties no", "", *where)
     elif exempt not in ("none", ""):
-        where = place(sshd.config, "PerSourcePenaltyExemptList")
+        where = _place(sshd, said, "PerSourcePenaltyExemptList")
         yield ok("some addresses are exempt from sshd's penalties", exempt, *where)
     elif re.search(r"\bauthfail:0(\.0+)?(?!\S)", value):
         yield ok("a refused login costs no penalty: authfail:0", "", *where)
@@ -175,7 +176,7 @@ def penalties(host: Host, sshd: Sshd, said: Settings) -> Iterator[Seen]:  # noqa
 def user_environment(host: Host, sshd: Sshd, said: Settings) -> Iterator[Seen]:  # noqa: ARG001
     """Tell whether users give their sessions variables before anything of theirs runs."""
     value = said.get("permituserenvironment", "no")
-    where = place(sshd.config, "PermitUserEnvironment")
+    where = _place(sshd, said, "PermitUserEnvironment")
     if value == "no":
         yield ok("users' files set no variables of a session (PermitUserEnvironment no)")
     else:
@@ -210,6 +211,10 @@ def _settings(host: Host, sshd: Sshd, user: str = "", port: str = "22") -> tuple
         return host.once(f"sshd -T {sshd} {user} {port}", look), ""
     except SettingsError as wrong:
         return {}, str(wrong)
+
+
+def _place(sshd: Sshd, said: Settings, name: str) -> tuple[str, int]:
+    return place(sshd.config, name, said.get(name.lower(), ""))
 
 
 def _methods(said: Settings) -> list[str]:

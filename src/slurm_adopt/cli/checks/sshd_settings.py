@@ -78,12 +78,18 @@ def settings(sshd: Sshd, user: str, port: str = "22") -> dict[str, str]:
     return found
 
 
-def place(config: str, name: str) -> tuple[str, int]:
-    """Return where a setting stands, outside of Match blocks; the file alone for a default."""
-    return next(_places(config, name.lower(), DEPTH), (config, 0))
+def place(config: str, name: str, value: str) -> tuple[str, int]:
+    """Return where a setting stands, outside of Match blocks; the file alone for a default.
+
+    Of several the first counts; of MaxStartups the last in some releases (seen with 9.2). So it is
+    the first that has the value, if one has it.
+    """
+    there = list(_places(config, name.lower(), DEPTH))
+    having = [one for one in there if value.lower().startswith(one[2].lower())]
+    return [*having, *there, (config, 0, "")][0][:2]
 
 
-def _places(config: str, name: str, depth: int) -> Iterator[tuple[str, int]]:
+def _places(config: str, name: str, depth: int) -> Iterator[tuple[str, int, str]]:
     try:
         with open(config, encoding="utf-8", errors="replace") as file:
             lines = file.readlines()
@@ -98,7 +104,7 @@ def _places(config: str, name: str, depth: int) -> Iterator[tuple[str, int]]:
         elif matching:
             continue
         elif keyword == name:
-            yield config, number
+            yield config, number, " ".join(words[1:])
         elif keyword == "include" and depth:
             for pattern in words[1:]:
                 for path in sorted(glob.glob(os.path.join(os.path.dirname(DEFAULT), pattern))):

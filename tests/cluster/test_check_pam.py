@@ -1,0 +1,399 @@
+"""`slurm-adopt check` of PAM, options, the bridge and sshd: a sound host, and broken set-ups.
+
+Each row breaks the real n1 in one way; the check names it by code and place. Rows have the PAM file
+that they write, or a command; what they change is put back, and at the end all is sound again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from tests.cluster.harness import cli, pam
+from tests.cluster.scenarios import stock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.cluster.harness.cluster import Cluster
+    from tests.cluster.harness.host import Host
+
+OURS = ("PAM", "options", "bridge", "sshd")  # categories
+SSHD = "/etc/pam.d/sshd"
+SETTINGS = "/etc/ssh/sshd_config"
+CHECKOUT = "/opt/slurm_adopt"
+PACKAGE = f"{CHECKOUT}/src/slurm_adopt"
+MODULE = "/lib/security/pam_python.so"
+SITE = "/usr/lib/python3/dist-packages"
+
+BOTH = pam.both(*pam.PRODUCTION)
+ACCOUNT, SESSION = pam.both_lines(*pam.PRODUCTION)
+GUARD, LINE = ACCOUNT
+SESSION_GUARD, SESSION_LINE = SESSION
+INCLUDE, SESSION_INCLUDE = "@include common-account", "@include common-session"
+
+
+def instead(old: str, *new: str, lines: list[str] = BOTH) -> list[str]:
+    """Return a stack with other lines in the place of one."""
+    at = lines.index(old)
+    return [*lines[:at], *new, *lines[at + 1 :]]
+
+
+def before(line: str, *new: str, lines: list[str] = BOTH) -> list[str]:
+    """Return a stack with more lines in front of one."""
+    return instead(line, *new, line, lines=lines)
+
+
+ACCOUNT_ONLY = pam.with_module(*pam.PRODUCTION)
+SESSION_ONLY = instead(GUARD, lines=instead(LINE))
+
+
+class Broken(NamedTuple):
+    """A set-up: how it is made, and what the check says of it.
+
+    `line`: the text of the line that is named, in `file`; "" for a file without a line.
+    """
+
+    name: str
+    code: str
+    result: str
+    title: str
+    line: str = ""
+    file: str = SSHD
+    stack: list[str] = BOTH
+    do: str = ""
+    undo: str = ""
+
+
+def option(name: str, code: str, result: str, title: str, *options: str) -> Broken:
+    """Return a set-up with other options on both lines; the account line is named."""
+    stack = pam.both(*pam.PRODUCTION, *options)
+    return Broken(name, code, result, title, " ".join((LINE, *options)), SSHD, stack)
+
+
+def broken_checkout(
+    name: str, code: str, result: str, title: str, do: str, file: str, line: str = ""
+) -> Broken:
+    """Return a set-up that changes the checkout, of which there is a copy meanwhile."""
+    do = f"cp -a {CHECKOUT} {CHECKOUT}.kept; {do}"
+    undo = f"rm -rf {CHECKOUT}; mv {CHECKOUT}.kept {CHECKOUT}"
+    return Broken(name, code, result, title, line, file, BOTH, do, undo)
+
+
+def setting(name: str, code: str, result: str, title: str, line: str) -> Broken:
+    """Return a set-up with one line in front of all of sshd's others; sshd reads none of it."""
+    do = f"cp -p {SETTINGS} {SETTINGS}.kept; sed -i '1i {line}' {SETTINGS}"
+    undo = f"mv {SETTINGS}.kept {SETTINGS}"
+    return Broken(name, code, result, title, line, SETTINGS, BOTH, do, undo)
+
+
+OPTIONAL = LINE.replace("required", "optional")
+SUFFICIENT = SESSION_LINE.replace("required", "sufficient")
+LOCAL = "account sufficient pam_localuser.so"
+SYSTEM = "account sufficient pam_usertype.so issystem"
+SYSTEMD = "-session optional pam_systemd.so"
+FAR = GUARD.replace("success=1", "success=2")
+REQUIRD = "session requird pam_limits.so"
+NOWHERE = "session include nowhere"
+LONG = f"session optional pam_echo.so {'x' * 1000}"
+SLURM_S = "account required pam_slurm_adopt.so"
+SHARED_ACCOUNT, _ = pam.where_installed(*pam.PRODUCTION)
+OTHER_SESSION = f"{SESSION_LINE} action_no_jobs=ignore"
+NO_SCRIPT = LINE.replace(CHECKOUT, "/opt/nowhere")
+SHORT_PATH = LINE.replace(f"{CHECKOUT}/pam/", "")
+EXPIRES = "account\t[success=1 new_authtok_reqd=done default=ignore]\tpam_unix.so "
+
+STACKS = [
+    Broken("no PAM file", "SA101", "error", "no PAM file for the service sshd", "",
+           "/etc/pam.d", do=f"mv {SSHD} /root/sshd.kept", undo=f"mv /root/sshd.kept {SSHD}"),
+    Broken("a control that nobody knows", "SA101", "warning", "not surely read", REQUIRD,
+           stack=instead("session required pam_limits.so", REQUIRD)),
+    Broken("an include that is not there", "SA101", "warning", "not surely read", NOWHERE,
+           stack=before(SESSION_GUARD, NOWHERE)),
+    Broken("a line that libpam cuts", "SA101", "warning", "not surely read", LONG,
+           stack=before(SESSION_GUARD, LONG)),
+    Broken("everybody may write sshd's PAM file", "SA102", "error", "may write a PAM file", "",
+           do=f"chmod 666 {SSHD}", undo=f"chmod 644 {SSHD}"),
+    Broken("the directory is a user's", "SA102", "error", "may write a PAM file", "",
+           "/etc/pam.d", do="chown alice /etc/pam.d", undo="chown root /etc/pam.d"),
+    Broken("a user may exchange what is included", "SA102", "error", "may write a PAM file", "",
+           "/etc/pam.d/common-account", do="chown alice /etc/pam.d/common-account",
+           undo="chown root /etc/pam.d/common-account"),
+    Broken("no line at all", "SA103", "error", "no account line", "", stack=pam.stack()),
+    Broken("no session line at all", "SA104", "error", "no session line", "", stack=pam.stack()),
+    Broken("the session line alone", "SA103", "warning", "no account line", "",
+           stack=SESSION_ONLY),
+    Broken("two account lines", "SA103", "warning", "several account lines", f"{LINE} ",
+           stack=before(INCLUDE, f"{LINE} ")),
+    Broken("the account line alone", "SA104", "warning", "no session line", "",
+           stack=ACCOUNT_ONLY),
+    Broken("two session lines", "SA104", "warning", "several session lines", f"{SESSION_LINE} ",
+           stack=[*BOTH, f"{SESSION_LINE} "]),
+    Broken("an optional account line", "SA105", "error", "refusal by the account line", OPTIONAL,
+           stack=instead(LINE, OPTIONAL)),
+    Broken("a sufficient session line", "SA105", "error", "refusal by the session line",
+           SUFFICIENT, stack=instead(SESSION_LINE, SUFFICIENT)),
+    Broken("a reset behind the account line", "SA105", "error", "refusal by the account line",
+           LINE, stack=before(INCLUDE, "account [default=reset] pam_permit.so")),
+    Broken("no guard in the account phase", "SA106", "error", "account phase can lock out root",
+           LINE, stack=instead(GUARD)),
+    Broken("no guard in the session phase", "SA106", "error", "session phase can lock out root",
+           SESSION_LINE, stack=instead(SESSION_GUARD)),
+    Broken("a guard that jumps too far", "SA106", "error", "account phase can lock out root",
+           LINE, stack=instead(GUARD, FAR)),
+    Broken("a guard for another user", "SA106", "error", "account phase can lock out root", LINE,
+           stack=instead(GUARD, GUARD.replace("eq 0", "eq 1"))),
+    Broken("nobody says yes to root", "SA106", "error", "account phase can lock out root", LINE,
+           stack=instead(INCLUDE)),
+    Broken("local users go by, to the session line", "SA107", "warning", "pam_localuser.so",
+           LOCAL, stack=before(GUARD, LOCAL)),
+    Broken("local users go by", "SA107", "error", "pam_localuser.so", LOCAL,
+           stack=before(GUARD, LOCAL, lines=ACCOUNT_ONLY)),
+    Broken("and get in without a job", "SA108", "warning", "more than the administrators'",
+           stack=before(GUARD, LOCAL, lines=ACCOUNT_ONLY), file=""),
+    Broken("system users go by", "SA107", "error", "pam_usertype.so", SYSTEM,
+           stack=before(GUARD, SYSTEM, lines=ACCOUNT_ONLY)),
+    Broken("an expired password goes by", "SA107", "warning", "pam_unix.so", EXPIRES,
+           "/etc/pam.d/common-account",
+           [*instead(GUARD, lines=instead(LINE)), *ACCOUNT]),
+    Broken("one image for other machines", "SA109", "warning", "pam_python.so cannot be loaded",
+           SHARED_ACCOUNT[1], stack=pam.GUIDE["where installed"](*pam.PRODUCTION)),
+    Broken("a line that ends the session phase", "SA110", "warning", "not certain to come",
+           SESSION_LINE, stack=before(SESSION_GUARD, "session sufficient pam_permit.so")),
+    Broken("pam_systemd behind the session line", "SA111", "error", "moves sessions", SYSTEMD,
+           stack=[*BOTH, SYSTEMD]),
+    Broken("pam_systemd with the account line alone", "SA111", "error", "moves sessions", SYSTEMD,
+           stack=[*ACCOUNT_ONLY, SYSTEMD]),
+    Broken("Slurm's module beside ours", "SA112", "error", "pam_slurm_adopt.so", SLURM_S,
+           stack=before(INCLUDE, SLURM_S)),
+    Broken("our line in a file of pam-auth-update's", "SA113", "warning", "pam-auth-update", LINE,
+           "/etc/pam.d/common-account", stack=instead(LINE),
+           do=f"cp -p /etc/pam.d/common-account /root/kept; "
+              f"sed -i '1i {LINE}' /etc/pam.d/common-account",
+           undo="mv /root/kept /etc/pam.d/common-account"),
+    Broken("a profile with our line", "SA113", "warning", "profile slurm", f"  {LINE[8:]}",
+           "/usr/share/pam-configs/slurm",
+           do=f"printf 'Name: slurm\\nAccount:\\n  {LINE[8:]}\\n' >/usr/share/pam-configs/slurm",
+           undo="rm /usr/share/pam-configs/slurm"),
+    Broken("a file beside authselect's", "SA113", "warning", "password-auth", "",
+           "/etc/pam.d/password-auth",
+           do="mkdir /etc/authselect; echo sssd >/etc/authselect/authselect.conf; "
+              "echo 'auth required pam_deny.so' >/etc/pam.d/password-auth",
+           undo="rm -r /etc/authselect /etc/pam.d/password-auth"),
+]  # fmt: skip
+
+OPTIONS = [
+    option("a misspelt option", "SA121", "error", "of the account line", "action_no_job=deny"),
+    option("a misspelt value", "SA121", "error", "of the account line", "action_unknown=newst"),
+    option("an option twice", "SA121", "warning", "of the account line",
+           "log_level=info", "log_level=debug"),
+    option("a value of an early release", "SA121", "warning", "of the account line",
+           "action_unknown=any"),
+    Broken("another option on the session line", "SA122", "warning", "action_no_jobs",
+           OTHER_SESSION, stack=instead(SESSION_LINE, OTHER_SESSION)),
+    Broken("no option: failures let in", "SA123", "warning", "action_adopt_failure=allow",
+           pam.OURS, stack=pam.both()),
+    Broken("no option: no slurmd lets in", "SA123", "warning", "action_generic_failure=auto",
+           pam.OURS, stack=pam.both()),
+    option("no job lets in", "SA123", "warning", "action_no_jobs=ignore", "action_no_jobs=ignore"),
+    option("several jobs let in", "SA123", "warning", "action_unknown=allow",
+           "action_unknown=allow"),
+    option("a suspended job lets in", "SA123", "warning", "action_suspended=allow",
+           "action_suspended=allow"),
+    option("root is adopted", "SA124", "warning", "ignore_root=0", "ignore_root=0"),
+    option("a question that is never asked", "SA125", "warning", "single_job_skip_rpc=0",
+           "callerid=0", "single_job_skip_rpc=0"),
+    option("several jobs are never known", "SA125", "warning", "action_unknown=deny",
+           "callerid=0", "action_unknown=deny"),
+    Broken("limits without a session line", "SA125", "warning", "job_limits=1",
+           f"{LINE} job_limits=1", stack=pam.with_module(*pam.PRODUCTION, "job_limits=1")),
+    Broken("namespaces without a session line", "SA125", "warning", "join_container=true",
+           f"{LINE} join_container=true",
+           stack=pam.with_module(*pam.PRODUCTION, "join_container=true")),
+    Broken("two who make a runtime directory", "SA125", "warning", "XDG_RUNTIME_DIR",
+           f"{LINE} runtime_dir=job",
+           stack=before(SESSION_GUARD, SYSTEMD,
+                        lines=pam.both(*pam.PRODUCTION, "runtime_dir=job"))),
+    option("no message", "SA126", "warning", "message=", "message=/etc/nowhere"),
+    option("a message that is a directory", "SA126", "warning", "message=", "message=/etc"),
+    option("lines for another service", "SA127", "error", "ignores sshd", "service=login"),
+]  # fmt: skip
+
+BRIDGE = [
+    Broken("no script", "SA201", "error", "there is no /opt/nowhere", NO_SCRIPT,
+           stack=instead(LINE, NO_SCRIPT)),
+    Broken("no package either", "SA203", "error", "cannot import", NO_SCRIPT,
+           stack=instead(LINE, NO_SCRIPT)),
+    Broken("a script without its path", "SA201", "error", "without a whole path", SHORT_PATH,
+           stack=instead(LINE, SHORT_PATH)),
+    Broken("no pam_python", "SA202", "error", "does not run", LINE,
+           do=f"mv {MODULE} {MODULE}.kept", undo=f"mv {MODULE}.kept {MODULE}"),
+    Broken("a pam_python that is cut off", "SA202", "error", "does not run", LINE,
+           do=f"cp -p {MODULE} {MODULE}.kept; truncate -s 4096 {MODULE}",
+           undo=f"mv {MODULE}.kept {MODULE}"),
+    broken_checkout("half a package", "SA203", "error", "cannot import",
+                    f"rm {PACKAGE}/decision/engine.py", SSHD, LINE),
+    broken_checkout("a package with a mistake", "SA203", "error", "cannot import",
+                    f"echo '(' >>{PACKAGE}/decision/engine.py", SSHD, LINE),
+    broken_checkout("another version", "SA203", "warning", "runs version 0.0.9",
+                    f"echo '__version__ = \"0.0.9\"' >>{PACKAGE}/__init__.py", SSHD, LINE),
+    broken_checkout("a source that is newer", "SA204", "warning", "compiles the module",
+                    f"touch -d '1 hour ago' {PACKAGE}/decision/engine.py",
+                    f"{PACKAGE}/decision/engine.py"),
+    broken_checkout("no byte code", "SA204", "warning", "compiles the module",
+                    f"rm -r {PACKAGE}/front/__pycache__", f"{PACKAGE}/front/__init__.py"),
+    broken_checkout("byte code of another source", "SA204", "error", "of another source",
+                    f"python3 -m compileall -qf --invalidation-mode unchecked-hash {PACKAGE}/node; "
+                    f"echo '#' >>{PACKAGE}/node/node.py", f"{PACKAGE}/node/node.py"),
+    broken_checkout("a checkout of a user's", "SA205", "error", "may write what root runs",
+                    f"chown alice {CHECKOUT}", CHECKOUT),
+    broken_checkout("byte code that everybody writes", "SA205", "error", "may write what root runs",
+                    f"chmod 777 {PACKAGE}/node/__pycache__", f"{PACKAGE}/node/__pycache__"),
+    broken_checkout("a module that a group writes", "SA205", "error", "may write what root runs",
+                    f"chgrp alice {PACKAGE}/node/node.py; chmod g+w {PACKAGE}/node/node.py",
+                    f"{PACKAGE}/node/node.py"),
+    Broken("pam_python is a user's", "SA205", "error", "may write what root runs", "",
+           f"/usr{MODULE}", do=f"chown alice {MODULE}", undo=f"chown root {MODULE}"),
+    Broken("code in a .pth file", "SA206", "warning", "slow.pth", "import sys", f"{SITE}/slow.pth",
+           do=f"echo 'import sys' >{SITE}/slow.pth", undo=f"rm {SITE}/slow.pth"),
+    Broken("no psutil, and the account phase adopts", "SA208", "warning", "no psutil", "", "",
+           ACCOUNT_ONLY, f"mv {SITE}/psutil /root/psutil", f"mv /root/psutil {SITE}/psutil"),
+]  # fmt: skip
+
+OTHER_SSHD = "/root/sshd_other"
+SECOND = (
+    f"printf 'Port 2299\\nUsePAM no\\nPidFile none\\n' >{OTHER_SSHD}; "
+    f"/usr/sbin/sshd -D -f {OTHER_SSHD} </dev/null >/dev/null 2>&1 & echo $! >/run/second; "
+    "for i in $(seq 200); do grep -aq listener /proc/$(cat /run/second)/cmdline && break; "
+    "sleep 0.05; done"
+)
+ENDED = "kill $(cat /run/second); "
+GARBAGE = "Garbage yes"
+SETTINGS_OF_SSHD = [
+    setting("what sshd does not know", "SA701", "error", "does not take its", GARBAGE),
+    setting("no PAM", "SA702", "error", "UsePAM no", "UsePAM no"),
+    Broken("a second sshd", "SA710", "warning", "different settings", "", OTHER_SSHD, BOTH, SECOND,
+           f"{ENDED}rm {OTHER_SSHD}"),
+    Broken("a second sshd without PAM", "SA702", "error", "UsePAM no", "UsePAM no", OTHER_SSHD,
+           BOTH, SECOND, f"{ENDED}rm {OTHER_SSHD}"),
+    Broken("an sshd by another name", "SA703", "error", "the service sshd-admin", "", OTHER_SSHD,
+           BOTH, "cp /usr/sbin/sshd /usr/sbin/sshd-admin; "
+           + SECOND.replace("/usr/sbin/sshd", "/usr/sbin/sshd-admin"),
+           f"{ENDED}rm {OTHER_SSHD} /usr/sbin/sshd-admin"),
+    Broken("no method", "SA704", "warning", "no method", "", SETTINGS, BOTH,
+           f"cp -p {SETTINGS} {SETTINGS}.kept; sed -i '1i PubkeyAuthentication no\\n"
+           f"PasswordAuthentication no\\nKbdInteractiveAuthentication no' {SETTINGS}",
+           f"mv {SETTINGS}.kept {SETTINGS}"),
+    setting("no end of a login", "SA706", "warning", "LoginGraceTime 0", "LoginGraceTime 0"),
+    setting("a short login", "SA706", "warning", "may be too short", "LoginGraceTime 20"),
+    Broken("few logins at a time", "SA707", "warning", "drops logins", "MaxStartups 5", SETTINGS,
+           BOTH, f"cp -p {SETTINGS} {SETTINGS}.kept; "
+           f"sed -i 's/^MaxStartups .*/MaxStartups 5/' {SETTINGS}",
+           f"mv {SETTINGS}.kept {SETTINGS}"),
+    setting("users' own variables", "SA709", "warning", "PermitUserEnvironment",
+            "PermitUserEnvironment LD_*"),
+]  # fmt: skip
+
+BROKEN = [*STACKS, *OPTIONS, *BRIDGE, *SETTINGS_OF_SSHD]
+
+
+def findings(node: Host, *codes: str) -> list[dict[str, Any]]:
+    """Return what the check says by these codes, else of all that is ours."""
+    found = cli.run_json(node, "check")["findings"]
+    return [one for one in found if one["code"] in codes or (not codes and one["category"] in OURS)]
+
+
+@contextlib.contextmanager
+def set_up(node: Host, broken: Broken) -> Iterator[None]:
+    node.pam("sshd", broken.stack)
+    if broken.do:
+        node.run(["sh", "-ec", broken.do])
+    try:
+        yield
+    finally:
+        if broken.undo:
+            node.run(["sh", "-ec", broken.undo])
+
+
+def number(node: Host, broken: Broken) -> int:
+    """Return where the line is that the check is to name; sshd does not say where it stumbles."""
+    if broken.line in ("", GARBAGE):
+        return 0
+    return node.read(broken.file).splitlines().index(broken.line) + 1
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=[f"{one.code} {one.name}" for one in BROKEN])
+def test_a_broken_set_up_is_named(cluster: Cluster, broken: Broken) -> None:
+    with set_up(cluster.n1, broken):
+        expected = (broken.result, broken.file, number(cluster.n1, broken))
+        said = findings(cluster.n1, broken.code)
+    places = [
+        (one["result"], one["where"]["file"], one["where"]["line"])
+        for one in said
+        if broken.title in one["title"]
+    ]
+    assert places == [expected], said
+    assert all(one["why"] and one["fix"] for one in said if one["result"] in ("warning", "error"))
+
+
+DEBIAN = (stock.EXAMPLES / "sshd.debian12").read_text().splitlines()
+SOUND = {
+    "both lines": BOTH,
+    "the example for Debian 12": DEBIAN,
+    "administrators": pam.GUIDE["administrators"](*pam.PRODUCTION),
+    "a list of denied users": pam.GUIDE["listfile"](*pam.PRODUCTION),
+    "pam_systemd in front": before(SESSION_GUARD, SYSTEMD),
+}
+
+
+@pytest.mark.parametrize("stack", SOUND.values(), ids=SOUND)
+def test_a_sound_host(cluster: Cluster, stack: list[str]) -> None:
+    """As the guide installs it: no warning, nothing left out, and all titles fit in a line."""
+    cluster.n1.pam("sshd", stack)
+    said = findings(cluster.n1)
+    assert [one for one in said if one["result"] != "ok"] == []
+    assert {one["code"] for one in said} == {*(f"SA{n}" for n in CODES)}
+    assert [one["title"] for one in said if len(one["title"]) > 76] == []
+
+
+CODES = (*range(101, 114), *range(121, 128), *range(201, 209), *range(701, 711))
+
+
+def test_each_code_has_a_broken_set_up() -> None:
+    """But for those that no set-up of this cluster can show: unit tests have them."""
+    shown = {one.code for one in BROKEN}
+    assert {f"SA{n}" for n in CODES} - shown == {"SA207", "SA705", "SA708"}
+
+
+def test_who_gets_in(cluster: Cluster) -> None:
+    for stack, title in [
+        (BOTH, "without a job gets in: root"),
+        (pam.GUIDE["administrators"](), "without a job get in: root, members of group wheel"),
+    ]:
+        cluster.n1.pam("sshd", stack)
+        (said,) = findings(cluster.n1, "SA108")
+        assert (said["result"], said["title"]) == ("ok", title)
+
+
+def test_the_trial_leaves_nothing(cluster: Cluster) -> None:
+    """No file, no mount, no line in the log; and a user's check leaves it out."""
+    cluster.n1.pam("sshd", BOTH)
+    look = "mount; ls -A /etc/pam.d /tmp /run"
+    before_it, mark = cluster.n1.run(["sh", "-c", look]).stdout, cluster.n1.mark()
+    (said,) = findings(cluster.n1, "SA202")
+    assert said["result"] == "ok"
+    assert cluster.n1.run(["sh", "-c", look]).stdout == before_it
+    assert [line for line in cluster.n1.log(mark) if "reader-of-the-log" not in line] == []
+    done = cli.run_json(cluster.n1, "check", user="alice")["findings"]
+    kept = [one["code"] for one in done if one["result"] == "skipped" and one["category"] in OURS]
+    assert {"SA202", "SA701"} <= {*kept}
+    bad = [one for one in done if one["category"] in OURS and one["result"] in ("warning", "error")]
+    assert bad == []
+
+
+def test_the_same_on_both_nodes(cluster: Cluster) -> None:
+    cluster.pam(BOTH)
+    titles = [[one["title"] for one in findings(node)] for node in cluster.nodes]
+    assert titles[0] == titles[1]
