@@ -114,6 +114,8 @@ STACKS = [
            stack=before(SESSION_GUARD, NOWHERE)),
     Broken("a line that libpam cuts", "SA101", "warning", "not surely read", LONG,
            stack=before(SESSION_GUARD, LONG)),
+    Broken("a phase that is left to other", "SA101", "error", "takes those of other", "",
+           stack=[line for line in ACCOUNT_ONLY if "session" not in line]),
     Broken("everybody may write sshd's PAM file", "SA102", "error", "may write a PAM file", "",
            do=f"chmod 666 {SSHD}", undo=f"chmod 644 {SSHD}"),
     Broken("the directory is a user's", "SA102", "error", "may write a PAM file", "",
@@ -345,7 +347,9 @@ SOUND = {
     "administrators": pam.GUIDE["administrators"](*pam.PRODUCTION),
     "a list of denied users": pam.GUIDE["listfile"](*pam.PRODUCTION),
     "pam_systemd in front": before(SESSION_GUARD, SYSTEMD),
+    "no other account line": pam.alone_and_session(*pam.PRODUCTION),
 }
+RHEL = {"password-auth": stock.PASSWORD_AUTH, "postlogin": stock.POSTLOGIN}
 
 
 @pytest.mark.parametrize("stack", SOUND.values(), ids=SOUND)
@@ -356,6 +360,60 @@ def test_a_sound_host(cluster: Cluster, stack: list[str]) -> None:
     assert [one for one in said if one["result"] != "ok"] == []
     assert {one["code"] for one in said} == {*(f"SA{n}" for n in CODES)}
     assert [one["title"] for one in said if len(one["title"]) > 76] == []
+
+
+@contextlib.contextmanager
+def rhel(node: Host) -> Iterator[None]:
+    """Give a node what RHEL's file includes."""
+    for name, text in RHEL.items():
+        node.pam(name, text)
+    yield
+    node.run(["rm", *(f"/etc/pam.d/{name}" for name in RHEL)])
+
+
+def test_a_sound_host_with_rhel_s_files(cluster: Cluster) -> None:
+    with rhel(cluster.n1):
+        cluster.n1.pam("sshd", (stock.EXAMPLES / stock.RHEL).read_text())
+        said = findings(cluster.n1)
+    assert [one for one in said if one["result"] != "ok"] == []
+    assert [one["where"]["file"] for one in said if "pam_systemd" in one["title"]] == [
+        "/etc/pam.d/password-auth"
+    ]
+
+
+def test_behind_the_include_of_rhel_s(cluster: Cluster) -> None:
+    """Local and system users go by; that is found in the file that is included."""
+    lines = stock.behind_the_include(stock.rhel(), (ACCOUNT, []))
+    with rhel(cluster.n1):
+        cluster.n1.pam("sshd", lines)
+        said = findings(cluster.n1, "SA107", "SA111")
+    bad = [(one["code"], one["where"], one["result"]) for one in said if one["result"] != "ok"]
+    numbers = [
+        (code, stock.PASSWORD_AUTH[: stock.PASSWORD_AUTH.index(text)].count("\n") + 1)
+        for code, text in [
+            ("SA107", "account     sufficient                                   pam_localuser"),
+            ("SA107", "account     sufficient                                   pam_usertype"),
+            ("SA111", "-session "),
+        ]
+    ]
+    place = "/etc/pam.d/password-auth"
+    assert bad == [(code, {"file": place, "line": n}, "error") for code, n in numbers]
+
+
+def test_lines_for_cron(cluster: Cluster) -> None:
+    """The lines of the guide for another service; what is sshd's is left out."""
+    account, session = pam.at_or_cron("cron")
+    cluster.n1.pam("cron", [*account, "@include common-account", "@include common-session",
+                            *session])  # fmt: skip
+    try:
+        found = cli.run_json(cluster.n1, "check", "--service", "cron")["findings"]
+    finally:
+        cluster.n1.run(["rm", "/etc/pam.d/cron"])
+    said = [one for one in found if one["category"] in OURS]
+    assert [one for one in said if one["result"] in ("warning", "error")] == []
+    assert {one["code"] for one in said if one["result"] == "skipped"} == {
+        f"SA{n}" for n in range(702, 710)
+    }
 
 
 CODES = (*range(101, 114), *range(121, 128), *range(201, 209), *range(701, 711))

@@ -434,6 +434,7 @@ CERTAIN: list[tuple[str, tuple[str, dict[str, str]], str]] = [
     ("of who asks, hidden", (twins("wheel", "use_uid wheel"), {}), "may jump"),
     ("no condition", (twins(" user ingroup wheel", ""), {}), "may jump"),
     ("half a condition", (twins("wheel", "wheel uid lt"), {}), "may jump"),
+    ("by a symbol", (twins("user ingroup wheel", "uid < 1000"), {}), ""),
     ("two conditions", (twins("wheel", "a:b uid lt 500"), {}), ""),
     ("another module's", (twins("succeed_if", "x"), {}), "may jump"),
     ("the reverse", (twins("success=2 default=ignore", "success=ignore default=2"), {}), ""),

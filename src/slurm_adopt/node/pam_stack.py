@@ -27,7 +27,10 @@ _GUARD = ["quiet", "uid", "eq", "0"]
 _GUARDS: Actions = {"success": 1, "default": "ignore"}
 FLAGS = ("audit", "debug", "quiet", "quiet_fail", "quiet_success")
 _SUBJECTS = ("gid", "uid", "user")
-_TESTS = ("=", "!=", "=~", "!~", "eq", "ne", "lt", "le", "gt", "ge", "in", "notin")
+_TESTS = (
+    *("=", "!=", "=~", "!~", "eq", "ne", "in", "notin"),
+    *("lt", "<", "le", "<=", "gt", ">", "ge", ">="),
+)
 _GROUPS = ("ingroup", "notingroup")
 
 # What became of the target, a line that is looked for

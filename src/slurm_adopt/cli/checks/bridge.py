@@ -40,7 +40,7 @@ PLACES = (  # of PAM's modules: Debian, Red Hat, and what is built by hand
 )
 ENVIRONMENTS = ("/etc/default/ssh", "/etc/sysconfig/sshd")
 SITE_DIRS = ("site-packages", "dist-packages")
-TRIES = 3  # of which the quickest counts
+TRIES = 2  # of which the quickest counts
 
 
 class Script(NamedTuple):

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from slurm_adopt.decision.options import parse
+from slurm_adopt.decision.outcome import REFUSALS, action_of
 from slurm_adopt.slurm import files
 from slurm_adopt.slurm.errors import SetupError
 
@@ -170,7 +171,8 @@ def _odd(host: Host, phase: str, line: Line, options: Options) -> Iterator[tuple
                 "single_job_skip_rpc=0 is of no use with callerid=0",
                 "the source host is never asked",
             )
-        if options["action_unknown"] == "deny":
+        unknown = action_of(options, "action_unknown")
+        if unknown.does == "answer" and unknown.code in REFUSALS:
             yield (
                 "callerid=0 with action_unknown=deny refuses users with several jobs",
                 "nobody is asked which of the jobs a login comes from",

@@ -52,7 +52,10 @@ def files_read(host: Host) -> Iterator[Seen]:
     flaws.pop("", None)
     for flaw, (file, line) in flaws.items():
         yield warning("a PAM file is not surely read as it is written", flaw, file or path, line)
-    if not flaws:
+    empty = [phase for phase in PHASES if not host.stack(phase).lines]
+    for phase in empty:
+        yield error(f"{host.service} has no {phase} line: libpam takes those of other", "", path)
+    if not flaws and not empty:
         yield ok(f"the PAM files of {host.service} are read as they are written", file=path)
 
 

@@ -45,9 +45,11 @@ _NUMBERS = {
     "lt": operator.lt,
     "<": operator.lt,
     "le": operator.le,
+    "<=": operator.le,
     "gt": operator.gt,
     ">": operator.gt,
     "ge": operator.ge,
+    ">=": operator.ge,
 }
 
 # What some modules return for root where nothing is wrong.

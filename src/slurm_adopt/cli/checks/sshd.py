@@ -58,6 +58,9 @@ def _of_each(
     """Make a look at the settings of one sshd one at each."""
 
     def looks(host: Host) -> Iterator[Seen]:
+        if not _is_sshd_s(host):
+            yield skipped(f"{host.service} is no service of sshd's")
+            return
         looked = False
         for sshd in _sshds(host):
             said, _ = _settings(host, sshd)
@@ -83,7 +86,7 @@ def uses_pam(host: Host, sshd: Sshd, said: Settings) -> Iterator[Seen]:  # noqa:
 @_of_each
 def service(host: Host, sshd: Sshd, said: Settings) -> Iterator[Seen]:
     """Tell by which name sshd asks PAM."""
-    name = said.get("pamservicename") or sshd.program.rpartition("/")[2]
+    name = _service(sshd, said)
     where = _place(sshd, said, "PAMServiceName")
     if name != host.service:
         found = f"this check is about {host.service}"
@@ -199,6 +202,17 @@ def several(host: Host) -> Iterator[Seen]:
 
 def _sshds(host: Host) -> list[Sshd]:
     return host.once("sshds", sshds)
+
+
+def _service(sshd: Sshd, said: Settings) -> str:
+    """Return the PAM service that an sshd asks: before OpenSSH 9.8 the name of its program."""
+    return said.get("pamservicename") or sshd.program.rpartition("/")[2]
+
+
+def _is_sshd_s(host: Host) -> bool:
+    """Say whether the service is the usual one of sshd, or that of one here."""
+    names = {_service(sshd, _settings(host, sshd)[0]) for sshd in _sshds(host)}
+    return host.service == SSHD or host.service in names
 
 
 def _settings(host: Host, sshd: Sshd, user: str = "", port: str = "22") -> tuple[Settings, str]:

@@ -1,0 +1,393 @@
+"""What `check` says of PAM lines, byte code, owners and sshd, where no cluster is needed."""
+
+from __future__ import annotations
+
+import os
+import py_compile
+import sys
+from importlib.util import MAGIC_NUMBER
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from slurm_adopt.cli.checks import bridge, bridge_trial, options, owners, pam_users, sshd
+from slurm_adopt.cli.checks import sshd_settings as of_sshd
+from slurm_adopt.cli.checks.host import Host
+from slurm_adopt.cli.checks.table import CHECKS
+from slurm_adopt.decision.outcome import ACTIONS, REFUSALS
+from slurm_adopt.front import refusal_text
+from slurm_adopt.node.pam_files import Line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from slurm_adopt.cli.checks.finding import Seen
+
+JUMP: dict[str, str | int] = {"success": 1, "default": "ignore"}
+ENDS: dict[str, str | int] = {"success": "done", "default": "ignore"}
+
+
+def line(text: str) -> Line:
+    return Line("sshd", 0, ["required", *text.split()], {"success": 1, "default": "ignore"})
+
+
+# (line, its value, whom it lets by)
+WHO = [
+    ("pam_succeed_if.so quiet uid eq 0", "success", "root"),
+    ("pam_succeed_if.so quiet uid = 0", "success", "root"),
+    ("pam_succeed_if.so user ingroup wheel", "success", "members of group wheel"),
+    ("pam_succeed_if.so user = carol", "success", "user carol"),
+    ("pam_succeed_if.so user in carol:dave", "success", "users carol:dave"),
+    ("pam_succeed_if.so quiet uid < 1000", "success", "users who are 'uid < 1000'"),
+    ("pam_succeed_if.so user ingroup hpc", "auth_err", "users who are not 'user ingroup hpc'"),
+    ("pam_localuser.so", "success", "users of /etc/passwd"),
+    ("/lib/security/pam_localuser.so", "success", "users of /etc/passwd"),
+    ("pam_unix.so", "new_authtok_reqd", "users whose password has expired"),
+    ("pam_x.so", "success", "users for whom pam_x.so says yes"),
+    ("pam_x.so", "user_unknown", "users for whom pam_x.so returns user_unknown"),
+]
+
+
+@pytest.mark.parametrize(("text", "value", "expected"), WHO)
+def test_who(text: str, value: str, expected: str) -> None:
+    assert pam_users.who(line(text), value) == expected
+
+
+BOTH = ("success", "auth_err")
+# (line, what it returns for root)
+ROOT = [
+    ("pam_succeed_if.so quiet uid eq 0", BOTH[:1]),
+    ("pam_succeed_if.so uid ne 0", BOTH[1:]),
+    ("pam_succeed_if.so uid < 1000", BOTH[:1]),
+    ("pam_succeed_if.so uid >= 1000 quiet", BOTH[1:]),
+    ("pam_succeed_if.so user = root", BOTH[:1]),
+    ("pam_succeed_if.so user != root", BOTH[1:]),
+    ("pam_succeed_if.so user =~ ro*", BOTH[:1]),
+    ("pam_succeed_if.so user in alice:root", BOTH[:1]),
+    ("pam_succeed_if.so user notin alice:root", BOTH[1:]),
+    ("pam_succeed_if.so user notingroup root", BOTH[1:]),
+    ("pam_succeed_if.so user ingroup nowhere:root", BOTH[:1]),
+    ("pam_succeed_if.so user ingroup nowhere", BOTH[1:]),
+    ("pam_succeed_if.so service in crond", BOTH[1:]),
+    ("pam_succeed_if.so uid eq 0 shell = /bin/zsh", BOTH),
+    ("pam_succeed_if.so uid eq 1 shell = /bin/zsh", BOTH[1:]),
+    ("pam_succeed_if.so uid", ("service_err",)),
+    ("pam_usertype.so issystem", ("success",)),
+    ("pam_usertype.so isregular", ("auth_err",)),
+    ("pam_nologin.so", ("ignore",)),
+    ("pam_deny.so", ("auth_err",)),
+    ("pam_unix.so", ("success",)),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), ROOT)
+def test_what_lines_return_for_root(text: str, expected: tuple[str, ...]) -> None:
+    assert tuple(pam_users.of_root("sshd")(line(text))) == expected
+
+
+# Owners
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Return a directory below root's alone: /tmp is everybody's, but for what root has in it."""
+    import shutil
+    import tempfile
+
+    folder = Path(tempfile.mkdtemp(dir="/run"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_owners(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passwd, group = place / "passwd", place / "group"
+    passwd.write_text("root:x:0:0:::\nalice:x:5001:5001:::\n")
+    group.write_text("staff:x:50:\nroot:x:0:root\nused:x:51:alice\nodd\n")
+    monkeypatch.setattr(owners, "PASSWD", str(passwd))
+    monkeypatch.setattr(owners, "GROUP", str(group))
+    groups = owners.Groups()
+    folder, file, link = place / "a", place / "a/file", place / "link"
+    folder.mkdir()
+    file.write_text("")
+    link.symlink_to(file)
+
+    def why(path: Path = file) -> str:
+        return owners.others_may_write(str(path), groups).removeprefix(f"{place}/")
+
+    assert why() == ""
+    for mode, gid, expected in [
+        (0o775, 0, ""),
+        (0o775, 50, ""),
+        (0o775, 51, "a may be written by the group used"),
+        (0o775, 5001, "a may be written by the group of alice"),
+        (0o757, 0, "a may be written by everybody"),
+        (0o1777, 0, ""),
+    ]:
+        os.chown(folder, 0, gid)
+        folder.chmod(mode)
+        assert (why(), why(link)) == (expected, expected)
+    folder.chmod(0o755)
+    os.chown(file, 5001, 0)
+    assert why(link) == "a/file belongs to uid 5001"
+    assert why(place / "nowhere") == ""
+    os.chown(file, 0, 0)
+    os.chown(link, 5001, 0, follow_symlinks=False)
+    assert why(link) == "link belongs to uid 5001"
+
+
+# Byte code
+
+
+def test_byte_code(tmp_path: Path) -> None:
+    source = tmp_path / "a.py"
+    tag, magic = str(sys.implementation.cache_tag), MAGIC_NUMBER.hex()
+    modes = py_compile.PycInvalidationMode
+
+    def state(mode: py_compile.PycInvalidationMode | None = None, magic: str = magic) -> str:
+        if mode is not None:
+            py_compile.compile(str(source), invalidation_mode=mode, doraise=True)
+        return bridge._state_of_code(str(source), tag, magic)
+
+    source.write_text("a = 1\n")
+    assert state() == "missing"
+    for mode in modes:
+        assert state(mode) == "fresh"
+        assert state(magic="00000000") == "stale"
+    assert state(modes.UNCHECKED_HASH) == "fresh"
+    source.write_text("a = 22\n")
+    assert state() == "unchecked"
+    source.write_text("a = 1\n")
+    state(modes.CHECKED_HASH)
+    source.write_text("a = 22\n")
+    assert state() == "stale"
+    state(modes.TIMESTAMP)
+    os.utime(source, (1, 1))
+    assert state() == "stale"
+    (tmp_path / "__pycache__" / f"a.{tag}.pyc").write_bytes(b"cut")
+    assert state() == "stale"
+
+
+def test_what_a_path_file_runs(tmp_path: Path) -> None:
+    for text, number in [
+        ("", 0),
+        ("/opt/x\n# import os\n", 0),
+        ("/opt/x\nimport os; os.x()\n", 2),
+        ("import\tos", 1),
+        ("important\n", 0),
+    ]:
+        (tmp_path / "a.pth").write_text(text)
+        assert bridge._code_in(str(tmp_path / "a.pth")) == number
+
+
+def _host(told: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Host:
+    """Return a host whose pam_python has told this."""
+    host = Host()
+    host.is_root = True
+    our = Line(
+        "sshd", 0, ["required", "pam_python.so", "/o/pam_slurm_adopt.py"], {"default": "bad"}
+    )
+    monkeypatch.setattr(host, "our_lines", lambda _: [our])
+    host._kept["bridge"] = told, None
+    return host
+
+
+def test_variables_of_sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They count where pam_python heeds them."""
+    file = tmp_path / "ssh"
+    file.write_text("# PYTHONPATH=/x\nSSHD_OPTS=\n export PYTHONHOME=/home/alice\n")
+    monkeypatch.setattr(bridge, "ENVIRONMENTS", ("/nowhere", str(file)))
+    for flags, expected in [({}, ("warning", 3)), ({"isolated": 1}, ("ok", 0))]:
+        (seen,) = bridge.variables(_host({"flags": flags}, monkeypatch))
+        assert (seen.result, seen.line) == expected
+
+
+def test_an_old_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"version": [3, 8, 1], "start": 0.0204, "prefix": "/usr", "flags": {}}
+    (seen,) = bridge.runs(_host(told, monkeypatch))
+    assert (seen.result, seen.title) == ("error", "pam_python runs Python 3.8.1, which is too old")
+    assert seen.found == "starts in 20 ms of CPU time; /usr"
+
+
+def test_what_a_trial_says() -> None:
+    """Where runuser was not reached there was no trial; else pam_python has failed."""
+    assert bridge_trial._read('ready\n{"a": 1}\n', "", 0) == {"a": 1}
+    with pytest.raises(bridge_trial.NoTrialError, match="unshare: Operation not permitted"):
+        bridge_trial._read("", "unshare: Operation not permitted\n", 1)
+    for out, err, status, expected in [
+        ("ready\n", "runuser: cannot open session: Module is unknown\n", 1, "cannot open session"),
+        ("ready\n", "", -11, "signal 11"),
+        ("ready\n", "", 1, "status 1"),
+    ]:
+        with pytest.raises(bridge_trial.FailedError, match=expected):
+            bridge_trial._read(out, err, status)
+
+
+def test_no_program_for_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bridge_trial, "PATH", "/nowhere")
+    with pytest.raises(bridge_trial.NoTrialError, match="unshare: No such file"):
+        bridge_trial.trial("pam_python.so", "/nowhere")
+
+
+# Options
+
+
+def test_every_value_that_lets_in_is_named() -> None:
+    """So is a value that gets into the table of the engine later."""
+    opens = {
+        (name, value)
+        for name, values in ACTIONS.items()
+        for value, action in values.items()
+        if action.does == "auto" or (action.does == "answer" and action.code not in REFUSALS)
+    }
+    assert {(name, value) for name, value, _ in options.FAIL_OPEN} == opens
+
+
+def test_messages(tmp_path: Path) -> None:
+    assert options.MESSAGE_LIMIT == refusal_text.LIMIT
+    file = tmp_path / "message"
+    for data, wrong in [
+        (b"%u has no job on %h (%j): %m, 100%%\n", ""),
+        (b"\n\n", "is empty"),
+        (b"\xff\n", "is not UTF-8"),
+        (b"100% of %u\n", "has % , which stands for nothing"),
+        (b"see %x\n", "has %x, which stands for nothing"),
+        (b"\x1b[31mno\n", "has control characters, which are left out"),
+        (b"x" * 4097, "is larger than 4096 bytes"),
+    ]:
+        file.write_bytes(data)
+        assert options._wrong_message(str(file)).endswith(wrong)
+        assert bool(options._wrong_message(str(file))) == bool(wrong)
+
+
+# sshd
+
+
+def test_where_a_setting_stands(tmp_path: Path) -> None:
+    config, more = tmp_path / "sshd_config", tmp_path / "more"
+    config.write_text(
+        f"# UsePAM no\nInclude {more}\nmaxstartups 5\nMaxStartups=10:30:100\nMatch User alice\n"
+        "    PermitRootLogin no\nMatch all\nPermitRootLogin yes\n"
+    )
+    more.write_text("\nusepam yes\n")
+    for name, value, expected in [
+        ("UsePAM", "yes", (str(more), 2)),
+        ("MaxStartups", "10:30:100", (str(config), 4)),
+        ("MaxStartups", "5:100:5", (str(config), 3)),
+        ("PermitRootLogin", "yes", (str(config), 8)),
+        ("LoginGraceTime", "120", (str(config), 0)),
+    ]:
+        assert of_sshd.place(str(config), name, value) == expected
+    assert of_sshd.place("/nowhere", "UsePAM", "yes") == ("/nowhere", 0)
+
+
+def test_a_configuration_that_includes_itself(tmp_path: Path) -> None:
+    config = tmp_path / "sshd_config"
+    config.write_text(f"Include {config}\nUsePAM yes\n")
+    assert of_sshd.place(str(config), "UsePAM", "yes") == (str(config), 2)
+
+
+def test_options_of_a_running_sshd() -> None:
+    for words, expected in [
+        ("-D", ()),
+        ("-D -f /etc/x -p 22", ("-f", "/etc/x")),
+        ("-D -oUsePAM=no -E -f -f /etc/x", ("-o", "UsePAM=no", "-f", "/etc/x")),
+        ("-D -f", ("-f", "")),
+    ]:
+        assert of_sshd._options(words.split()) == expected
+    assert of_sshd.Sshd("/usr/sbin/sshd", ("-f", "/etc/x")).config == "/etc/x"
+    assert of_sshd.Sshd("/usr/sbin/sshd").config == of_sshd.DEFAULT
+
+
+def _seen(look: Any, said: dict[str, str], program: str = "/usr/sbin/sshd") -> list[Seen]:
+    """Return what a look at the settings of one sshd comes to."""
+    host = Host()
+    host.is_root = True
+    one = of_sshd.Sshd(program, (), listens=True)
+    host._kept["sshds"] = [one], None
+    for user in ("nobody", "root"):
+        host._kept[f"sshd -T {one} {user} 22"] = {"usepam": "yes", **said}, None
+    return list(look(host))
+
+
+DEFAULT_PENALTIES = "crash:90 authfail:5 noauth:1 grace-exceeded:10 refuseconnection:10 max:600"
+PENALTIES = [
+    ({}, "ok"),
+    ({"persourcepenalties": "no"}, "ok"),
+    ({"persourcepenalties": DEFAULT_PENALTIES, "persourcepenaltyexemptlist": "none"}, "warning"),
+    ({"persourcepenalties": DEFAULT_PENALTIES, "persourcepenaltyexemptlist": "10.0.0.0/8"}, "ok"),
+    ({"persourcepenalties": DEFAULT_PENALTIES.replace("authfail:5", "authfail:0")}, "ok"),
+    ({"persourcepenalties": "crash:90.000000 authfail:0.000000 noauth:1.000000"}, "ok"),
+    ({"persourcepenalties": "crash:90 authfail:0.500000"}, "warning"),
+]
+
+
+@pytest.mark.parametrize(("said", "expected"), PENALTIES)
+def test_penalties(said: dict[str, str], expected: str) -> None:
+    assert [seen.result for seen in _seen(sshd.penalties, said)] == [expected]
+
+
+def test_the_service_of_sshd() -> None:
+    """PAMServiceName, where sshd has it; before that its program's name."""
+    for said, program, expected in [
+        ({}, "/usr/sbin/sshd", "ok"),
+        ({"pamservicename": "sshd"}, "/opt/sshd-mine", "ok"),
+        ({"pamservicename": "ssh-users"}, "/usr/sbin/sshd", "error"),
+        ({}, "/opt/sshd-mine", "error"),
+    ]:
+        assert [seen.result for seen in _seen(sshd.service, said, program)] == [expected]
+
+
+def test_root_s_way_in() -> None:
+    for value, title in [("no", "console alone"), ("prohibit-password", "by ssh")]:
+        (seen,) = _seen(sshd.root_by_ssh, {"permitrootlogin": value})
+        assert (seen.result, title in seen.title) == ("ok", True)
+
+
+def test_times_of_sshd() -> None:
+    for text, seconds in [("120", 120), ("2m", 120), ("1h30m", 5400), ("0", 0), ("1w", 604800)]:
+        assert sshd._seconds(text) == seconds
+
+
+def test_startups() -> None:
+    for value, result in [
+        ("10:30:100", "ok"),
+        ("1000", "ok"),
+        ("5", "warning"),
+        ("5:30:10", "warning"),
+    ]:
+        assert [s.result for s in _seen(sshd.startups, {"maxstartups": value})] == [result]
+
+
+def test_not_root_is_told_so() -> None:
+    host = Host()
+    host.is_root = False
+    host._kept["sshds"] = [of_sshd.Sshd("/usr/sbin/sshd", (), listens=True)], None
+    assert [seen.result for seen in sshd.found_(host)] == ["skipped"]
+    assert [seen.result for seen in sshd.penalties(host)] == ["skipped"]
+
+
+def test_no_sshd() -> None:
+    host = Host()
+    host._kept["sshds"] = [], None
+    assert [seen.result for seen in sshd.found_(host)] == ["skipped"]
+
+
+# The rows
+
+
+OURS = [check for check in CHECKS if check.code[:3] in ("SA1", "SA2", "SA7")]
+
+
+def test_rows_say_all() -> None:
+    """Each code once; what is expected, why and what to do; pages that they name are there."""
+    codes = [check.code for check in OURS]
+    assert codes == sorted(set(codes))
+    top = Path(__file__).parents[2]
+    for check in OURS:
+        assert check.expected
+        assert check.why.endswith(".")
+        assert check.fix.endswith(".")
+        named = [word.rstrip(".,") for word in check.fix.split() if word.startswith("docs/")]
+        assert all((top / page).is_file() for page in named)
