@@ -10,7 +10,7 @@ import pytest
 from slurm_adopt.cli.checks.pam_runs import Run, Step, anything, runs
 from slurm_adopt.node import pam_files
 from tests.fakes.libpam import open_sessions
-from tests.unit.test_pam_stack_libpam import FACTS, OURS, Files, Maker
+from tests.fakes.pam_stacks import FACTS, OURS, Files, Maker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
