@@ -128,7 +128,13 @@ def test_owners(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         os.chown(folder, 0, gid)
         folder.chmod(mode)
         assert (why(), why(link)) == (expected, expected)
-    folder.chmod(0o755)
+    os.chown(folder, 0, 0)
+    folder.chmod(0o775)
+    with monkeypatch.context() as patch:  # of a file system that has such lists
+        patch.setattr(os, "listxattr", lambda _: ["system.posix_acl_access"])
+        assert why() == "a has an access control list that lets others write (see getfacl)"
+        folder.chmod(0o755)
+        assert why() == ""
     os.chown(file, 5001, 0)
     assert why(link) == "a/file belongs to uid 5001"
     assert why(place / "nowhere") == ""

@@ -75,13 +75,24 @@ def _why(path: str, groups: Groups) -> str:
         entry = os.lstat(path)
     except OSError:
         return ""
-    if stat.S_ISLNK(entry.st_mode):
-        return "" if entry.st_uid == 0 else f"belongs to uid {entry.st_uid}"
     if entry.st_uid != 0:
         return f"belongs to uid {entry.st_uid}"
-    if stat.S_ISDIR(entry.st_mode) and entry.st_mode & stat.S_ISVTX:
-        return ""  # what is root's in there cannot be exchanged
+    is_link, sticky = stat.S_ISLNK(entry.st_mode), entry.st_mode & stat.S_ISVTX
+    if is_link or (stat.S_ISDIR(entry.st_mode) and sticky):
+        return ""  # of a link the mode says nothing; what is root's below sticky bits stays so
     if entry.st_mode & stat.S_IWOTH:
         return "may be written by everybody"
-    group = groups.used(entry.st_gid) if entry.st_mode & stat.S_IWGRP else ""
+    return _why_by_group(path, groups.used(entry.st_gid)) if entry.st_mode & stat.S_IWGRP else ""
+
+
+def _why_by_group(path: str, group: str) -> str:
+    if _has_acl(path):  # the bits of the group are then its mask
+        return "has an access control list that lets others write (see getfacl)"
     return f"may be written by the group {group}" if group else ""
+
+
+def _has_acl(path: str) -> bool:
+    try:
+        return "system.posix_acl_access" in os.listxattr(path)
+    except OSError:
+        return False

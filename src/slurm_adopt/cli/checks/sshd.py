@@ -132,10 +132,10 @@ def grace(host: Host, sshd: Sshd, said: Settings) -> Iterator[Seen]:
     if seconds == 0:
         yield warning("a login that hangs holds its slot for good: LoginGraceTime 0", "", *where)
     elif seconds < wanted:
-        found = f"the module may take {wanted:g} s until it has answered"
+        found = f"the module may take {wanted:g} s to count the jobs of a user, and to choose one"
         yield warning(f"LoginGraceTime is {seconds} s, which may be too short", found, *where)
     else:
-        yield ok(f"LoginGraceTime is {seconds} s, longer than the module takes", "", *where)
+        yield ok(f"LoginGraceTime is {seconds} s", f"at least {wanted:g} s are wanted", *where)
 
 
 @_of_each
@@ -301,7 +301,8 @@ CHECKS = (
         SSHD,
         "LoginGraceTime",
         grace,
-        expected="a LoginGraceTime that is longer than the module may take, and not 0",
+        expected="a LoginGraceTime that is longer than counting the user's jobs and asking the "
+        "source may take, and not 0",
         why="sshd ends a login that takes longer, with no word of this module. With 0 a login "
         "that hangs is never ended, and enough of these keep everybody out.",
         fix="Set LoginGraceTime to the default of 120, or make wait_for_job and callerid_timeout "
