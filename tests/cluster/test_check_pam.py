@@ -288,6 +288,7 @@ SETTINGS_OF_SSHD = [
            f"cp -p {SETTINGS} {SETTINGS}.kept; sed -i '1i PubkeyAuthentication no\\n"
            f"PasswordAuthentication no\\nKbdInteractiveAuthentication no' {SETTINGS}",
            f"mv {SETTINGS}.kept {SETTINGS}"),
+    setting("root is kept out", "SA705", "warning", "only the console", "PermitRootLogin no"),
     setting("no end of a login", "SA706", "warning", "LoginGraceTime 0", "LoginGraceTime 0"),
     setting("a short login", "SA706", "warning", "may be too short", "LoginGraceTime 20"),
     Broken("few logins at a time", "SA707", "warning", "drops logins", "MaxStartups 5", SETTINGS,
@@ -437,7 +438,7 @@ CODES = (*range(101, 114), *range(121, 128), *range(201, 209), *range(701, 711))
 def test_each_code_has_a_broken_set_up() -> None:
     """But for those that no set-up of this cluster can show: unit tests have them."""
     shown = {one.code for one in BROKEN}
-    assert {f"SA{n}" for n in CODES} - shown == {"SA207", "SA705", "SA708"}
+    assert {f"SA{n}" for n in CODES} - shown == {"SA207", "SA708"}
 
 
 def test_who_gets_in(cluster: Cluster) -> None:
@@ -448,6 +449,14 @@ def test_who_gets_in(cluster: Cluster) -> None:
         cluster.n1.pam("sshd", stack)
         (said,) = findings(cluster.n1, "SA108")
         assert (said["result"], said["title"]) == ("ok", title)
+
+
+def test_root_is_kept_out_and_administrators_are_not(cluster: Cluster) -> None:
+    kept_out = next(one for one in BROKEN if one.code == "SA705")
+    with set_up(cluster.n1, kept_out):
+        cluster.n1.pam("sshd", pam.GUIDE["administrators"](*pam.PRODUCTION))
+        (said,) = findings(cluster.n1, "SA705")
+    assert (said["result"], "wheel" in said["title"]) == ("ok", True)
 
 
 def test_the_trial_leaves_nothing(cluster: Cluster) -> None:

@@ -345,12 +345,6 @@ def test_the_service_of_sshd() -> None:
         assert [seen.result for seen in _seen(sshd.service, said, program)] == [expected]
 
 
-def test_root_s_way_in() -> None:
-    for value, title in [("no", "console alone"), ("prohibit-password", "by ssh")]:
-        (seen,) = _seen(sshd.root_by_ssh, {"permitrootlogin": value})
-        assert (seen.result, title in seen.title) == ("ok", True)
-
-
 def test_times_of_sshd() -> None:
     for text, seconds in [("120", 120), ("2m", 120), ("1h30m", 5400), ("0", 0), ("1w", 604800)]:
         assert sshd._seconds(text) == seconds

@@ -143,11 +143,7 @@ def who_gets_in(host: Host) -> Iterator[Seen]:
     if _first(host, "account") is None and _first(host, "session") is None:
         yield skipped("this module has no line, so nobody needs a job")
         return
-    phase = "account" if _first(host, "account") else "session"
-    past = _past(host, phase)
-    free = [one for one in past if phase == "session" or not _session_decides(host, one[0])]
-    people = sorted({who(*one) for one in free if is_meant(one[0])}, key=_root_first)
-    others = sorted({who(*one) for one in free if not is_meant(one[0])})
+    people, others = free(host)
     found = f"{', '.join([*people, *others])}; also where this module is broken"
     if others:
         yield warning("more than the administrators' lines let users in without a job", found)
@@ -156,6 +152,15 @@ def who_gets_in(host: Host) -> Iterator[Seen]:
         yield ok(f"without a job {verb} in: {', '.join(people)}", found)
     else:
         yield ok("no line of the stack lets anybody in without a job")
+
+
+def free(host: Host) -> tuple[list[str], list[str]]:
+    """Return who gets in without a job: by lines that are there for it, and by others."""
+    phase = "account" if _first(host, "account") else "session"
+    past = _past(host, phase)
+    kept = [one for one in past if phase == "session" or not _session_decides(host, one[0])]
+    people = sorted({who(*one) for one in kept if is_meant(one[0])}, key=_root_first)
+    return people, sorted({who(*one) for one in kept if not is_meant(one[0])})
 
 
 def broken(host: Host) -> Iterator[Seen]:

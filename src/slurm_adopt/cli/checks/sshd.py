@@ -9,6 +9,7 @@ from slurm_adopt.cli.deadlines import SLOW
 from slurm_adopt.time_limits import COUNTED
 
 from .finding import Check, error, ok, skipped, warning
+from .pam_stack import free
 from .sshd_settings import SettingsError, place, settings, sshds
 
 if TYPE_CHECKING:
@@ -111,12 +112,16 @@ def methods(host: Host, sshd: Sshd, said: Settings) -> Iterator[Seen]:
 
 @_of_each
 def root_by_ssh(host: Host, sshd: Sshd, said: Settings) -> Iterator[Seen]:
-    """Tell whether root may log in by ssh, which rescues a node."""
+    """Tell whether somebody can mend by ssh a node that locks users out."""
     said = _settings(host, sshd, "root")[0]
     of_root = said.get("permitrootlogin", "")
     where = _place(sshd, said, "PermitRootLogin")
-    if of_root == "no":
-        yield ok("root may log in at the console alone: PermitRootLogin no", "", *where)
+    people = [name for name in free(host)[0] if name != "root"]
+    if of_root == "no" and people:
+        yield ok(f"root may not log in by ssh, but without a job: {', '.join(people)}", "", *where)
+    elif of_root == "no":
+        title = "where users are locked out, only the console is left: PermitRootLogin no"
+        yield warning(title, "", *where)
     else:
         yield ok(f"root may log in by ssh: PermitRootLogin {of_root}", "", *where)
 
@@ -289,11 +294,13 @@ CHECKS = (
     Check(
         "SA705",
         SSHD,
-        "root's way in",
+        "a way in where users are locked out",
         root_by_ssh,
-        expected="any value of PermitRootLogin: the console is always left",
-        why="Root mends a node that locks everybody out.",
-        fix="Nothing has to be done.",
+        expected="root, or administrators who need no job, who may log in by ssh",
+        why="Where something is broken the module refuses users. Somebody has to be able to log in "
+        "and mend it.",
+        fix="Set PermitRootLogin prohibit-password in sshd_config, or let a group of "
+        "administrators in without a job: docs/how-to/administrators.md.",
         seconds=SLOW,
     ),
     Check(
