@@ -77,6 +77,20 @@ def test_what_leads_past_a_line(tmp_path: Path, front: str, expected: set[tuple[
     assert any(run.met for run in ended) == ("pam_deny" not in front or "success=1" in front)
 
 
+def test_a_long_stack_takes_no_long_time(tmp_path: Path) -> None:
+    """As long as libpam reads: each line may refuse, and may lead past ours."""
+    front = "session [success=1 ignore=2 auth_err=3 default=bad] pam_x.so\n" * pam_files.LINES
+    stack = _lines(tmp_path, {"sshd": f"{front}session required {OURS}\n{front}"})
+    counted = []
+
+    def returns(line: pam_files.Line) -> Iterable[str]:
+        counted.append(line)
+        return anything(line)
+
+    runs(stack.lines, returns, stack.ours[0])
+    assert len(counted) < 40 * len(stack.lines)
+
+
 def test_what_refuses(tmp_path: Path) -> None:
     text = "session required pam_permit.so\nsession requisite pam_deny.so\n"
     lines = _lines(tmp_path, {"sshd": text}).lines

@@ -59,26 +59,31 @@ class _State(NamedTuple):
     saved: tuple[str, ...]  # the verdict in front of each substack that we are in
     met: bool
     past: Step | None
-    refused: Step | None
 
 
 def runs(lines: Sequence[Line], returns: Returns, target: int | None = None) -> set[Run]:
-    """Return how runs through a stack may end; `returns` tells what a line may return."""
-    states: list[set[_State]] = [set() for _ in range(len(lines) + 1)]
-    states[0].add(_State(NOTHING, (), False, None, None))
+    """Return how runs through a stack may end; `returns` tells what a line may return.
+
+    Of runs that end alike, but for what has refused, there is one.
+    """
+    states: list[dict[_State, Step | None]] = [{} for _ in range(len(lines) + 1)]
+    states[0][_State(NOTHING, (), False, None)] = None
     for index, line in enumerate(lines):
-        for state in states[index]:
+        for state, refused in states[index].items():
             here = state._replace(saved=state.saved[: line.level])
             if not line.actions:  # the mark in front of a substack's lines
-                states[index + 1].add(here._replace(saved=(*here.saved, here.verdict)))
+                inside = here._replace(saved=(*here.saved, here.verdict))
+                states[index + 1].setdefault(inside, refused)
                 continue
             for value in returns(line):
-                after, then = _step(lines, Step(index, value), here)
+                step = Step(index, value)
+                after, then = _step(lines, step, here)
                 if target is not None and not then.met and then.past is None:
-                    past = Step(index, value) if index < target < after else None
+                    past = step if index < target < after else None
                     then = then._replace(met=index == target, past=past)
-                states[after].add(then)
-    return {Run(s.verdict == GOOD, s.met, s.past, s.refused) for s in states[-1]}
+                why = (refused or step) if then.verdict in (BAD, ODD) else None
+                states[after].setdefault(then, why)
+    return {Run(s.verdict == GOOD, s.met, s.past, why) for s, why in states[-1].items()}
 
 
 def name_of(line: Line) -> str:
@@ -120,5 +125,4 @@ def _step(lines: Sequence[Line], step: Step, state: _State) -> tuple[int, _State
         after = end_of(lines, step.at) if action == "die" else after
     elif action == "reset":
         verdict = state.saved[-1] if state.saved else NOTHING
-    refused = (state.refused or step) if verdict in (BAD, ODD) else None
-    return after, state._replace(verdict=verdict, refused=refused)
+    return after, state._replace(verdict=verdict)

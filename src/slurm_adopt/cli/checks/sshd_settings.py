@@ -9,6 +9,7 @@ import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
 from slurm_adopt.cli.deadlines import SSHD
+from slurm_adopt.slurm import proc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,31 +118,24 @@ def _listening() -> Iterator[Sshd]:
     sshd has its title and its arguments in its command line: `sshd: /usr/sbin/sshd -D [listener] 0
     of 10-100 startups`; before 8.2 the arguments alone, and children by another title.
     """
-    for name in sorted(filter(str.isdecimal, os.listdir("/proc")), key=int):
-        process = f"/proc/{name}"
+    for pid in proc.pids():
+        process = f"/proc/{pid}"
         try:
-            with open(f"{process}/comm", encoding="utf-8", errors="replace") as file:
-                if file.read()[:4] != "sshd" or os.stat(process).st_uid != 0:
-                    continue
+            # All uids have to be root's: users give what they start by setuid any name.
+            if not (proc.comm(process).startswith("sshd") and proc.is_root(process)):
+                continue
             if os.readlink(f"{process}/ns/pid") != os.readlink("/proc/self/ns/pid"):
                 continue
-            with open(f"{process}/cmdline", encoding="utf-8", errors="replace") as file:
-                words = file.read().replace("\0", " ").split()
+            words = proc.read(f"{process}/cmdline").decode("utf-8", "replace")
+            program = os.readlink(f"{process}/exe").removesuffix(" (deleted)")  # by an upgrade
         except OSError:  # ended, or kept from us
             continue
-        if words and words[0][-1] == ":":  # a title
-            end = words.index("[listener]") if "[listener]" in words else 0
-            words = words[1:end]
-        if words:
-            yield Sshd(_program(process, words[0]), _options(words[1:]), listens=True)
-
-
-def _program(process: str, given: str) -> str:
-    try:
-        path = os.readlink(f"{process}/exe")
-    except OSError:
-        return given
-    return given if path.endswith(" (deleted)") else path  # it was replaced by an upgrade
+        arguments = words.replace("\0", " ").split()
+        if arguments and arguments[0][-1] == ":":  # a title
+            end = arguments.index("[listener]") if "[listener]" in arguments else 0
+            arguments = arguments[1:end]
+        if arguments:
+            yield Sshd(program, _options(arguments[1:]), listens=True)
 
 
 def _options(words: list[str]) -> tuple[str, ...]:
