@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from tests.cluster.harness import cli, pam
+from tests.cluster.harness.host import end
+from tests.cluster.harness.wait import wait_for
 from tests.cluster.scenarios import stock
 
 if TYPE_CHECKING:
@@ -457,6 +459,22 @@ def test_root_is_kept_out_and_administrators_are_not(cluster: Cluster) -> None:
         cluster.n1.pam("sshd", pam.GUIDE["administrators"](*pam.PRODUCTION))
         (said,) = findings(cluster.n1, "SA705")
     assert (said["result"], "wheel" in said["title"]) == ("ok", True)
+
+
+def test_a_user_s_process_is_no_sshd(cluster: Cluster) -> None:
+    """Whatever it is called, and whatever it says of itself."""
+    cluster.n1.pam("sshd", BOTH)
+    cluster.n1.run(["sh", "-ec", "cp /bin/sleep /tmp/sshd; chmod 755 /tmp/sshd"])
+    words = "exec -a 'sshd: /tmp/sshd -f /tmp/mine [listener] 0 of 1-1 startups' /tmp/sshd 60"
+    squatter = cluster.n1.popen(["bash", "-c", words], "alice")
+    try:
+        argv = ["sh", "-c", "grep -aqs '^sshd: /tmp/sshd' /proc/[0-9]*/cmdline"]
+        wait_for("the squatter", lambda: cluster.n1.run(argv, check=False).returncode == 0)
+        said = findings(cluster.n1, "SA701", "SA710")
+    finally:
+        end(squatter)
+        cluster.n1.run(["rm", "/tmp/sshd"])
+    assert [(one["result"], one["where"]["file"]) for one in said] == [("ok", SETTINGS), ("ok", "")]
 
 
 def test_the_trial_leaves_nothing(cluster: Cluster) -> None:

@@ -17,6 +17,7 @@ from slurm_adopt.node.pam_files import SCRIPT
 from .bridge_trial import FailedError, NoTrialError, trial
 from .finding import Check, error, ok, skipped, warning
 from .owners import Groups, all_others_may_write
+from .pam_runs import at
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -53,7 +54,7 @@ class Script(NamedTuple):
 def scripts_there(host: Host) -> Iterator[Seen]:
     """Tell whether the lines' scripts are there."""
     for script in _scripts(host):
-        place = script.line.path, script.line.number
+        place = at(script.line)
         if not os.path.isabs(script.path):
             yield error("a line of this module has a script without a whole path", "", *place)
         elif not os.path.isfile(script.path):
@@ -82,7 +83,7 @@ def package(host: Host) -> Iterator[Seen]:
     """Tell whether the module can be imported there, and which version it is."""
     told = yield from _told(host, explain=False)
     for script in _scripts(host)[:1] if told else ():
-        place = script.line.path, script.line.number
+        place = at(script.line)
         if "wrong" in told:
             yield error("pam_python cannot import this module", told["wrong"], *place)
             continue
@@ -120,7 +121,7 @@ def owned(host: Host) -> Iterator[Seen]:
     """Tell whether only root may write what root runs at a login."""
     told = yield from _told(host, explain=False)
     scripts = [script.path for script in _scripts(host)]
-    paths = [path for path in scripts if os.path.isabs(path)]
+    paths = [path for path in scripts if os.path.isabs(path) and os.path.exists(path)]
     if told:
         code = [*told["modules"], *told["ours"]]
         folders = dict.fromkeys(f"{os.path.dirname(file)}/__pycache__" for file in code)
@@ -215,10 +216,10 @@ def _told(host: Host, *, explain: bool = True) -> Generator[Seen, None, dict[str
         except NoTrialError as wrong:
             yield skipped("pam_python cannot be tried here", str(wrong))
         except FailedError as wrong:
-            place = script.line.path, script.line.number
+            place = at(script.line)
             if explain:
                 found = f"{wrong}{_built_for(module)}"
-                yield error("pam_python does not run: users are locked out", found, *place)
+                yield error("pam_python does not run", found, *place)
             else:
                 yield skipped("not known, since pam_python does not run")
     return {}

@@ -11,7 +11,7 @@ from slurm_adopt.node.pam_files import PLACES, SCRIPT, TYPES
 
 from .finding import Check, error, ok, skipped, warning
 from .owners import Groups, all_others_may_write
-from .pam_runs import anything, name_of, runs
+from .pam_runs import anything, at, name_of, runs
 from .pam_users import is_meant, of_root, who
 
 if TYPE_CHECKING:
@@ -35,11 +35,6 @@ SLURM_S = ("pam_slurm.so", "pam_slurm_adopt.so")
 
 PROFILES, ACTIVE = "/usr/share/pam-configs", "/var/lib/pam"  # of pam-auth-update
 AUTHSELECT = "/etc/authselect"
-
-
-def at(line: Line) -> tuple[str, int]:
-    """Return where a line stands."""
-    return line.path, line.number
 
 
 def files_read(host: Host) -> Iterator[Seen]:
