@@ -7,6 +7,7 @@ that they write, or a command; what they change is put back, and at the end all 
 from __future__ import annotations
 
 import contextlib
+import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -241,8 +242,6 @@ BRIDGE = [
                     f"rm {PACKAGE}/decision/engine.py", SSHD, LINE),
     broken_checkout("a package with a mistake", "SA203", "error", "cannot import",
                     f"echo '(' >>{PACKAGE}/decision/engine.py", SSHD, LINE),
-    broken_checkout("another version", "SA203", "warning", "runs version 0.0.9",
-                    f"echo '__version__ = \"0.0.9\"' >>{PACKAGE}/__init__.py", SSHD, LINE),
     broken_checkout("a source that is newer", "SA204", "warning", "compiles the module",
                     f"touch -d '1 hour ago' {PACKAGE}/decision/engine.py",
                     f"{PACKAGE}/decision/engine.py"),
@@ -304,11 +303,27 @@ SETTINGS_OF_SSHD = [
 BROKEN = [*STACKS, *OPTIONS, *BRIDGE, *SETTINGS_OF_SSHD]
 
 
-def findings(node: Host, *codes: str) -> list[dict[str, Any]]:
-    """Return what the check says by these codes, else of all that is ours."""
-    only = [word for name in codes or OURS for word in ("--only", name)]
-    found: list[dict[str, Any]] = cli.run_json(node, "check", *only)["findings"]
-    return found
+# As the command's --json has it, of some checks alone.
+RUN = """
+import json
+from slurm_adopt.cli.checks.host import Host
+from slurm_adopt.cli.checks.runner import run
+from slurm_adopt.cli.checks.table import CHECKS
+chosen = [check for check in CHECKS if {check.code, check.category} & set(%r)]
+print(json.dumps([found.as_dict() for found in run(chosen, Host(%r))]))
+"""
+
+
+def findings(
+    node: Host, *only: str, service: str = "sshd", user: str | None = None
+) -> list[dict[str, Any]]:
+    """Return what checks say, by code or category; without any, all that are here."""
+    program = RUN % (only or OURS, service)
+    argv = ["env", "PYTHONPATH=/checkout/src", "python3", "-B", "-c", program]
+    done = node.run(argv, user, check=False, timeout=60)
+    assert done.stdout, done
+    said: list[dict[str, Any]] = json.loads(done.stdout)
+    return said
 
 
 @contextlib.contextmanager
@@ -410,10 +425,9 @@ def test_lines_for_cron(cluster: Cluster) -> None:
     cluster.n1.pam("cron", [*account, "@include common-account", "@include common-session",
                             *session])  # fmt: skip
     try:
-        found = cli.run_json(cluster.n1, "check", "--service", "cron")["findings"]
+        said = findings(cluster.n1, service="cron")
     finally:
         cluster.n1.run(["rm", "/etc/pam.d/cron"])
-    said = [one for one in found if one["category"] in OURS]
     assert [one for one in said if one["result"] in ("warning", "error")] == []
     assert {one["code"] for one in said if one["result"] == "skipped"} == {
         f"SA{n}" for n in range(702, 710)
@@ -491,11 +505,19 @@ def test_the_trial_leaves_nothing(cluster: Cluster) -> None:
 def test_a_user_s_check(cluster: Cluster) -> None:
     """What only root can see is left out."""
     cluster.n1.pam("sshd", BOTH)
-    done = cli.run_json(cluster.n1, "check", user="alice")["findings"]
-    said = [one for one in done if one["category"] in OURS]
+    said = findings(cluster.n1, user="alice")
     assert [one for one in said if one["result"] in ("warning", "error")] == []
     skipped = {one["code"] for one in said if one["result"] == "skipped"}
     assert skipped == {f"SA{n}" for n in (*range(202, 209), *range(701, 710))}
+
+
+def test_by_the_command(cluster: Cluster) -> None:
+    """It prints the same, among all others."""
+    cluster.n1.pam("sshd", instead(LINE, OPTIONAL))
+    found = cli.run_json(cluster.n1, "check")["findings"]
+    said = [one for one in found if one["code"] == "SA105" and one["result"] == "error"]
+    at = number(cluster.n1, Broken("", "", "", "", OPTIONAL))
+    assert [one["where"] for one in said] == [{"file": SSHD, "line": at}]
 
 
 def test_the_same_on_both_nodes(cluster: Cluster) -> None:

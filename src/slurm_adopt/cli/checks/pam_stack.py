@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from slurm_adopt.cli.deadlines import SLOW
 from slurm_adopt.decision.outcome import REFUSALS
 from slurm_adopt.node import pam_stack
 from slurm_adopt.node.pam_files import PLACES, SCRIPT, TYPES
@@ -389,6 +390,7 @@ CHECKS = (
         "may write",
         why="Who writes these files decides who logs in, as root too.",
         fix="Run `chown root:root FILE` and `chmod go-w FILE` for what is named.",
+        seconds=SLOW,
     ),
     Check(
         "SA103",
@@ -436,6 +438,7 @@ CHECKS = (
         "to mend it.",
         fix="Put the guard directly in front of each line of this module. Where no other line of "
         "the phase says yes, write `sufficient` in the place of `[success=1 default=ignore]`.",
+        seconds=SLOW,
     ),
     Check(
         "SA107",
