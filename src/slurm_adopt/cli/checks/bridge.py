@@ -16,7 +16,7 @@ from slurm_adopt.node.pam_files import SCRIPT
 from .bridge_trial import FailedError, NoTrialError, trial
 from .finding import Check, error, ok, skipped, warning
 from .owners import Groups, all_others_may_write
-from .pam_runs import at
+from .places import pam_line
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -53,7 +53,7 @@ class Script(NamedTuple):
 def scripts_there(host: Host) -> Iterator[Seen]:
     """Tell whether the lines' scripts are there."""
     for script in _scripts(host):
-        place = at(script.line)
+        place = pam_line(script.line)
         if not os.path.isabs(script.path):
             yield error("a line of this module has a script without a whole path", "", *place)
         elif not os.path.isfile(script.path):
@@ -82,7 +82,7 @@ def package(host: Host) -> Iterator[Seen]:
     """Tell whether the module can be imported there, and which version it is."""
     told = yield from _told(host, explain=False)
     for script in _scripts(host)[:1] if told else ():
-        place = at(script.line)
+        place = pam_line(script.line)
         if "wrong" in told:
             yield error("pam_python cannot import this module", told["wrong"], *place)
             continue
@@ -211,7 +211,7 @@ def _told(host: Host, *, explain: bool = True) -> Generator[Seen, None, dict[str
         except NoTrialError as wrong:
             yield skipped("pam_python cannot be tried here", str(wrong))
         except FailedError as wrong:
-            place = at(script.line)
+            place = pam_line(script.line)
             if explain:
                 found = f"{wrong}{_built_for(module)}"
                 yield error("pam_python does not run", found, *place)

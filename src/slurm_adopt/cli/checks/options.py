@@ -12,7 +12,8 @@ from slurm_adopt.slurm.errors import SetupError
 
 from .finding import Check, error, ok, skipped, warning
 from .owners import Groups, others_may_write
-from .pam_runs import at, name_of
+from .pam_runs import name_of
+from .places import pam_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +53,7 @@ def spelled(host: Host) -> Iterator[Seen]:
             # Of these the module says that they count as something else than is written.
             grave = complaint.startswith(("ignoring", "unrecognized", "the options are"))
             found = error if grave else warning
-            yield found(f"an option of the {phase} line is wrong", complaint, *at(line))
+            yield found(f"an option of the {phase} line is wrong", complaint, *pam_line(line))
     if not wrong:
         yield _unless_no_line(host, ok("all options are known, and their values too"))
 
@@ -66,7 +67,7 @@ def same(host: Host) -> Iterator[Seen]:
     (_, account), (line, session) = given["account"], given["session"]
     names = account.differing(session)
     if names:
-        yield warning(f"the two lines have other options: {', '.join(names)}", "", *at(line))
+        yield warning(f"the two lines have other options: {', '.join(names)}", "", *pam_line(line))
     else:
         yield ok("account and session line have the same options")
 
@@ -80,7 +81,7 @@ def fail_closed(host: Host) -> Iterator[Seen]:
                 wrong = True
                 by_hand = any(word.lower().startswith(f"{name}=") for word in line.ours or [])
                 found = when if by_hand else f"{when}; this is the default"
-                yield warning(f"{name}={value} lets users in", found, *at(line))
+                yield warning(f"{name}={value} lets users in", found, *pam_line(line))
     if not wrong:
         yield _unless_no_line(
             host, ok("every option that decides refuses where something is wrong")
@@ -94,7 +95,7 @@ def root_ignored(host: Host) -> Iterator[Seen]:
         if not options.on("ignore_root"):
             wrong = True
             found = "what root starts, services too, is limited by the job and ends with it"
-            yield warning(f"the {phase} line adopts root: ignore_root=0", found, *at(line))
+            yield warning(f"the {phase} line adopts root: ignore_root=0", found, *pam_line(line))
     if not wrong:
         yield _unless_no_line(host, ok("root is never adopted"))
 
@@ -105,7 +106,7 @@ def consistent(host: Host) -> Iterator[Seen]:
     for phase, line, options in _different(host):
         for title, found in _odd(host, phase, line, options):
             wrong = True
-            yield warning(title, found, *at(line))
+            yield warning(title, found, *pam_line(line))
     if not wrong:
         yield _unless_no_line(host, ok("no option speaks against another"))
 
@@ -119,7 +120,7 @@ def message(host: Host) -> Iterator[Seen]:
     for path, line in said.items():
         wrong = _wrong_message(path) or others_may_write(path, host.once("groups", Groups))
         if wrong:
-            yield warning("the file of message= is not shown as it is", wrong, *at(line))
+            yield warning("the file of message= is not shown as it is", wrong, *pam_line(line))
         else:
             yield ok("the file of message= can be shown", "", path)
     if not said:
@@ -133,7 +134,7 @@ def for_this_service(host: Host) -> Iterator[Seen]:
         if options["service"] not in ("*", host.service):
             wrong = True
             title = f"the {phase} line ignores {host.service}: service={options['service']}"
-            yield error(title, "", *at(line))
+            yield error(title, "", *pam_line(line))
     if not wrong:
         yield _unless_no_line(host, ok(f"the lines are for the service {host.service}"))
 

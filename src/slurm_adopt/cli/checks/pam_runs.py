@@ -86,11 +86,6 @@ def runs(lines: Sequence[Line], returns: Returns, target: int | None = None) -> 
     return {Run(s.verdict == GOOD, s.met, s.past, why) for s, why in states[-1].items()}
 
 
-def at(line: Line) -> tuple[str, int]:
-    """Return where a line stands: the file and the number."""
-    return line.path, line.number
-
-
 def name_of(line: Line) -> str:
     """Return the name of a line's module, without a path."""
     return line.module.rpartition("/")[2]

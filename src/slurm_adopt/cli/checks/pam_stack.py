@@ -12,8 +12,9 @@ from slurm_adopt.node.pam_files import PLACES, SCRIPT, TYPES
 
 from .finding import Check, error, ok, skipped, warning
 from .owners import Groups, all_others_may_write
-from .pam_runs import anything, at, name_of, runs
+from .pam_runs import anything, name_of, runs
 from .pam_users import is_meant, of_root, who
+from .places import pam_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -86,9 +87,9 @@ def refusals(host: Host) -> Iterator[Seen]:
             continue
         if any(run.opened and run.met for run in _refusing(host, phase)):
             found = f"'{line.control}', or a line behind it, has PAM go on to a success"
-            yield error(f"a refusal by the {phase} line does not count", found, *at(line))
+            yield error(f"a refusal by the {phase} line does not count", found, *pam_line(line))
         else:
-            yield ok(f"a refusal by the {phase} line counts", line.control, *at(line))
+            yield ok(f"a refusal by the {phase} line counts", line.control, *pam_line(line))
     yield from _without_lines(host)
 
 
@@ -109,7 +110,7 @@ def root_gets_in(host: Host) -> Iterator[Seen]:
                 wrong = _who_refuses(stack, refused[0], why)
                 break
         if wrong:
-            yield error(f"the {phase} phase can lock out root", wrong, *at(line))
+            yield error(f"the {phase} phase can lock out root", wrong, *pam_line(line))
         else:
             yield ok(f"root gets through the {phase} phase, also where this module is broken")
     yield from _without_lines(host)
@@ -127,11 +128,11 @@ def account_reached(host: Host) -> Iterator[Seen]:
         title = f"{name_of(line)} in front of the account line lets users by"
         if _session_decides(host, line):
             found = f"the session line decides about {whom}, and refuses them late"
-            yield warning(title, found, *at(line))
+            yield warning(title, found, *pam_line(line))
         else:
-            yield error(title, f"without a job get in: {whom}", *at(line))
+            yield error(title, f"without a job get in: {whom}", *pam_line(line))
     if not unmeant:
-        yield ok("no line in front of the account line ends the account phase", "", *at(ours))
+        yield ok("no line in front of the account line ends the account phase", "", *pam_line(ours))
 
 
 def who_gets_in(host: Host) -> Iterator[Seen]:
@@ -171,7 +172,7 @@ def broken(host: Host) -> Iterator[Seen]:
     for value, lets_in in open_.items():
         if phases and lets_in:
             line = _first(host, phases[0])
-            place = at(line) if line else ("", 0)
+            place = pam_line(line) if line else ("", 0)
             yield warning(f"users get in without a job where {BROKEN[value]}", "", *place)
     if phases and not any(open_.values()):
         yield ok("users are refused where pam_python or the script is missing")
@@ -186,9 +187,9 @@ def certain(host: Host) -> Iterator[Seen]:
         return
     why = pam_stack.why_uncertain(host.service)
     if why:
-        yield warning("the session line is not certain to come", why, *at(line))
+        yield warning("the session line is not certain to come", why, *pam_line(line))
     else:
-        yield ok("the session line is certain to come", "", *at(line))
+        yield ok("the session line is certain to come", "", *pam_line(line))
 
 
 def movers(host: Host) -> Iterator[Seen]:
@@ -208,9 +209,9 @@ def movers(host: Host) -> Iterator[Seen]:
         elif index > stack.ours[-1]:
             found = f"it stands behind the session line of this module ({_place(stack)})"
         else:
-            yield ok(f"{name_of(line)} stands in front of the session line", "", *at(line))
+            yield ok(f"{name_of(line)} stands in front of the session line", "", *pam_line(line))
             continue
-        yield error(f"{name_of(line)} moves sessions out of their jobs", found, *at(line))
+        yield error(f"{name_of(line)} moves sessions out of their jobs", found, *pam_line(line))
 
 
 def slurm_s_own(host: Host) -> Iterator[Seen]:
@@ -219,7 +220,7 @@ def slurm_s_own(host: Host) -> Iterator[Seen]:
         line for phase in TYPES for line in host.stack(phase).lines if name_of(line) in SLURM_S
     ]
     for line in there:
-        yield error(f"{name_of(line)} stands beside this module", str(line), *at(line))
+        yield error(f"{name_of(line)} stands beside this module", str(line), *pam_line(line))
     if not there:
         yield ok("no PAM module of Slurm's stands beside this module")
 
@@ -237,7 +238,9 @@ def _tools(host: Host) -> Iterator[Seen]:
     for line in lines:
         tool = _tool_of(line.path)
         if tool:
-            yield warning(f"{tool} writes a file that a line of this module is in", "", *at(line))
+            yield warning(
+                f"{tool} writes a file that a line of this module is in", "", *pam_line(line)
+            )
     for path, number, name in _profiles_with_ours():
         yield warning(
             f"pam-auth-update's profile {name} has a line of this module", "", path, number
@@ -300,10 +303,10 @@ def _first(host: Host, phase: str) -> Line | None:
 def _lines_of(host: Host, phase: str, other: str) -> Iterator[Seen]:
     lines = host.our_lines(phase)
     if len(lines) == 1:
-        yield ok(f"there is one {phase} line of this module", str(lines[0]), *at(lines[0]))
+        yield ok(f"there is one {phase} line of this module", str(lines[0]), *pam_line(lines[0]))
     elif lines:
         found = f"{len(lines)} lines; the first is in {lines[0].path}:{lines[0].number}"
-        yield warning(f"there are several {phase} lines of this module", found, *at(lines[1]))
+        yield warning(f"there are several {phase} lines of this module", found, *pam_line(lines[1]))
     elif host.our_lines(other):
         yield warning(f"there is no {phase} line of this module", "", _file_of(host))
     else:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from slurm_adopt.node import pam_files
 from slurm_adopt.slurm import files
 from slurm_adopt.slurm.errors import SetupError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from slurm_adopt.node import pam_files
 
 LIMIT = 1 << 20  # bytes of a file
 # Where configuration and units of systemd are, and drop-ins for them: systemd.unit(5).
@@ -31,15 +32,7 @@ def lines(path: str, limit: int = LIMIT) -> Iterator[tuple[int, str]]:
 
 def pam_line(line: pam_files.Line) -> tuple[str, int]:
     """Return file and number of a line of a PAM stack."""
-    path = line.place
-    if not path.startswith("/"):
-        places = (f"{place}/{path}" for place in pam_files.PLACES)
-        path = next((place for place in places if os.path.exists(place)), path)
-    asked = " ".join((line.module, *line.arguments))
-    for number, text in lines(path):
-        if " ".join(text.partition("#")[0].split()).endswith(asked) and line.control in text:
-            return path, number
-    return path, 0
+    return line.path, line.number
 
 
 def drop_ins(name: str, roots: tuple[str, ...]) -> list[str]:
