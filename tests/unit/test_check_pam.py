@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import py_compile
+import re
 import sys
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
@@ -386,7 +387,10 @@ def test_rows_say_all() -> None:
     assert codes == sorted(set(codes))
     top = Path(__file__).parents[2]
     for check in OURS:
-        assert check.expected
+        assert check.expected.endswith(".")
+        for text in (check.expected, check.why, check.fix):
+            for sentence in re.split(r"\. ", text):
+                assert len(sentence.split()) <= 25, sentence
         assert check.why.endswith(".")
         assert check.fix.endswith(".")
         named = [word.rstrip(".,") for word in check.fix.split() if word.startswith("docs/")]

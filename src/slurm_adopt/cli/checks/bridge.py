@@ -311,7 +311,8 @@ CHECKS = (
         BRIDGE_S,
         "the entry script is there",
         scripts_there,
-        expected="a line that gives pam_python.so the whole path of pam_slurm_adopt.py",
+        expected="Each line gives pam_python.so the whole path of pam_slurm_adopt.py, which is "
+        "there.",
         why="pam_python answers with an error where there is no script, so everybody but root is "
         "locked out.",
         fix="Check out or copy the module again, or correct the path: docs/how-to/install.md.",
@@ -321,7 +322,7 @@ CHECKS = (
         BRIDGE_S,
         "pam_python runs",
         runs,
-        expected="a pam_python.so that libpam can load, for Python 3.9 or later",
+        expected="libpam can load pam_python.so, and its Python is 3.9 or later.",
         why="Where pam_python cannot be loaded PAM refuses everybody whom no line has let by.",
         fix="Install libpam-python for the system's Python, or build pam_python again after the "
         "system got another Python.",
@@ -332,7 +333,7 @@ CHECKS = (
         BRIDGE_S,
         "pam_python imports the module",
         package,
-        expected="a complete package beside the entry script",
+        expected="The whole package is beside the entry script.",
         why="Without its package the script answers users by action_generic_failure alone.",
         fix="Check out or copy the module again: docs/how-to/install.md.",
         seconds=SLOW,
@@ -342,12 +343,12 @@ CHECKS = (
         BRIDGE_S,
         "byte code is fresh",
         byte_code,
-        expected="byte code of each file, of this Python and of this source",
+        expected="Each file of the module has byte code of this Python and of this source.",
         why="pam_python never writes byte code. What is missing or stale is compiled at each "
         "login, which about doubles what the module costs. Unchecked byte code is run whatever "
         "the source says.",
-        fix="Run `python3 -m compileall -q DIRECTORY` with the Python of pam_python, for the "
-        "directory src of the checkout.",
+        fix="Run python3 -m compileall -q on the directory src of the checkout, with the Python "
+        "of pam_python.",
         seconds=SLOW,
     ),
     Check(
@@ -355,10 +356,10 @@ CHECKS = (
         BRIDGE_S,
         "only root may write what root runs",
         owned,
-        expected="files and directories of root's that nobody else may write: script, package, "
-        "Python's library, pam_python, and all directories above",
+        expected="Script, package, Python's library, pam_python and the directories above them "
+        "belong to root, and nobody else may write to them.",
         why="Whoever may write one of these is root at the next login.",
-        fix="Run `chown root:root FILE` and `chmod go-w FILE` for what is named.",
+        fix="Run chown root:root and chmod go-w on what is named.",
         seconds=SLOW,
     ),
     Check(
@@ -366,7 +367,7 @@ CHECKS = (
         BRIDGE_S,
         "no .pth file runs code",
         path_files,
-        expected="no .pth file with a line that begins with import",
+        expected="No .pth file has a line that begins with import.",
         why="Python runs such lines when it starts, so sshd runs them as root at each login. They "
         "take time, and may fail.",
         fix="Remove the package that the file belongs to from compute nodes.",
@@ -377,7 +378,8 @@ CHECKS = (
         BRIDGE_S,
         "no variable steers pam_python",
         variables,
-        expected="no PYTHONPATH, PYTHONHOME or other variable of Python's in sshd's environment",
+        expected="The environment of sshd has no PYTHONPATH, PYTHONHOME or other variable of "
+        "Python's.",
         why="pam_python's interpreter heeds these variables. They change which code root runs at "
         "each login.",
         fix="Take the variable out of the named file and restart sshd.",
@@ -388,9 +390,9 @@ CHECKS = (
         BRIDGE_S,
         "psutil",
         psutil,
-        expected="psutil where the account phase adopts",
-        why="With keyboard-interactive the account phase runs in a child of sshd's. Without psutil "
-        "it cannot find the process that becomes the session, and the adoption fails.",
+        expected="pam_python finds psutil where the account phase adopts.",
+        why="With keyboard-interactive the account phase runs in a child of sshd's. Without "
+        "psutil it cannot find the process that becomes the session, and the adoption fails.",
         fix="Install python3-psutil, or have a session line that is certain to come.",
         seconds=SLOW,
     ),

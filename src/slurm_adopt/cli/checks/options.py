@@ -221,7 +221,8 @@ CHECKS = (
         OPTIONS,
         "options are known",
         spelled,
-        expected="options and values of the manual page slurm_adopt(8), each given once",
+        expected="All options and values are those of the manual page slurm_adopt(8), each given "
+        "once.",
         why="A misspelt option is ignored, so its default counts. A misspelt value means the "
         "strictest one. Each is logged as an error at every login.",
         fix="Correct the named option.",
@@ -231,7 +232,8 @@ CHECKS = (
         OPTIONS,
         "both lines have the same options",
         same,
-        expected="the same options on account and session line, those apart that decide nothing",
+        expected="Account and session line have the same options, but for those that decide "
+        "nothing.",
         why="Where they differ the account phase adopts, as without a session line.",
         fix="Give both lines the same options.",
     ),
@@ -240,8 +242,8 @@ CHECKS = (
         OPTIONS,
         "options refuse where something is wrong",
         fail_closed,
-        expected="action_adopt_failure=deny, action_generic_failure=deny, and no other option that "
-        "lets in",
+        expected="action_adopt_failure and action_generic_failure are deny, and no other option "
+        "lets users in where something is wrong.",
         why="Such a value lets users in without the limits of a job. action_adopt_failure and "
         "action_generic_failure do so by default, as in the C module.",
         fix="Set the named option to deny on both lines. Leave it where that is what the site "
@@ -252,7 +254,7 @@ CHECKS = (
         OPTIONS,
         "root is not adopted",
         root_ignored,
-        expected="ignore_root=1, the default",
+        expected="ignore_root is 1, which is the default.",
         why="Services that root restarts from an adopted session end with the job of that session.",
         fix="Take ignore_root=0 out.",
     ),
@@ -261,7 +263,7 @@ CHECKS = (
         OPTIONS,
         "options fit together",
         consistent,
-        expected="no option that another one makes useless",
+        expected="No option makes another one useless.",
         why="Something else happens than the line seems to say.",
         fix="Take out one of the two, or set it on the other line, too.",
     ),
@@ -270,7 +272,8 @@ CHECKS = (
         OPTIONS,
         "the message for refused users",
         message,
-        expected="a file of root's of at most 4096 bytes in UTF-8, with %u, %h, %j, %m and %% only",
+        expected="The file is root's, has at most 4096 bytes of UTF-8, and no other signs than "
+        "%u, %h, %j, %m and %%.",
         why="Where the file cannot be read refused users are told the module's own sentence, and "
         "each refusal logs an error.",
         fix="Correct the file, or take message= out.",
@@ -280,8 +283,8 @@ CHECKS = (
         OPTIONS,
         "the lines are for this service",
         for_this_service,
-        expected="service= with the name of the PAM service that the lines stand in",
-        why="The module ignores all other services, so everybody gets in.",
+        expected="The option service names the PAM service that the lines stand in.",
+        why="The module ignores all other services, so users need no job there.",
         fix="Write the name of the service behind service=, on both lines. The default is sshd.",
     ),
 )

@@ -377,22 +377,22 @@ CHECKS = (
         PAM,
         "the service's PAM files are read as written",
         files_read,
-        expected="a file for the service that every release of libpam reads alike",
+        expected="The service has a file, and every release of libpam reads it alike.",
         why="Where a service has no file libpam takes that of other. Where a line is not "
         "understood libpam refuses, or reads something else than is written there. This module "
         "then takes its session line for uncertain, and adopts in the account phase.",
-        fix="Write the named line as pam.conf(5) has it: `type control module arguments`, in "
-        "ASCII, shorter than 1000 bytes, without a comment inside a continued line.",
+        fix="Write the named line as pam.conf(5) has it: type, control, module, arguments. It has "
+        "to be ASCII and shorter than 1000 bytes, without a comment inside a continued line.",
     ),
     Check(
         "SA102",
         PAM,
         "only root may write the PAM files",
         files_owned,
-        expected="PAM files and directories above them that belong to root and that nobody else "
-        "may write",
+        expected="The PAM files and the directories above them belong to root, and nobody else "
+        "may write to them.",
         why="Who writes these files decides who logs in, as root too.",
-        fix="Run `chown root:root FILE` and `chmod go-w FILE` for what is named.",
+        fix="Run chown root:root and chmod go-w on what is named.",
         seconds=SLOW,
     ),
     Check(
@@ -400,7 +400,7 @@ CHECKS = (
         PAM,
         "one account line",
         account_line,
-        expected="one account line of this module in the stack of the service",
+        expected="The stack of the service has one account line of this module.",
         why="The account line decides and refuses before sshd has taken the login. With the "
         "session line alone a refusal comes late, and the client shows no reason. A second line "
         "decides a second time.",
@@ -412,7 +412,7 @@ CHECKS = (
         PAM,
         "one session line",
         session_line,
-        expected="one session line of this module in the stack of the service",
+        expected="The stack of the service has one session line of this module.",
         why="Without the session line the account phase adopts a login that is not finished yet. "
         "It needs a watcher then. What moves the session later takes it out of the job. A second "
         "line makes the session line uncertain.",
@@ -424,23 +424,24 @@ CHECKS = (
         PAM,
         "refusals count",
         refusals,
-        expected="the control required, and no line behind it that forgets a refusal",
+        expected="The lines of this module are required, and no line behind them forgets a "
+        "refusal.",
         why="The module refuses users without a job. With the controls optional and sufficient, "
         "and with reset behind it, PAM lets them in all the same.",
-        fix="Write `required` on this module's lines.",
+        fix="Make the control of this module's lines required.",
     ),
     Check(
         "SA106",
         PAM,
         "root gets in",
         root_gets_in,
-        expected=f"`{_GUARD}` directly in front of each line of this module, and another line "
-        "of the phase that says yes to root",
+        expected=f"Directly in front of each line of this module stands: {_GUARD}. Another line "
+        "of the phase says yes to root.",
         why="The module never refuses root. It cannot answer where its script or pam_python is "
-        "missing: PAM then refuses everybody whom no line has let by. So root could not log in "
-        "to mend it.",
+        "missing: PAM then refuses everybody whom no line has let by. So root could not log in to "
+        "mend it.",
         fix="Put the guard directly in front of each line of this module. Where no other line of "
-        "the phase says yes, write `sufficient` in the place of `[success=1 default=ignore]`.",
+        "the phase says yes, its control has to be sufficient: docs/how-to/install.md.",
         seconds=SLOW,
     ),
     Check(
@@ -448,11 +449,11 @@ CHECKS = (
         PAM,
         "the account line is reached",
         account_reached,
-        expected="no line in front of the account line that ends the phase with a success, but for "
-        "root's guard and administrators' lines",
+        expected="In front of the account line nothing ends the phase with a success, but for "
+        "root's guard and administrators' lines.",
         why="Who is let by in front of the account line is not asked for a job there. An include "
-        "is textual: a line that ends it ends the whole phase. Debian's common-account ends it for "
-        "an expired password, RHEL's password-auth for every user of /etc/passwd.",
+        "is textual: a line that ends it ends the whole phase. Debian's common-account ends it "
+        "for an expired password, RHEL's password-auth for every user of /etc/passwd.",
         fix="Put the account lines in front of the include of the account phase.",
     ),
     Check(
@@ -460,7 +461,7 @@ CHECKS = (
         PAM,
         "who gets in without a job",
         who_gets_in,
-        expected="root, and those whom the site means to let in",
+        expected="Root gets in without a job, and those whom the site means to let in.",
         why="Whom a line lets by in front of this module needs no job, and is in none. That holds "
         "also where the module is broken.",
         fix="Take out the named lines, or put them behind this module's. Administrators have "
@@ -471,29 +472,29 @@ CHECKS = (
         PAM,
         "users where the module is broken",
         broken,
-        expected="a control that refuses users where the module cannot be run",
+        expected="Users are refused where the module cannot be run.",
         why="A package that is removed by mistake then opens the node to everybody.",
-        fix="Write `required` on this module's lines. Leave it as it is where one image is shared "
-        "with machines that have no pam_python: docs/how-to/images.md.",
+        fix="Make the control of this module's lines required. Leave it as it is where one image "
+        "is shared with machines that have no pam_python: docs/how-to/images.md.",
     ),
     Check(
         "SA110",
         PAM,
         "the session line is certain to come",
         certain,
-        expected="a session line that comes in each session that is opened",
+        expected="The session line comes in each session that is opened.",
         why="The account phase leaves the adoption to the session line only then. Otherwise it "
         "adopts a login that is not finished yet, and a watcher looks after it.",
-        fix="Put the session lines last, `required`, with the options of the account line, and no "
-        "line in front of them that may end the phase or jump over them.",
+        fix="Put the session lines last, required, with the options of the account line. No line "
+        "in front of them may end the phase or jump over them.",
     ),
     Check(
         "SA111",
         PAM,
         "nothing moves the session out of its job",
         movers,
-        expected="pam_systemd, and others that move sessions, in front of the session line, or "
-        "not in the stack",
+        expected="pam_systemd, and others that move sessions, stand in front of the session line "
+        "or are not in the stack.",
         why="What moves the session behind this module takes it out of the job. The session then "
         "has no limits and outlives the job, and the log says that it was adopted.",
         fix="Put this module's session lines behind it, or take it out of the service's stack: "
@@ -504,7 +505,7 @@ CHECKS = (
         PAM,
         "none of Slurm's PAM modules",
         slurm_s_own,
-        expected="neither pam_slurm.so nor pam_slurm_adopt.so in the stack of the service",
+        expected="Neither pam_slurm.so nor pam_slurm_adopt.so is in the stack of the service.",
         why="pam_slurm_adopt.so adopts the login into a job that it chooses by itself, perhaps "
         "another one. pam_slurm.so refuses by slurmctld's answer.",
         fix="Take the named line out: docs/how-to/migrate.md.",
@@ -514,10 +515,10 @@ CHECKS = (
         PAM,
         "no tool rewrites the lines",
         tools,
-        expected="lines of this module in the service's own file",
-        why="pam-auth-update and authselect write these files again, and other services read "
-        "them as well.",
+        expected="The lines of this module are in the service's own file.",
+        why="pam-auth-update and authselect write these files again, and other services read them "
+        "as well.",
         fix="Move this module's lines to the service's own file in /etc/pam.d. Undo other changes "
-        "by `authselect apply-changes --force`, or make a profile of your own.",
+        "by authselect apply-changes --force, or make a profile of your own.",
     ),
 )

@@ -252,10 +252,10 @@ CHECKS = (
         SSHD,
         "sshd takes its configuration",
         found_,
-        expected="an sshd that says its settings (`sshd -T`)",
+        expected="sshd -T prints the settings of sshd.",
         why="An sshd that does not take its configuration does not start again. Nobody can then "
         "log in, root neither.",
-        fix="Correct what is named, and run `sshd -t` before sshd is restarted.",
+        fix="Correct what is named, and run sshd -t before sshd is restarted.",
         seconds=SLOW,
     ),
     Check(
@@ -263,7 +263,7 @@ CHECKS = (
         SSHD,
         "sshd asks PAM",
         uses_pam,
-        expected="UsePAM yes",
+        expected="UsePAM is yes.",
         why="Without PAM this module is never asked: everybody with a key gets in.",
         fix="Set UsePAM yes in sshd_config, and reload sshd.",
         seconds=SLOW,
@@ -273,7 +273,7 @@ CHECKS = (
         SSHD,
         "the PAM service of sshd",
         service,
-        expected="the service that this check is about, by default sshd",
+        expected="sshd asks the PAM service that this check is about, which is sshd by default.",
         why="sshd asks the PAM stack of this name. Lines in another one count for nothing. The "
         "module answers one service alone, that of the option service.",
         fix="Put the lines into the file of that service, with service=NAME, and run the check "
@@ -285,7 +285,7 @@ CHECKS = (
         SSHD,
         "methods of authentication",
         methods,
-        expected="at least one method",
+        expected="sshd takes at least one method of authentication.",
         why="All methods come to the same job. With keyboard-interactive the account phase runs "
         "in another process than the session.",
         fix="Switch on one of the methods in sshd_config.",
@@ -296,9 +296,9 @@ CHECKS = (
         SSHD,
         "a way in where users are locked out",
         root_by_ssh,
-        expected="root, or administrators who need no job, who may log in by ssh",
-        why="Where something is broken the module refuses users. Somebody has to be able to log in "
-        "and mend it.",
+        expected="Root, or administrators who need no job, may log in by ssh.",
+        why="Where something is broken the module refuses users. Somebody has to be able to log "
+        "in and mend it.",
         fix="Set PermitRootLogin prohibit-password in sshd_config, or let a group of "
         "administrators in without a job: docs/how-to/administrators.md.",
         seconds=SLOW,
@@ -308,8 +308,8 @@ CHECKS = (
         SSHD,
         "LoginGraceTime",
         grace,
-        expected="a LoginGraceTime that is longer than counting the user's jobs and asking the "
-        "source may take, and not 0",
+        expected="LoginGraceTime is not 0, and longer than the module may take to count jobs and "
+        "to ask the source host.",
         why="sshd ends a login that takes longer, with no word of this module. With 0 a login "
         "that hangs is never ended, and enough of these keep everybody out.",
         fix="Set LoginGraceTime to the default of 120, or make wait_for_job and callerid_timeout "
@@ -321,7 +321,7 @@ CHECKS = (
         SSHD,
         "MaxStartups",
         startups,
-        expected="more unfinished logins than a few",
+        expected="sshd takes more unfinished logins than a few.",
         why="A launcher such as mpirun opens many logins at the same moment. sshd drops those "
         "above this number.",
         fix="Set MaxStartups in sshd_config to what a launcher opens on one node, such as 1000: "
@@ -333,8 +333,8 @@ CHECKS = (
         SSHD,
         "penalties for refused logins",
         penalties,
-        expected="PerSourcePenaltyExemptList with the login nodes, or PerSourcePenalties "
-        "authfail:0",
+        expected="PerSourcePenaltyExemptList has the login nodes, or PerSourcePenalties has "
+        "authfail:0.",
         why="OpenSSH 9.8 and later adds up penalties by address. Four refused logins of one user "
         "block everybody on that login node for 20 s, root too.",
         fix="Set PerSourcePenaltyExemptList in sshd_config: docs/how-to/penalties.md.",
@@ -345,7 +345,7 @@ CHECKS = (
         SSHD,
         "users' files set no variables",
         user_environment,
-        expected="PermitUserEnvironment no, the default",
+        expected="PermitUserEnvironment is no, which is the default.",
         why="Users then set variables such as LD_PRELOAD and SLURM_JOB_ID for what sshd starts, "
         "and so may go around a ForceCommand.",
         fix="Set PermitUserEnvironment no in sshd_config.",
@@ -356,7 +356,7 @@ CHECKS = (
         SSHD,
         "one kind of sshd",
         several,
-        expected="one sshd, or several with the same options and file",
+        expected="One sshd runs, or several with the same options and the same file.",
         why="Each sshd has to ask PAM, and a stack with this module's lines. A second one is "
         "easily forgotten.",
         fix="Look at the findings about each, or stop the one that is not needed.",
