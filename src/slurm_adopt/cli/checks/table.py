@@ -6,16 +6,20 @@ from typing import TYPE_CHECKING
 
 from . import (
     auth,
+    bridge,
     callerid,
     cgroup_conf,
     cgroups,
     epilog,
     host_state,
     log_path,
+    options,
     outside,
     packages,
+    pam_stack,
     slurm_conf,
     slurmd,
+    sshd,
     sshd_process,
     stepds,
     ways_out,
@@ -26,6 +30,9 @@ if TYPE_CHECKING:
 
 # In this order: a later check may say what an earlier one explains.
 CHECKS: tuple[Check, ...] = (
+    *pam_stack.CHECKS,
+    *options.CHECKS,
+    *bridge.CHECKS,
     *slurm_conf.CHECKS,
     *cgroup_conf.CHECKS,
     *slurmd.CHECKS,
@@ -33,6 +40,7 @@ CHECKS: tuple[Check, ...] = (
     *cgroups.CHECKS,
     *auth.CHECKS,
     *callerid.CHECKS,
+    *sshd.CHECKS,
     *host_state.CHECKS,
     *log_path.CHECKS,
     *sshd_process.CHECKS,
