@@ -21,4 +21,5 @@ AGAIN  = 0.3   # between two looks at what may just be changing
 JOURNAL = 120.0  # journalctl to print what is asked for
 BRIDGE = 5.0   # a trial of pam_python
 SSHD   = 2.0   # sshd to say its settings
+WHOLE  = 45.0  # all checks: slurmd ends a HealthCheckProgram after 60 s
 # fmt: on

@@ -6,6 +6,7 @@ it stands in users' prompts.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -19,11 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NAME = "slurm-adopt"
+COMPLETION = "_SLURM_ADOPT_COMPLETE"  # set by a shell that wants to complete a command
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command of the arguments; exit with its status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):  # what an encoding does not have is escaped
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = _run(arguments)
         sys.stdout.flush()
@@ -34,7 +39,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         status = 128 + 2  # as a shell has it for SIGINT
     except OSError as error:
         status = _lost(error)
-    sys.exit(status)
+    except Exception as error:  # noqa: BLE001 - one line, whatever it is
+        from slurm_adopt.decision.engine import our_mistake
+
+        _say(our_mistake(error))
+        status = UNKNOWN
+    _end(status)
 
 
 def _run(arguments: list[str]) -> int:
@@ -46,17 +56,31 @@ def _run(arguments: list[str]) -> int:
         raise CliError("it needs click: install python3-click (or pip install click)") from None
     from .commands import group
 
+    if COMPLETION in os.environ:
+        group.main(arguments, prog_name=NAME)
     try:
-        status = group.main(arguments, prog_name=NAME, standalone_mode=False)
+        # Not by group.main: that has a status of its own where the reader of our output has gone.
+        with group.make_context(NAME, arguments) as context:
+            status = group.invoke(context)
     except click.exceptions.Exit as done:
         status = done.exit_code
     except click.Abort:
         status = 128 + 2
     except click.ClickException as error:
-        context = getattr(error, "ctx", None)
-        hint = f" (try '{context.command_path} --help')" if context else ""
-        raise CliError(f"{error.format_message()}{hint}", USAGE) from None
+        raise CliError(_in_a_line(error), USAGE) from None
     return status if isinstance(status, int) else 0
+
+
+def _in_a_line(error: Exception) -> str:
+    """Return what is wrong with the arguments, as click says it, and where the help is."""
+    import click
+
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else NAME
+    said = error.format_message() if isinstance(error, click.ClickException) else str(error)
+    if type(error).__name__ == "NoArgsIsHelpError":  # its text is the whole help
+        said = "which command?"
+    return f"{said} (try '{path} --help')"
 
 
 def _lost(error: OSError) -> int:
@@ -69,6 +93,19 @@ def _lost(error: OSError) -> int:
     return 128 + 13  # as a shell has it for SIGPIPE
 
 
+def _end(status: int) -> NoReturn:
+    """Exit; what waits for a dead file system in another thread is not waited for."""
+    threading = sys.modules.get("threading")
+    if threading and threading.active_count() > 1:
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            status = _lost(error)
+        os._exit(status)
+    sys.exit(status)
+
+
 def _say(text: str) -> None:
     line = " ".join(text.split())
-    print(f"{NAME}: {line}", file=sys.stderr)  # noqa: T201
+    with contextlib.suppress(OSError):  # nobody hears it
+        print(f"{NAME}: {line}", file=sys.stderr)  # noqa: T201

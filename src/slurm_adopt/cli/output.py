@@ -35,6 +35,34 @@ def as_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=INDENT, ensure_ascii=True))
 
 
+def arrow() -> str:
+    """Return an arrow that the encoding of standard output has."""
+    try:
+        "\u2192".encode(sys.stdout.encoding or "ascii")
+    except (UnicodeError, LookupError):
+        return "->"
+    return "\u2192"
+
+
+def styled(lines: Iterable[tuple[str, str]]) -> None:
+    """Print lines, each with a style of rich's; the style counts on a terminal, if rich is there.
+
+    Everything goes out in one go: two programs that print to one pipe do not mix.
+    """
+    shown = [(style, printable(text)) for style, text in lines]
+    if on_terminal():
+        try:
+            from rich.console import Console
+            from rich.text import Text
+        except ImportError:
+            pass
+        else:
+            console = Console(highlight=False, soft_wrap=True)
+            console.print(Text("\n").join(Text(text, style=style) for style, text in shown))
+            return
+    click.echo("\n".join(text for _, text in shown))
+
+
 def on_terminal() -> bool:
     """Say whether standard output is a terminal that can show colours and lines."""
     return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"

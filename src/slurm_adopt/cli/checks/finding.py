@@ -63,10 +63,13 @@ class Finding(NamedTuple):
 
     def as_dict(self) -> dict[str, object]:
         """Return it as `--json` prints it."""
-        given = self._asdict()
-        where = {"file": given.pop("file"), "line": given.pop("line")}
-        given["seconds"] = round(self.seconds, 4)
-        return {**given, "where": where}
+        given: dict[str, object] = {}
+        for name, value in self._asdict().items():
+            if name == "file":
+                given["where"] = {"file": self.file, "line": self.line}
+            elif name != "line":
+                given[name] = value
+        return {**given, "seconds": round(self.seconds, 4)}
 
 
 def ok(title: str, found: str = "", file: str = "", line: int = 0) -> Seen:

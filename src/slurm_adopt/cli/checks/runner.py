@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from slurm_adopt.cli.deadlines import WHOLE
 from slurm_adopt.decision.engine import our_mistake
 
 from .finding import Check, Finding, Seen, error, finding, warning
@@ -16,22 +17,26 @@ if TYPE_CHECKING:
     from .host import Host
 
 
-def run(checks: Iterable[Check], host: Host) -> Iterator[Finding]:
-    """Yield what each check finds, in their order."""
+def run(checks: Iterable[Check], host: Host, seconds: float = WHOLE) -> Iterator[Finding]:
+    """Yield what each check finds, in their order; none begins after some seconds."""
+    end = time.monotonic() + seconds
     for check in checks:
         if host.quick and not check.quick:
             continue
         started = time.monotonic()
-        seen = _look(check, host)
-        seconds = time.monotonic() - started
+        seen = _look(check, host, end - started)
+        took = time.monotonic() - started
         for each in seen:
-            yield finding(check, each, seconds)
+            yield finding(check, each, took)
 
 
-def _look(check: Check, host: Host) -> list[Seen]:
+def _look(check: Check, host: Host, left: float) -> list[Seen]:
+    if left <= 0:
+        return [warning(f"{check.name}: not looked at, since the checks before took too long")]
     try:
-        return within(check.seconds, lambda: list(check.look(host)))
+        seen = within(min(check.seconds, left), lambda: list(check.look(host)))
     except LateError:
         return [error(f"{check.name}: not known within {check.seconds:g} s")]
     except Exception as wrong:  # noqa: BLE001 - a check that fails is a finding
         return [warning(f"{check.name}: the check itself has failed", our_mistake(wrong))]
+    return seen or [warning(f"{check.name}: the check itself has failed", "it has seen nothing")]
