@@ -115,8 +115,7 @@ def _host(users: tuple[str, ...], service: str | None, quick: bool, nodes: str |
             raise CliError(f"no PAM service {service}: no file of that name in {_places()}")
     if nodes is not None and quick:
         raise CliError("--nodes needs the network, which --quick does without")
-    asked = None if nodes is None else _expanded(nodes)
-    return Host(service or "sshd", users, quick=quick, nodes=asked)
+    return Host(service or "sshd", users, quick=quick, nodes=_host_list(nodes))
 
 
 def _is_known(user: str) -> bool:
@@ -130,16 +129,17 @@ def _places() -> str:
     return " or ".join(pam_files.PLACES)
 
 
-def _expanded(nodes: str) -> tuple[str, ...]:
-    if nodes == ALL_NODES:
-        return ()
+def _host_list(nodes: str | None) -> str | None:
+    """Return a host list that is well formed, "" for all nodes."""
+    if nodes is None or nodes == ALL_NODES:
+        return None if nodes is None else ""
     try:
-        names = tuple(hostlist.expand(nodes))
+        names = hostlist.expand(nodes)
     except (SetupError, ValueError) as error:
         raise CliError(f"--nodes: {error}") from None
     if not all(names):
         raise CliError(f"--nodes: an empty name in {nodes!r}")
-    return names
+    return nodes
 
 
 # Some of the checks

@@ -85,12 +85,14 @@ def _in_a_line(error: Exception) -> str:
 
 def _lost(error: OSError) -> int:
     """Return the status where the reader of our output has gone, or it cannot be written."""
-    if error.errno != errno.EPIPE:
-        _say(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
-        return UNKNOWN
-    # What is still buffered would be written at the end of the interpreter, and fail there.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return 128 + 13  # as a shell has it for SIGPIPE
+    if error.filename is None:
+        # What is still buffered would be written at the end of the interpreter, and fail there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if error.errno == errno.EPIPE:
+        return 128 + 13  # as a shell has it for SIGPIPE
+    said = error.strerror or str(error)
+    _say(f"{said}: {error.filename}" if error.filename else said)
+    return UNKNOWN
 
 
 def _end(status: int) -> NoReturn:

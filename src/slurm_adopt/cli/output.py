@@ -65,7 +65,7 @@ def styled(lines: Iterable[tuple[str, str]]) -> None:
 
 def on_terminal() -> bool:
     """Say whether standard output is a terminal that can show colours and lines."""
-    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    return sys.stdout.isatty() and (os.environ.get("TERM") or "dumb") != "dumb"
 
 
 def width() -> int:

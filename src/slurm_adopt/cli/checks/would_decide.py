@@ -127,7 +127,11 @@ def of_outcome(login: Login, outcome: Outcome, options: Options) -> Decision:
             why = f"{why}: {' '.join(map(str, outcome.jobs[:_LISTED]))}{more}"
         if options.on("callerid"):
             why += ", where the source host names none"
-    if option and option not in why and not (row.name == "no jobs" and decision == "refused"):
+    if (
+        option
+        and option not in why
+        and not (outcome.situation == "no jobs" and decision == "refused")
+    ):
         why = f"{why}: {option}"
     return Decision(
         login.user, login.uid, decision, job, outcome.jobs, outcome.situation, option, why
