@@ -74,7 +74,7 @@ def test_nodes_that_are_alike_say_the_same(sound: Cluster) -> None:
     sound.submit("alice", "n1,n2")
     for options in (pam.PRODUCTION, LOOKING_ELSEWHERE):
         sound.pam(pam.both(*options))
-        for more in ((), ("--quick",), EVERYBODY):
+        for more in ((), ("--quick",), EVERYBODY, ("--fail-on", "error")):
             one, other = (cli.run(node, "check", *more) for node in sound.nodes)
             assert one.stdout == other.stdout
             assert one.returncode == other.returncode
@@ -278,16 +278,23 @@ def test_what_would_be_decided_is_decided(cluster: Cluster, name: str) -> None:
     assert (login.rc == 0) == (said["decision"] != "refused"), login
 
 
-# Health checks
+# Health checks, as the page has them
 
-LINK = "usr/local/bin/slurm-adopt"
+PAGE = "health-check"
+LINK, HEALTH = "usr/local/bin/slurm-adopt", "etc/slurm/health.slurm_adopt"
+NHC_FILE = "etc/nhc/scripts/slurm_adopt.nhc"
+
+
+def as_told(with_words: str) -> str:
+    """Return a command of the page, for the checkout that the hosts have."""
+    return guide.command(PAGE, with_words).replace("/opt/slurm_adopt", "/checkout")
 
 
 @pytest.fixture
 def in_path(sound: Cluster) -> Iterator[Cluster]:
-    """Have the command where the page has it: a link to the checkout's."""
+    """Have the command where the page has it."""
     for node in sound.nodes:
-        (node.root / LINK).symlink_to("/checkout/bin/slurm-adopt")
+        node.run(["sh", "-ec", as_told("ln -s")])
     yield sound
     for node in sound.nodes:
         (node.root / LINK).unlink()
@@ -323,10 +330,6 @@ def test_completion_of_bash(in_path: Cluster, words: str, offered: list[str]) ->
     assert done.stdout.split() == offered
 
 
-HEALTH = "etc/slurm/health.slurm_adopt"
-RUN_OFTEN = f"HealthCheckProgram=/{HEALTH}\nHealthCheckInterval=1\nHealthCheckNodeState=ANY\n"
-
-
 def reason(cluster: Cluster, node: str = "n1") -> tuple[bool, str]:
     """Return whether a node is drained, and why, as slurmctld has it."""
     said = cluster.ctl.run(["scontrol", "-o", "show", "node", node]).stdout
@@ -336,11 +339,13 @@ def reason(cluster: Cluster, node: str = "n1") -> tuple[bool, str]:
 
 @pytest.fixture
 def with_health_check(in_path: Cluster) -> Iterator[Cluster]:
-    """Have slurmd run the shipped program each second."""
-    text = (CHECKOUT / "contrib/health-check/health.slurm_adopt").read_text()
+    """Have slurmd run the shipped program, each second."""
+    lines = guide.commands_between(PAGE, "HealthCheckProgram=", "HealthCheckNodeState=")
+    assert lines[1] == "HealthCheckInterval=300"
+    lines[1] = "HealthCheckInterval=1"
     for node in in_path.nodes:
-        node.write(HEALTH, text, 0o755)
-    in_path.reconfigure(Settings(slurm_conf=RUN_OFTEN))
+        node.run(["sh", "-ec", as_told("install -m 755")])
+    in_path.reconfigure(Settings(slurm_conf="".join(f"{line}\n" for line in lines)))
     yield in_path
     in_path.pam(pam.both(*pam.PRODUCTION))
     for node in in_path.nodes:
@@ -389,26 +394,67 @@ def test_a_health_check_that_cannot_run_drains_nothing(with_health_check: Cluste
     assert any("health check: status 127: " in line for line in cluster.n1.log(mark))
 
 
-# NHC is not in Debian: its own loop is played. By hand it was seen to do the same.
-NHC = """\
-die() { shift; echo "died: $*"; }
-. /checkout/contrib/nhc/slurm_adopt.nhc
-check_slurm_adopt "$@"
+# NHC is not in Debian: what it does with a check is played. By hand it was seen to do the same.
+NHC = f"""\
+die() {{ shift; echo "died: $*"; }}
+. /{NHC_FILE}
+eval "$1"
 echo "status $?"
 """
 
 
 def test_node_health_check_of_lbnl(in_path: Cluster) -> None:
-    def ran(*more: str) -> list[str]:
-        return in_path.n1.run(["bash", "-c", NHC, "bash", *more]).stdout.splitlines()
+    """The lines of nhc.conf, with nothing wrong, with an error, and where it cannot be run."""
+    plain, strict = (
+        line.partition("|| ")[2] for line in guide.commands(PAGE, "NHC") if "||" in line
+    )
 
-    assert ran() == ["status 0"]
-    in_path.n1.pam("sshd", pam.both(*LOOKING_ELSEWHERE))
-    said, status = ran()
-    assert re.fullmatch(r"died: check_slurm_adopt:  slurm_adopt: .*SA301.*", said)
-    assert status == "status 1"
-    said, status = ran("--only", "SA999")
-    assert said.startswith("died: check_slurm_adopt:  slurm-adopt: --only SA999: no check")
+    def ran(line: str) -> list[str]:
+        return in_path.n1.run(["bash", "-c", NHC, "bash", line]).stdout.splitlines()
+
+    in_path.n1.run(["sh", "-ec", as_told("nhc/slurm_adopt.nhc")])
+    try:
+        assert ran(plain) == ran(strict) == ["status 0"]
+        in_path.n1.pam("sshd", pam.both(*LOOKING_ELSEWHERE))
+        for line in (plain, strict):
+            said, status = ran(line)
+            assert re.fullmatch(r"died: check_slurm_adopt:  slurm_adopt: .*SA301.*", said)
+            assert status == "status 1"
+        said, _ = ran(f"{plain} --only SA999")
+        assert said.startswith("died: check_slurm_adopt:  slurm-adopt: --only SA999: no check")
+    finally:
+        (in_path.n1.root / NHC_FILE).unlink()
+
+
+def test_nagios_s_command(in_path: Cluster) -> None:
+    """Run as a plain user."""
+    command = guide.command(PAGE, "command[check").partition("=")[2]
+    done = in_path.n1.run(command.split(), "bob", check=False)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.startswith("slurm_adopt: ok, ")
+
+
+def test_all_nodes_read_together(in_path: Cluster) -> None:
+    """What clush would have gathered goes into the page's command."""
+    command = guide.command(PAGE, "--input -").partition("| ")[2]
+    said = "".join(in_path.n1.run(["slurm-adopt", "check", "--json"]).stdout for _ in range(3))
+    done = in_path.n1.run(command.split(), input=said)
+    assert done.stdout.startswith("slurm_adopt: ok on all 3 nodes, ")
+
+
+def test_the_cron_job_for_node_exporter(in_path: Cluster) -> None:
+    line = guide.command(PAGE, "/usr/local/bin/slurm-adopt check --prometheus")
+    *_, command = line.split(" ", 6)
+    path = re.search(r"/\S+\.prom", command)
+    assert path
+    in_path.n1.run(["mkdir", "-p", path[0].rpartition("/")[0]])
+    try:
+        assert in_path.n1.run(["sh", "-c", command]).stdout == ""
+        said = in_path.n1.read(path[0])
+    finally:
+        in_path.n1.run(["rm", "-r", "/var/lib/prometheus"])
+    documented = set(re.findall(r"^\| `(slurm_adopt_\w+)`", guide.page(PAGE), re.MULTILINE))
+    assert set(re.findall(r"^(slurm_adopt_\w+)\{", said, re.MULTILINE)) == documented
 
 
 def test_the_page_has_nhc_s_function_as_it_is_shipped() -> None:

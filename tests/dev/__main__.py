@@ -196,11 +196,13 @@ def clients() -> None:
 
 @main.command()
 def man() -> None:
-    """Write the manual page from its source and the code's tables."""
-    from tests.dev import manpage
+    """Write the manual pages and the page of checks, from their sources and the code's tables."""
+    from tests.dev import command_page, manpage
 
     manpage.write()
-    console.print(f"wrote {manpage.PAGE}")
+    command_page.write()
+    for page in (manpage.PAGE, command_page.PAGE, command_page.CHECKS_PAGE):
+        console.print(f"wrote {page}")
 
 
 @main.command()

@@ -20,10 +20,10 @@ PAGE = DOCS / "reference" / "slurm_adopt.8"
 def source() -> str:
     """Return the page's source with its generated parts as the code has them now."""
     text = SOURCE.read_text()
-    text = _replace(text, "options", "\n".join(map(_option, OPTIONS)))
-    text = _replace(text, "decisions", "\n".join(map(_decision, SITUATIONS.values())))
+    text = replaced(text, "options", "\n".join(map(_option, OPTIONS)))
+    text = replaced(text, "decisions", "\n".join(map(_decision, SITUATIONS.values())))
     forms = dict.fromkeys(VARIABLES.values())
-    return _replace(text, "variables", "\n".join(_variables(*form) for form in forms))
+    return replaced(text, "variables", "\n".join(_variables(*form) for form in forms))
 
 
 def page(text: str) -> str:
@@ -39,7 +39,8 @@ def write() -> None:
     PAGE.write_text(page(source()))
 
 
-def _replace(text: str, part: str, lines: str) -> str:
+def replaced(text: str, part: str, lines: str) -> str:
+    """Return a source with other lines between the marks of a part."""
     before, _, rest = text.partition(f".. begin {part}\n")
     _, _, after = rest.partition(f".. end {part}\n")
     return f"{before}.. begin {part}\n\n{lines}\n.. end {part}\n{after}"
