@@ -6,6 +6,7 @@ These are apart from what a login waits for (slurm_adopt/time_limits.py).
 from __future__ import annotations
 
 # fmt: off
+WHOLE  = 45.0  # all checks: slurmd ends a HealthCheckProgram after 60 s
 QUICK  = 1.0   # a check that reads a few files
 SLOW   = 10.0  # a check that asks other processes or hosts
 SHARED = 3.0   # what several checks need
