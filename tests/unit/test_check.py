@@ -183,18 +183,22 @@ def test_the_checks_of_a_category_stand_together() -> None:
     assert len(together) == len({*together})
 
 
+# First words that are written small.
+NAMES = re.compile(r"slurmd|sshd|systemd|munged?|loginctl|slurm-adopt|pam-auth-update|.*[._=/].*")
+
+
 @pytest.mark.parametrize("each", CHECKS, ids=lambda each: each.code)
-def test_texts_of_a_check_are_sentences(each: Check) -> None:
-    for text in (each.expected, each.why, each.fix):
-        assert text == " ".join(text.split())
-        assert (
-            text[0].isupper() or not text[0].isalpha() or text.split()[0] != text.split()[0].lower()
-        )
-        assert text.endswith(".")
+def test_texts_of_a_check(each: Check) -> None:
+    """Each is one line; why and fix are sentences."""
+    for text in (each.category, each.name, each.expected, each.why, each.fix):
+        assert text
         assert text.isascii()
-    assert each.name
-    assert each.name == each.name.rstrip(".")
-    assert each.category == each.category.strip() != ""
+        assert text == " ".join(text.split())
+    for text in (each.why, each.fix):
+        first = text.split()[0]
+        assert not first[0].islower() or NAMES.fullmatch(first)
+        assert text.endswith(".")
+    assert not each.name.endswith(".")
     assert each.seconds > 0
 
 
@@ -267,6 +271,14 @@ def test_the_report() -> None:
         "  bob -> refused (no job)",
         "  root -> ignored",
     ]
+
+
+def test_why_it_could_not_be_seen_is_said_once() -> None:
+    """Of many checks that one thing keeps from seeing; what is wrong is said each time."""
+    rows = [row(f"SA10{at}", skipped(f"not seen {at}", "no slurm.conf")) for at in range(3)]
+    lines = shown(Report(findings(*rows, ODD, ODD._replace(code="SA109")), []))
+    assert sum("no slurm.conf" in line for line in lines) == 1
+    assert sum("found     something" in line for line in lines) == 2
 
 
 @pytest.mark.parametrize("width", [1, 11, 20, 40, 80])

@@ -114,18 +114,22 @@ def text(reports: list[Report], arrow: str, width: int) -> Iterator[tuple[str, s
     )
     yield "bold" if worst not in STATUSES else STYLES[worst], first
     findings = _findings(reports)
+    said: set[str] = set()  # why something could not be seen: once is enough
     for category in dict.fromkeys(finding.category for finding, _ in findings):
         yield "", ""
         yield "bold", category
         for finding, some in findings:
             if finding.category == category:
-                yield from _shown(finding, _where(some, nodes), width)
+                again = finding.result == "skipped" and finding.found in said
+                said.add(finding.found)
+                given = finding._replace(found="") if again else finding
+                yield from _shown(given, _where(some, nodes), width)
     if any(report.decisions for report in reports):
         yield "", ""
         yield "bold", DECIDED
     for decision, some in _decisions(reports):
-        said = f"{decision.text(arrow)}{_where(some, nodes)}"
-        yield from _wrapped("  ", "    ", said, width, "")
+        line = f"{decision.text(arrow)}{_where(some, nodes)}"
+        yield from _wrapped("  ", "    ", line, width, "")
 
 
 def _shown(finding: Finding, where: str, width: int) -> Iterator[tuple[str, str]]:
