@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import subprocess
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from tests.cluster.harness import cli, config, guide, landing, pam, scancel
 from tests.cluster.harness.cluster import Settings
-from tests.cluster.harness.host import CHECKOUT
+from tests.cluster.harness.host import CHECKOUT, end
 from tests.cluster.harness.stopped import Stopped
 from tests.cluster.harness.wait import wait_for
 
@@ -236,6 +237,45 @@ def test_metrics(sound: Cluster) -> None:
         (sound.n1.root / "tmp/slurm_adopt.prom").unlink()
     assert 'slurm_adopt_check_result{code="SA301",category="slurm.conf"} 0\n' in said
     assert 'slurm_adopt_check_findings{result="error"} 0\n' in said
+
+
+DEAD = "/mnt/dead"
+
+
+@contextlib.contextmanager
+def dead_file_system(host: Host) -> Iterator[None]:
+    """Have a file system there in which closing a file never ends, SIGKILL or not."""
+    (host.root / DEAD.lstrip("/")).mkdir()
+    host.run(["sh", "-c", "test -e /dev/fuse || mknod /dev/fuse c 10 229"])
+    argv = ["python3", "/checkout/tests/cluster/standins/fuse.py", DEAD]
+    server = host.popen(argv, stdout=subprocess.PIPE)
+    try:
+        assert server.stdout
+        assert server.stdout.readline() == "mounted\n"
+        yield
+    finally:
+        end(server)
+        host.run(["umount", "--lazy", DEAD])
+        (host.root / DEAD.lstrip("/")).rmdir()
+
+
+def test_a_dead_file_system(sound: Cluster) -> None:
+    """What waits for it is left behind: the command ends, and says what it could not see."""
+    sound.n1.pam("sshd", pam.both(f"slurm_conf={DEAD}/file"))
+    with dead_file_system(sound.n1):
+        before = pythons(sound.n1)
+        done = cli.run(sound.n1, "check", "--quick", "--user", "alice")
+        stuck = pythons(sound.n1) - before
+    assert done.returncode == 2
+    assert "SA301" in done.stdout.splitlines()[0]
+    assert done.stdout.splitlines()[-1].startswith("  alice \u2192 not known (")
+    assert stuck, "no thread was kept by the file system: this has shown nothing"
+    wait_for("all gone", lambda: not stuck & pythons(sound.n1))
+
+
+def pythons(host: Host) -> set[str]:
+    """Return the pids of all Pythons there, also of those that have ended but for a thread."""
+    return set(host.run(["pgrep", "-x", "python3"], check=False).stdout.split())
 
 
 # What would be decided is what is decided

@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -492,28 +493,64 @@ def test_a_full_disk() -> None:
 
 
 STUCK = """\
-import threading, sys
+import threading
 from slurm_adopt.cli import check, main
 from slurm_adopt.cli.checks.finding import Check
 def look(host):
     threading.Event().wait()
 check.CHECKS = (Check("SA001", "one", "it", look, "E.", "W.", "F.", True, 0.05),)
 check.would_decide = lambda host: []
-if len(sys.argv) > 1:
-    threading.Thread(target=threading.Event().wait).start()  # not even a daemon
 main.main(["check"])
 """
 
 
-@pytest.mark.parametrize("more", [[], ["x"]])
-def test_a_stuck_check_does_not_keep_the_program(more: list[str]) -> None:
+def test_a_stuck_check_does_not_keep_the_program() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", STUCK, *more], env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        [sys.executable, "-c", STUCK], env={**os.environ, "PYTHONPATH": str(SOURCE)},
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 2
     assert "not known within 0.05 s" in done.stdout
     assert done.stderr == ""
+
+
+LASTING = """\
+import os, time
+from slurm_adopt.cli import check, main
+def lasting(host):
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+check.would_decide = lasting
+main.main(["check"])
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_a_program_that_is_killed_leaves_no_child(signum: signal.Signals) -> None:
+    """Nor has one that is interrupted: the terminal interrupts both."""
+    argv, env = [sys.executable, "-c", LASTING], {**os.environ, "PYTHONPATH": str(SOURCE)}
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=env) as process:
+        assert process.stdout
+        child = int(process.stdout.readline())
+        process.send_signal(signum)
+        assert process.wait(60) == -signum
+        assert process.stdout.read() == ""  # the child has let go of it
+    assert not Path(f"/proc/{child}/cmdline").exists() or not Path(
+        f"/proc/{child}/cmdline").read_bytes()  # fmt: skip
+
+
+def test_an_interrupt() -> None:
+    argv, env = [sys.executable, "-c", LASTING], {**os.environ, "PYTHONPATH": str(SOURCE)}
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout
+        assert process.stderr
+        process.stdout.readline()
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(60) == 130
+        assert process.stderr.read() == ""
 
 
 BROKEN = """\

@@ -29,9 +29,24 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):  # what an encoding does not have is escaped
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    if arguments[:1] == ["check"]:
+        from . import apart
+
+        sys.exit(apart.run(lambda: _status_of(arguments)))
+    status = _status_of(arguments)
+    threading = sys.modules.get("threading")
+    if threading and threading.active_count() > 1:
+        os._exit(status)  # what waits in another thread is not waited for
+    sys.exit(status)
+
+
+def _status_of(arguments: list[str]) -> int:
+    """Run the command, say what has gone wrong in one line; all that it prints is written."""
     try:
-        status = _run(arguments)
-        sys.stdout.flush()
+        try:
+            status = _run(arguments)
+        finally:
+            sys.stdout.flush()
     except CliError as error:
         _say(str(error))
         status = error.status
@@ -39,12 +54,14 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         status = 128 + 2  # as a shell has it for SIGINT
     except OSError as error:
         status = _lost(error)
+    except SystemExit as done:  # of click, for a completion
+        status = done.code if isinstance(done.code, int) else UNKNOWN
     except Exception as error:  # noqa: BLE001 - one line, whatever it is
         from slurm_adopt.decision.engine import our_mistake
 
         _say(our_mistake(error))
         status = UNKNOWN
-    _end(status)
+    return status
 
 
 def _run(arguments: list[str]) -> int:
@@ -93,18 +110,6 @@ def _lost(error: OSError) -> int:
     said = error.strerror or str(error)
     _say(f"{said}: {error.filename}" if error.filename else said)
     return UNKNOWN
-
-
-def _end(status: int) -> NoReturn:
-    """Exit; what waits for a dead file system in another thread is not waited for."""
-    threading = sys.modules.get("threading")
-    if threading and threading.active_count() > 1:
-        try:
-            sys.stdout.flush()
-        except OSError as error:
-            status = _lost(error)
-        os._exit(status)
-    sys.exit(status)
 
 
 def _say(text: str) -> None:
