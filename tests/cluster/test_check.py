@@ -460,7 +460,8 @@ def test_a_health_check_that_cannot_run_drains_nothing(with_health_check: Cluste
 
 # NHC is not in Debian: what it does with a check is played. By hand it was seen to do the same.
 NHC = f"""\
-die() {{ shift; echo "died: $*"; }}
+PATH=/sbin:/usr/sbin:/bin:/usr/bin
+die() {{ shift; eval echo "'died: $*'"; }}
 . /{NHC_FILE}
 eval "$1"
 echo "status $?"
@@ -486,6 +487,8 @@ def test_node_health_check_of_lbnl(in_path: Cluster) -> None:
             assert status == "status 1"
         said, _ = ran(f"{plain} --only SA999")
         assert said.startswith("died: check_slurm_adopt:  slurm-adopt: --only SA999: no check")
+        said, _ = ran(f"{plain} --user \"a'; echo b; 'c\"")
+        assert said.startswith("died: check_slurm_adopt:  slurm-adopt: no user a; echo b; c on")
     finally:
         (in_path.n1.root / NHC_FILE).unlink()
 
