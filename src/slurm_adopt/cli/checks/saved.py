@@ -26,6 +26,7 @@ SCHEMA = 1
 STDIN = "-"
 _RULE = re.compile(r"-{8,}\s*$")
 _PREFIX = re.compile(r"([^\s{}\[\]\",:]+): ?")
+_BLANKS = re.compile(r"\s*")
 _NUMBER = (int, float)
 
 
@@ -54,9 +55,8 @@ def _values(text: str, path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yield the JSON values of a text, each with the names of its nodes, if they stand there."""
     decoder = json.JSONDecoder()
     for names, part in _parts(text):
-        at = 0
-        while part[at:].strip():
-            at += len(part[at:]) - len(part[at:].lstrip())
+        at = _after_blanks(part, 0)
+        while at < len(part):
             try:
                 value, at = decoder.raw_decode(part, at)
             except (ValueError, RecursionError) as error:
@@ -65,6 +65,12 @@ def _values(text: str, path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
                 line = part.count("\n", 0, getattr(error, "pos", at)) + 1
                 raise CliError(f"{path}: no JSON in line {line}{of}: {said}") from None
             yield names, value
+            at = _after_blanks(part, at)
+
+
+def _after_blanks(text: str, at: int) -> int:
+    found = _BLANKS.match(text, at)
+    return found.end() if found else at
 
 
 def _parts(text: str) -> list[tuple[tuple[str, ...], str]]:
@@ -171,7 +177,7 @@ class _Fields:
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             said = "is missing" if name not in self._value else f"is {_shown(value)}"
             raise CliError(f"{self.where}: {name} {said}")
-        return value
+        return sys.intern(value) if isinstance(value, str) else value  # of many nodes, once
 
     def one_of(self, name: str, known: tuple[str, ...]) -> str:
         value = self.get(name, str)
