@@ -41,14 +41,6 @@ def test_every_option_is_in_it(name: str) -> None:
     assert "**-h**, **--help**" in section
 
 
-@pytest.mark.parametrize("name", THERE)
-def test_the_list_of_commands_says_what_their_help_says(name: str) -> None:
-    """It is written twice, since a list does not import them."""
-    command = group.get_command(click.Context(group), name)
-    assert command
-    assert (command.help or "").split("\n")[0] == COMMANDS[name][1]
-
-
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.code)
 def test_every_check_has_its_anchor(check: object) -> None:
     """That which the report links to."""
