@@ -60,7 +60,7 @@ def _command(name: str) -> str:
     options = [
         f"{_names(record[0])}\n{_indented(_escaped(record[1]))}\n"
         for parameter in command.get_params(context)
-        if (record := parameter.get_help_record(context))
+        if (record := parameter.get_help_record(context)) and record[1]
     ]
     heading = _escaped(title)
     return "\n".join([heading, "-" * len(heading), "", *_paragraphs(command.help or ""), *options])
