@@ -59,9 +59,10 @@ def _command(name: str) -> str:
     title = f"slurm-adopt {name} {usage}"
     options = [
         f"{_names(record[0])}\n{_indented(_escaped(record[1]))}\n"
-        for parameter in command.get_params(context)
+        for parameter in command.params
         if (record := parameter.get_help_record(context)) and record[1]
     ]
+    options.append("**-h**, **--help**\n    Show this message and exit.\n")
     heading = _escaped(title)
     return "\n".join([heading, "-" * len(heading), "", *_paragraphs(command.help or ""), *options])
 

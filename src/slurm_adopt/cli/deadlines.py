@@ -7,6 +7,7 @@ from __future__ import annotations
 
 # fmt: off
 WHOLE  = 45.0  # all checks: slurmd ends a HealthCheckProgram after 60 s
+BRISK  = 10.0  # all checks, where it has to be quick
 QUICK  = 1.0   # a check that reads a few files
 SLOW   = 10.0  # a check that asks other processes or hosts
 SHARED = 3.0   # what several checks need

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from slurm_adopt.cli.deadlines import WHOLE
+from slurm_adopt.cli.deadlines import BRISK, WHOLE
 from slurm_adopt.decision.engine import our_mistake
 
 from .finding import Check, Finding, Seen, error, finding, warning
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from .host import Host
 
 
-def run(checks: Iterable[Check], host: Host, seconds: float = WHOLE) -> Iterator[Finding]:
+def run(checks: Iterable[Check], host: Host, seconds: float | None = None) -> Iterator[Finding]:
     """Yield what each check finds, in their order; none begins after some seconds."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + (seconds or (BRISK if host.quick else WHOLE))
     for check in checks:
         if host.quick and not check.quick:
             continue
