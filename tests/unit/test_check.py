@@ -699,6 +699,29 @@ def test_many_nodes_are_grouped(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert lines[-1].endswith(" refused (no job) [2 of 12 nodes: n3 n5]")
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("slurmd 2724 (no options)", "slurmd 31 (no options)", True),
+        ("refuses to take process 12", "refuses to take process 4711", True),
+        ("pids 1 2 3, which", "pids 7, which", True),
+        ("process 12.", "process 13.", True),
+        ("slurmd 22.05", "slurmd 24.11", False),
+        ("job 9", "job 10", False),
+    ],
+)
+def test_pids_make_no_difference(one: str, other: str, alike: bool) -> None:
+    """In JSON they are there."""
+    reports = [
+        Report(findings(row("SA001", error(said, said))), [BOB._replace(why=said)])
+        for said in (one, other)
+    ]
+    lines = [shown(each) for each in reports]
+    assert (lines[0] == lines[1]) == alike
+    assert (len([line for line in shown(*reports) if "of 2 nodes" in line]) == 0) == alike
+    assert reports[0].findings[0].as_dict()["found"] == one
+
+
 def test_sound_nodes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "saved"
     path.write_text(SOUND * 12)

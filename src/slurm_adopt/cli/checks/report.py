@@ -5,6 +5,7 @@ Nothing in it differs between nodes that are alike: no host name, pid or time.
 
 from __future__ import annotations
 
+import re
 import textwrap
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -30,6 +31,8 @@ STATUSES = {"warning": WARNING, "error": ERROR}
 DECIDED = "would be decided now"
 _LABEL, _NARROW = 10, 12  # columns: of `expected`, and what is left for text at least
 _NAMES = 8  # of nodes in a line
+# A number that differs between nodes that are alike; a release has a dot in it.
+_PIDS = re.compile(r"\b(process(?:es)?|pids?|slurmd|slurmstepd|sshd)(?: \d+)+(?!\w|\.\d)")
 
 
 class Report(NamedTuple):
@@ -181,15 +184,27 @@ def _wrapped(head: str, rest: str, said: str, width: int, style: str) -> Iterato
 
 
 def _findings(reports: list[Report]) -> list[tuple[Finding, Nodes]]:
-    each = [
-        (finding._replace(seconds=0.0), report) for report in reports for finding in report.findings
-    ]
+    each = [(_alike(finding), report) for report in reports for finding in report.findings]
     return _shared(each, lambda finding: finding.code)
 
 
 def _decisions(reports: list[Report]) -> list[tuple[Decision, Nodes]]:
-    each = [(decision, report) for report in reports for decision in report.decisions]
+    each = [
+        (decision._replace(why=_without_pids(decision.why)), report)
+        for report in reports
+        for decision in report.decisions
+    ]
     return _shared(each, lambda decision: decision.user)
+
+
+def _alike(finding: Finding) -> Finding:
+    """Return a finding as it is on all nodes that are alike: without pids, and its time."""
+    title, found = map(_without_pids, (finding.title, finding.found))
+    return finding._replace(title=title, found=found, seconds=0.0)
+
+
+def _without_pids(text: str) -> str:
+    return _PIDS.sub(r"\1", text)
 
 
 def _shared(
