@@ -6,8 +6,6 @@ These are apart from what a login waits for (slurm_adopt/time_limits.py).
 from __future__ import annotations
 
 # fmt: off
-WHOLE  = 45.0  # all checks: slurmd ends a HealthCheckProgram after 60 s
-BRISK  = 10.0  # all checks, where it has to be quick
 QUICK  = 1.0   # a check that reads a few files
 SLOW   = 10.0  # a check that asks other processes or hosts
 SHARED = 3.0   # what several checks need
@@ -24,4 +22,5 @@ JOURNAL = 120.0  # journalctl to print what is asked for
 BRIDGE = 5.0   # a trial of pam_python
 SSHD   = 2.0   # sshd to say its settings
 WHOLE  = 45.0  # all checks: slurmd ends a HealthCheckProgram after 60 s
+BRISK  = 10.0  # all checks, where it has to be quick
 # fmt: on

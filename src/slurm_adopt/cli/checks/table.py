@@ -49,9 +49,5 @@ CHECKS: tuple[Check, ...] = (
     *outside.CHECKS,
     *epilog.CHECKS,
 )
-_ALL: tuple[Check, ...] = (*slurm_conf.CHECKS,)
-
-# In the order of their codes: the hundreds are the subjects.
-CHECKS = tuple(sorted(_ALL, key=lambda check: check.code))
 
 BY_CODE = {check.code: check for check in CHECKS}
