@@ -422,11 +422,12 @@ def with_health_check(in_path: Cluster) -> Iterator[Cluster]:
     yield in_path
     in_path.pam(pam.both(*pam.PRODUCTION))
     for node in in_path.nodes:
-        (node.root / HEALTH).unlink()
         if reason(in_path, node.name) != (False, ""):
             resume = ["scontrol", "update", f"nodename={node.name}", "state=resume"]
             in_path.ctl.run(resume)
     in_path.reconfigure(Settings())
+    for node in in_path.nodes:
+        (node.root / HEALTH).unlink()
 
 
 def test_health_check_program(with_health_check: Cluster) -> None:
