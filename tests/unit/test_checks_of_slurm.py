@@ -518,11 +518,14 @@ class Asking(callerid._Asking):
     """Asks nobody: some answer, some do not, one hangs."""
 
     asked: list[str]
+    over: threading.Event
+    hung: threading.Thread
 
     def _ask(self, node: callerid.Node) -> str:
         self.asked.append(node.name)
         if node.name == "n7":
-            threading.Event().wait(60)
+            self.hung = threading.current_thread()
+            self.over.wait(60)
         return "connection refused" if node.name == "n8" else ""
 
 
@@ -531,8 +534,14 @@ def test_many_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deadlines, "NODES", 2.0)
     nodes = [callerid.Node(f"n{number}", "", 1) for number in range(1000)]
     asking = Asking(nodes, None, 1.0)  # type: ignore[arg-type]
-    asking.asked = []
-    came = asking.run()
+    asking.asked, asking.over = [], threading.Event()
+    try:
+        came = asking.run()
+    finally:
+        asking.over.set()
+        asking.hung.join(
+            60
+        )  # else it would be there in the tests of others, and take their SIGCHLD
     assert sorted(asking.asked) == sorted(node.name for node in nodes)
     assert {name: why for name, why in came.items() if why} == {
         "n7": "not asked: there was no time left, or its name was looked up for too long",
