@@ -145,6 +145,20 @@ def parse_stepd(path: str) -> Place | None:
     return Place(names, len(names) - 3, len(names) - 2) if fits else None
 
 
+def any_step(path: str) -> tuple[str, str] | None:
+    """Return the path of a job and the name of its step, by the first step in a path of v1 or v2.
+
+    Any step: `step_extern`, `step_batch`, `step_0`. None for a path without one.
+    """
+    names = path.split("/")
+    for at in range(2, len(names)):
+        if names[at].startswith("step_"):
+            job = names[at - 1]
+            if job_id_of(job) is not None or is_sluid(job):
+                return "/".join(names[:at]), names[at]
+    return None
+
+
 def _first(path: str, root: str) -> int:
     """Return which name of a path is the first below ROOT."""
     return root.count("/") + 1 if path.startswith(root + "/") else 1
