@@ -14,7 +14,7 @@ COMMANDS = {
     "explain": ("explain", "What would a login of a user come to now, and why?"),
     "logins": ("logins", "List and count the logins that the module has decided."),
     "sessions": ("sessions", "Which ssh sessions are on this node, and in which jobs?"),
-    "whoami": ("whoami", "Which job holds this shell?"),
+    "whoami": ("whoami_command", "Which job holds this shell?"),
     "use": ("use", "Which of your jobs do your next logins to this node go to?"),
 }
 
