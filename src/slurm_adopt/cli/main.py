@@ -11,13 +11,13 @@ import errno
 import os
 import sys
 from importlib import import_module
-from typing import NoReturn
 
 from .errors import UNKNOWN, USAGE, CliError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
 
 NAME = "slurm-adopt"
 COMPLETION = "_SLURM_ADOPT_COMPLETE"  # set by a shell that wants to complete a command
