@@ -17,11 +17,13 @@ class Handle:
     PAM_USER_UNKNOWN, PAM_SESSION_ERR = 10, 14
     PAM_ERROR_MSG, PAM_SILENT = 3, 0x8000
     Message: Any = Message
+    PAM_TEXT_INFO = 4
 
     def __init__(self, user: str | None = "alice", service: str | None = "sshd") -> None:
         self.user = user
         self.service = service
         self.rhost = "10.78.0.4"
+        self.tty: str | None = "ssh"
         self.env: Any = {}
         self.said: list[Any] = []
 

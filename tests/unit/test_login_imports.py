@@ -277,6 +277,8 @@ before = set(sys.modules)
 
 class Handle:
     PAM_SUCCESS, user, service, rhost, env = 0, "daemon", "sshd", "127.0.0.1", dict()
+    PAM_SILENT, PAM_TEXT_INFO, tty = 0x8000, 4, "ssh"
+    conversation, Message = lambda *_: None, tuple
 """
 
 # A login whose session gets what the job has
@@ -305,6 +307,7 @@ OF_JOB = {
     "slurm_adopt.slurm.cgroup.job_cgroup",
 }
 OF_JOB_STANDARD = {"gc", "resource"}
+OF_WELCOME = {"slurm_adopt.front.welcome"}
 
 
 def test_imports_of_a_session_that_gets_what_the_job_has(tmp_path: Path) -> None:
@@ -321,14 +324,14 @@ def test_imports_of_a_session_that_gets_what_the_job_has(tmp_path: Path) -> None
         conf = CONF.format(munge="", port=0, spool=tmp_path, user=os.geteuid())
         (tmp_path / "slurm.conf").write_text(conf)
         options = [f"slurm_conf={tmp_path}/slurm.conf", "nodename=n1", "job_env=all"]
-        script = JOB.format(source=str(SOURCE), options=[*options, "job_limits=1"])
+        script = JOB.format(source=str(SOURCE), options=[*options, "job_limits=1", "welcome=1"])
         argv = [*SHELL, "/usr/bin/python3", "-I", "-c", script]
         done = subprocess.run(argv, check=False, capture_output=True, text=True)
         process.kill()
     assert not done.stderr
     code, node, *imported = done.stdout.split()
     assert (code, node) == ("0", "n1")
-    assert set(imported) == OF_SESSION | OF_JOB | OF_JOB_STANDARD
+    assert set(imported) == OF_SESSION | OF_JOB | OF_JOB_STANDARD | OF_WELCOME
 
 
 # A login with several jobs: which connection it is, what the slurmd there says, and the adoption

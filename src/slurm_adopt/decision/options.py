@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         "join_container",
         "callerid",
         "runtime_dir",
+        "welcome",
         "job_limits",
         "reference",
     ]
@@ -146,6 +147,9 @@ OPTIONS = (
            "job: make a directory for the job and the user, mode 0700, and set XDG_RUNTIME_DIR to "
            "it, for nodes without pam_systemd. A later login with this option removes it once the "
            "job is gone; at the job's end Slurm's Epilog can do so (see FILES)."),
+    Option("welcome",                ("0", "1"),                   "0",      "0",       "",
+           "1: the session line tells a user who logs in for a shell which job the session is part "
+           "of. Commands, scp, sftp and rsync are shown nothing."),
     Option("job_env",                VARIABLES,            "SLURM_JOB_ID",   "SLURM_JOB_ID", "",
            "Which variables of the job the session gets, beside SLURM_JOB_ID and those of X11: "
            "names that the section ENVIRONMENT lists with commas between. all stands for those but "
@@ -182,6 +186,7 @@ SWITCHES: dict[Switch, dict[str, bool]] = {
     "join_container":      {"true": True, "false": False},
     "callerid":            {"1": True, "0": False},
     "runtime_dir":         {"job": True, "none": False},
+    "welcome":             {"1": True, "0": False},
     "job_limits":          {"1": True, "0": False},
     "reference":           {"1": True, "0": False},
 }
@@ -190,6 +195,7 @@ SWITCHES: dict[Switch, dict[str, bool]] = {
 # What a login comes to does not depend on these: what is logged, shown, and given to a session.
 ASIDE = frozenset({
     "log_level", "message", "disable_x11", "job_env", "job_limits", "runtime_dir", "reference",
+    "welcome",
 })  # fmt: skip
 
 

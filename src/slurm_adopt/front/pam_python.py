@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from slurm_adopt.decision.outcome import Outcome
     from slurm_adopt.decision.session_phase import Before
 
+    from .welcome import Welcome
+
     Phase = Literal["account", "session"]
     # What the phases of one handle tell each other; of use in the process that wrote it only.
     Memory = dict[str, Any]
@@ -79,6 +81,8 @@ def _answer(phase: Phase, pamh: Any, flags: int, arguments: list[str], memory: M
         more = {"PHASE": phase, "REF": _reference(memory) if options.on("reference") else ""}
         for complaint in complaints:
             log.error(complaint)
+        asked_for = phase == "session" and options.on("welcome") and not flags & pamh.PAM_SILENT
+        welcome = _welcome(log) if asked_for else None
         if login.uid == 0 and not options.on("ignore_root") and "decided" not in memory:
             log.info(DANGER)
         outcome = _decide(phase, login, options, log, memory)
@@ -88,6 +92,9 @@ def _answer(phase: Phase, pamh: Any, flags: int, arguments: list[str], memory: M
             _set_variables(pamh, outcome)
         except Exception as error:  # noqa: BLE001 - variables do not change what was decided
             log.error(f"cannot set all variables of the session: {our_mistake(error)}")
+        if welcome:
+            with suppress(Exception):
+                _greet(pamh, welcome, login, outcome, memory)
         with suppress(Exception):  # telling of a decision does not change it
             more["MSEC"] = f"{(time.monotonic() - started) * 1000:.1f}"
             made = None
@@ -212,3 +219,24 @@ def _set_variables(pamh: Any, outcome: Outcome) -> None:
 def _say(pamh: Any, text: str) -> None:
     """Show the user one line."""
     pamh.conversation(pamh.Message(pamh.PAM_ERROR_MSG, text))
+
+
+def _welcome(log: Log) -> Welcome | None:
+    """Import what greets a user, now: after the decision /usr may be the job's own."""
+    try:
+        from .welcome import Welcome
+
+        return Welcome()
+    except Exception as error:  # noqa: BLE001 - no login fails for it
+        log.error(f"welcome=1 does nothing: {our_mistake(error)}")
+        return None
+
+
+def _greet(pamh: Any, welcome: Welcome, login: Login, outcome: Outcome, memory: Memory) -> None:
+    """Tell a user of the job; once, also where there are two session lines of ours."""
+    tty = _text(lambda: pamh.tty)
+    if outcome.adoption and "welcomed" not in memory and welcome.is_interactive(tty):
+        memory["welcomed"] = login, outcome
+        end = outcome.environment.get("SLURM_JOB_END_TIME")
+        text = welcome.text(outcome.adoption.job_id, end)
+        pamh.conversation(pamh.Message(pamh.PAM_TEXT_INFO, text))
