@@ -114,7 +114,10 @@ def down(name: str) -> None:
 @main.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def bench(arguments: tuple[str, ...]) -> None:
-    """Measure what a login costs; `--instructions [COMMIT...]` counts its instructions."""
+    """Measure what a login costs; `--instructions [COMMIT...]` counts its instructions.
+
+    `--commands [SESSIONS]` measures the commands of slurm-adopt on a node with many ssh sessions.
+    """
     command = [sys.executable, "-m", "tests.cluster.tools.bench", *arguments]
     sys.exit(subprocess.run(command, check=False).returncode)
 

@@ -5,6 +5,7 @@ of the real cluster, as a process of its own, so that loading and ending the int
 Times are medians; what matters are the ratios within this run. "Own work" is what is beyond the
 floor: pam_permit for the C module, an empty script for ours. Memory is that of the privileged sshd
 of a real login. `--instructions [COMMIT...]` counts instructions instead: see instructions.py.
+`--commands` measures those of `slurm-adopt`: see bench_commands.py.
 """
 
 from __future__ import annotations
@@ -325,5 +326,9 @@ if __name__ == "__main__":
         from tests.cluster.tools.instructions import main as count
 
         count(sys.argv[2:])
+    elif sys.argv[1:2] == ["--commands"]:
+        from tests.cluster.tools.bench_commands import main as measure_commands
+
+        measure_commands(sys.argv[2:])
     else:
         main()
