@@ -282,6 +282,40 @@ def test_without_slurm(cluster: Cluster) -> None:
         assert facts(found) == {monitor(session, node): ("alice", job, None)}
 
 
+def test_what_the_log_says(cluster: Cluster) -> None:
+    """How the job was chosen; which option has let a session in; which job one was moved from."""
+    node = cluster.n1
+    cluster.pam(pam.both("action_no_jobs=ignore", "callerid=0"))
+    older = cluster.submit("alice")
+    mark = node.mark()
+    with contextlib.ExitStack() as opened:
+        only = opened.enter_context(cluster.session("alice"))
+        newest = cluster.submit("alice")
+        other = opened.enter_context(cluster.session("alice", method="keyboard-interactive"))
+        carols = opened.enter_context(cluster.session("carol"))
+        moved = opened.enter_context(cluster.session("alice"))
+        of_moved = monitor(moved, node)
+        move(node, [of_moved, parent(node, moved.pid), moved.pid])
+        stamp = node.run(["date", "+%Y-%m-%dT%H:%M:%S%:z"]).stdout.strip()
+        lines = [one.split(" ", 2)[2] for one in node.log(mark) if " authpriv." in one]
+        node.write("var/log/auth.log", "".join(f"{stamp} n1 {line}\n" for line in lines))
+        try:
+            rows = {one["pid"]: one for one in seen(node, "--log")}
+        finally:
+            node.run(["rm", "/var/log/auth.log"])
+        assert rows[monitor(only, node)]["job"] == older
+        assert rows[monitor(only, node)]["how"] == "the only job"
+        assert rows[monitor(other, node)]["job"] == newest
+        assert "newest" in rows[monitor(other, node)]["how"]
+        why = rows[monitor(carols, node)]["why"]
+        assert why.startswith("let in without a job: no jobs; action_no_jobs=ignore: in ")
+        why = rows[of_moved]["why"]
+        assert why.startswith(f"adopted into job {newest}, and moved away since: in ")
+        done = cli.run(node, "sessions", "--log")
+        assert done.returncode == 0
+        assert "lines of /var/log/syslog cannot be read as a log's" in done.stderr
+
+
 def test_without_what_it_can_do_without(cluster: Cluster) -> None:
     """Neither pyroute2 nor rich; by sock_diag the addresses are the same."""
     node = cluster.n1

@@ -44,8 +44,9 @@ MIB = 1 << 20
     flag_value=EVERY,
     help=f"Look again every so many seconds; --watch alone: {EVERY:g}.",
 )
+@click.option("--log", is_flag=True, help="Read in the log how jobs were chosen, or why in none.")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
-def command(which: str | None, outside: bool, watch: float | None, json_: bool) -> int:
+def command(which: str | None, outside: bool, watch: float | None, log: bool, json_: bool) -> int:
     """List the ssh sessions on this node, and the jobs that they are in.
 
     USER or JOB: only the sessions of this user, or in this job. A session that is not wholly in a
@@ -62,6 +63,10 @@ def command(which: str | None, outside: bool, watch: float | None, json_: bool) 
         if outside:
             kept = [one for one in sight.sessions if is_outside(one)]
             sight = sight._replace(sessions=kept)
+        if log:
+            from . import from_log, log_lines
+
+            sight.remarks.extend(from_log.note(sight.sessions, log_lines.find()))
         if watch and on_terminal() and not json_:
             click.echo(CLEAR, nl=False)
         show(sight)
