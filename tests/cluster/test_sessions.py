@@ -10,6 +10,7 @@ import pytest
 
 from tests.cluster.harness import cli, pam, scancel
 from tests.cluster.harness.cluster import EXTERN
+from tests.cluster.harness.host import end
 from tests.cluster.harness.login import ssh_argv
 from tests.cluster.harness.wait import wait_for
 
@@ -355,10 +356,18 @@ def test_narrow_terminal_and_closed_pipe(cluster: Cluster) -> None:
 
 
 def test_it_watches(cluster: Cluster) -> None:
-    """It looks again, until it is told to end."""
+    """It looks again and again, until it is told to end."""
     node = cluster.n1
-    argv = ["env", *(f"{n}={v}" for n, v in cli.FROM_CHECKOUT.items()), "timeout", "-s", "INT"]
-    argv += ["5", *cli.PROGRAM, "sessions", "--watch=0.5"]
-    done = node.run(argv, check=False)
-    assert done.stdout.count("no ssh sessions") > 1
-    assert "Traceback" not in done.stderr
+    argv = ["env", *(f"{n}={v}" for n, v in cli.FROM_CHECKOUT.items())]
+    argv += [*cli.PROGRAM, "sessions", "--watch=0.3"]
+    watching = node.popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert watching.stdout
+    assert watching.stderr
+    try:
+        for _ in range(3):
+            assert watching.stdout.readline() == "no ssh sessions\n"
+        node.run(["pkill", "-INT", "-f", "^/usr/bin/python3 -m slurm_adopt sessions --watch"])
+        said = watching.stderr.read()
+        assert (watching.wait(30), said.strip()) == (130, "")
+    finally:
+        end(watching)
