@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.cluster.harness import cli, pam, scancel
-from tests.cluster.harness.cluster import EXTERN
+from tests.cluster.harness.cluster import EXTERN, Settings
 from tests.cluster.harness.host import end
 from tests.cluster.harness.login import ssh_argv
 from tests.cluster.harness.wait import wait_for
@@ -129,7 +129,8 @@ def test_every_session_and_no_other(cluster: Cluster) -> None:
         node.run(["kill", "-KILL", str(fake)])
     wait_for("no session left", lambda: not seen(node), 20)
     assert cli.run(node, "sessions").stdout == "no ssh sessions\n"
-    assert cli.run(node, "sessions", "--outside").returncode == 0
+    done = cli.run(node, "sessions", "--outside")
+    assert (done.returncode, done.stdout) == (0, "no ssh session of a user outside of jobs\n")
     node.run(["rm", "-f", "/tmp/sshd", "/tmp/fake.py"])
 
 
@@ -315,6 +316,23 @@ def test_what_the_log_says(cluster: Cluster) -> None:
         done = cli.run(node, "sessions", "--log")
         assert done.returncode == 0
         assert "lines of /var/log/syslog cannot be read as a log's" in done.stderr
+
+
+def test_where_slurm_makes_no_cgroups(cluster: Cluster) -> None:
+    """A job does not show there: neither that a session is in one nor that it is in none."""
+    before = cluster.settings
+    conf = "ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\n"
+    cluster.reconfigure(Settings(jobacct="jobacct_gather/none", slurm_conf=conf))
+    try:
+        cluster.submit("alice")
+        with cluster.session("alice"):
+            (one,) = seen(cluster.n1)
+            assert (one["job"], one["in_job"], one["outside"]) == (None, None, "not known")
+            done = cli.run(cluster.n1, "sessions", "--outside")
+            assert done.returncode == 3
+            assert "jobs do not show: Slurm makes no cgroups on this node" in done.stderr
+    finally:
+        cluster.reconfigure(before)
 
 
 def test_without_what_it_can_do_without(cluster: Cluster) -> None:

@@ -14,7 +14,7 @@ from slurm_adopt.slurm.digits import number
 from . import ssh_sessions
 from .checks.host import Host
 from .deadlines import EVERY
-from .errors import OK, WARNING, CliError
+from .errors import OK, UNKNOWN, WARNING, CliError
 from .output import as_json, line, on_terminal, printable, table, width
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 HEAD = ("USER", "JOB", "SINCE", "FROM", "TERMINAL", "PROCESSES", "CPU", "MEMORY", "REMARK")
 NARROW = 72  # columns: the table of shorter lines would break its words
+NONE, NONE_OUTSIDE = "no ssh sessions", "no ssh session of a user outside of jobs"
 CLEAR = "\033[H\033[2J"
 MIB = 1 << 20
 
@@ -55,13 +56,18 @@ def command(which: str | None, outside: bool, watch: float | None, log: bool, js
     A user who is not root sees the user's own sessions.
 
     Exit status: 0; with --outside 1 if there is such a session; 3 for wrong usage, for a user or
-    job that is not there, and where the processes do not show.
+    job that is not there, and where the processes or their jobs do not show.
     """
     show = _json if json_ else _table
     while True:
         sight = _seen(which)
+        status = OK
         if outside:
             kept = [one for one in sight.sessions if is_outside(one)]
+            unknown = any(one.outside == ssh_sessions.UNKNOWN for one in sight.sessions)
+            status = WARNING if kept else UNKNOWN if unknown else OK
+            if unknown:
+                sight.remarks.append(ssh_sessions.NO_CGROUPS)
             sight = sight._replace(sessions=kept)
         if log:
             from . import from_log, log_lines
@@ -69,15 +75,15 @@ def command(which: str | None, outside: bool, watch: float | None, log: bool, js
             sight.remarks.extend(from_log.note(sight.sessions, log_lines.find()))
         if watch and on_terminal() and not json_:
             click.echo(CLEAR, nl=False)
-        show(sight)
+        show(sight, NONE_OUTSIDE if outside else NONE)
         if not watch:
-            return WARNING if outside and sight.sessions else OK
+            return status
         time.sleep(watch)
 
 
 def is_outside(one: Session) -> bool:
     """Say whether a session of a user is not wholly in a job of the user's."""
-    return one.outside not in ("", ssh_sessions.ROOT)
+    return one.outside not in ("", ssh_sessions.ROOT, ssh_sessions.UNKNOWN)
 
 
 def _seen(which: str | None) -> Sight:
@@ -124,12 +130,12 @@ def _chosen(sight: Sight, which: str) -> list[Session]:
 # What is printed
 
 
-def _table(sight: Sight) -> None:
+def _table(sight: Sight, nothing: str) -> None:
     if sight.sessions:
         rows = sorted(sight.sessions, key=lambda one: (one.job_id or 0, one.login.pid))
         (table if width() >= NARROW else _stacked)(HEAD, [_row(one) for one in rows])
     else:
-        line("no ssh sessions")
+        line(nothing)
     for remark in sight.remarks:
         click.echo(f"({printable(remark)})", err=True)
 
@@ -170,7 +176,7 @@ def _duration(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
-def _json(sight: Sight) -> None:
+def _json(sight: Sight, _: str) -> None:
     sessions = [as_dict(one) for one in sight.sessions]
     as_json({"schema": SCHEMA, "sessions": sessions, "remarks": sight.remarks})
 
@@ -183,7 +189,7 @@ def as_dict(one: Session) -> dict[str, Any]:
         "user": one.login.user,
         "uid": one.login.uid,
         "job": one.job_id,
-        "in_job": not one.outside,
+        "in_job": None if one.outside == ssh_sessions.UNKNOWN else not one.outside,
         "outside": one.outside or None,
         "why": one.why or None,
         "how": one.how or None,

@@ -44,6 +44,8 @@ NO_TERMINAL = ("notty", "internal-sftp", None)
 
 # Where a session is, if it is not wholly in a job of its user's.
 ROOT, NO_JOB, ENDED, IN_PART, FOREIGN = "root", "no job", "job ended", "in part", "foreign job"
+UNKNOWN = "not known"
+NO_CGROUPS = "jobs do not show: Slurm makes no cgroups on this node"
 
 
 class Login(NamedTuple):
@@ -165,6 +167,7 @@ class Jobs:
         self._steps: dict[int, list[str]] | None = None
         self._by_name: dict[str, int] | None = None
         self._alive: dict[int, bool] = {}
+        self._without_cgroups = False
         self.remark = ""  # why nothing is known of jobs; "" where something is
 
     def steps(self) -> dict[int, list[str]]:
@@ -176,9 +179,15 @@ class Jobs:
                 self._node = site.name
                 for step in step_sockets.extern_steps(site.spool, site.name):
                     self._steps.setdefault(step.job_id, []).append(step.path)
+                self._without_cgroups = site.layout() is None
             except (SetupError, LateError) as error:
                 self.remark = f"whether jobs have ended is not known: {error}"
         return self._steps
+
+    def without_cgroups(self) -> bool:
+        """Say whether Slurm makes none here, by which a process's job would show."""
+        self.steps()
+        return self._without_cgroups
 
     def job_id(self, place: Place) -> int | None:
         """Return the id of the job that a process is in; None where it does not show."""
@@ -335,6 +344,9 @@ def _judge(one: Session, jobs: Jobs) -> None:
     if not place.job:
         one.outside = NO_JOB if uid else ROOT
         one.why = "" if uid else "root is not adopted"
+        if uid and jobs.without_cgroups():
+            one.outside = UNKNOWN
+            one.why = NO_CGROUPS
         return
     one.job_id = jobs.job_id(place)
     job = f"job {place.job if one.job_id is None else one.job_id}"
