@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SOURCE = manpage.DOCS / "reference" / "slurm-adopt.1.rst"
 PAGE = manpage.DOCS / "reference" / "slurm-adopt.1"
 CHECKS_PAGE = manpage.DOCS / "reference" / "checks.md"
-NOT_YET = ("sessions", "whoami", "use")  # commands that have no module yet
+NOT_YET = ("use",)  # commands that have no module yet
 WIDTH = 100
 
 
