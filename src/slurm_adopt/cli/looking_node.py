@@ -157,6 +157,9 @@ class LookingNode(Node):
         """Raise PeerError if a job would not take a login now, SuspendedError if it is frozen."""
         self.once(("look", job.job_id), lambda: Node.look(self, job))
 
+    def _have_place(self, uid: int) -> None:
+        """Make nothing."""
+
     def adopt(self, pid: int, job: Job) -> Adoption:
         """Return the adoption that there would be, where the job would take the login."""
         self.look(job)

@@ -2,10 +2,10 @@
 
 Nothing here opens a socket or a file, or knows PAM's handle: it asks a node. The session phase, and
 with it step 7, is in session_phase.py. The steps, as in the README: (1) how many jobs has the user
-here? (2, 3) which of several does the login come from? (4) nobody knows: action_unknown. (5) adopt,
-or in the account phase leave that to a session line that is certain to come. (6) hand over what
-belongs to the job. (7) in the session phase: adopt, or is it still there? Where a job has just
-ended, all is decided again, once.
+here? (2, 3) which of several does the login come from? (4) nobody knows: the user's own choice,
+then action_unknown. (5) adopt, or in the account phase leave that to a session line that is certain
+to come. (6) hand over what belongs to the job. (7) in the session phase: adopt, or is it still
+there? Where a job has just ended, all is decided again, once.
 
 An exception that nobody has thought of counts for the step that it happens in, so the option that
 governs this step decides.
@@ -22,7 +22,7 @@ from slurm_adopt.slurm.errors import (
 )
 
 from .adoption import Choice
-from .outcome import ACTION_CODES, AUTO_MEANS, SITUATIONS, STRICTEST, Outcome, action_of
+from .outcome import ACTION_CODES, AUTO_MEANS, CHOOSE, SITUATIONS, STRICTEST, Outcome, action_of
 
 SHOWN = 20  # jobs that a line in the log lists
 
@@ -71,6 +71,12 @@ if TYPE_CHECKING:
 
         def source_job(self, login: Login, jobs: list[Job]) -> int | None:
             """Return the job id that the host named which the login comes from; None for none."""
+
+        def chosen_job(self, uid: int, jobs: list[Job]) -> int | None:
+            """Return the job id that the user has chosen before (user_choice); None for none."""
+
+        def ask(self, jobs: list[Job], newest: Job) -> int | None:
+            """Return the job id that the user answers; None where nobody can be asked."""
 
         def suspended(self, job: Job) -> str:
             """Say why nothing may be put into a job's step now; "" if it may."""
@@ -218,22 +224,26 @@ def _into_one_of(jobs: list[Job], login: Login, options: Options, node: Node[Job
 
 
 def _by_source(login: Login, options: Options, node: Node[Job], jobs: list[Job]) -> Outcome:
-    """Take the job that the login comes from, else the only one, else see action_unknown.
+    """Take the job that the login comes from, else the only one, else the user's choice.
 
     What the source host says selects among the user's jobs and is worth nothing beyond that.
     """
     named, how, remark = _hinted(login, jobs) or _named(login, node, jobs)
+    settled = False
     if named is not None:
         try:
             return _into(named, login, node, how)
         except SlurmAdoptError as error:
             remark = f"the login comes from job {named.job_id}, but {error}"
-            adopts = action_of(options, "action_unknown").does == "newest"
-            if len(jobs) == 1 or (_settles(error) and adopts):
+            settled = _settles(error)
+            if len(jobs) == 1 or (settled and _adopts(options)):
                 return _failed(error, options, remark)
     if len(jobs) == 1:
         return adopt_into(login, options, node, jobs[0], f"the only job; {remark}")
-    return _unknown(login, options, node, [job for job in jobs if job is not named], remark)
+    left = [job for job in jobs if job is not named]
+    if options.on("user_choice") and not settled:
+        return _by_choice(login, options, node, left, remark)
+    return _unknown(login, options, node, left, remark)
 
 
 def _hinted(login: Login, jobs: list[Job]) -> tuple[Job, str, str] | None:
@@ -258,6 +268,44 @@ def _named(login: Login, node: Node[Job], jobs: list[Job]) -> tuple[Job | None, 
     return None, "", f"the source host named job {job_id}, which is not one of the user's jobs here"
 
 
+def _by_choice(
+    login: Login, options: Options, node: Node[Job], jobs: list[Job], remark: str
+) -> Outcome:
+    """Take the job that the user has chosen before, else see action_unknown.
+
+    What the user has stated selects among the user's jobs and is worth nothing beyond that.
+    """
+    chosen, why = _stated(login, node, jobs)
+    if chosen is not None:
+        try:
+            return _into(chosen, login, node, f"{why}; {remark}")
+        except SlurmAdoptError as error:
+            why = f"the user has chosen job {chosen.job_id}, but {error}"
+            if len(jobs) == 1 or (_settles(error) and _adopts(options)):
+                return _failed(error, options, f"{remark}; {why}")
+    left = [job for job in jobs if job is not chosen]
+    return _unknown(login, options, node, left, f"{remark}; {why}")
+
+
+def _stated(login: Login, node: Node[Job], jobs: list[Job]) -> tuple[Job | None, str]:
+    """Return the one of these jobs that the user has chosen, and how; or None and a remark."""
+    try:
+        job_id = step(lambda: node.chosen_job(uid_of(login), jobs))
+    except SlurmAdoptError as error:
+        return None, str(error)
+    if job_id is None:
+        return None, "the user has chosen no job"
+    for job in jobs:
+        if job.job_id == job_id:
+            return job, "the job that the user has chosen"
+    return None, f"the user has chosen job {job_id}, which is not one of the jobs to take"
+
+
+def _adopts(options: Options) -> bool:
+    """Say whether action_unknown adopts into a job, as it is set."""
+    return action_of(options, "action_unknown").does != "answer"
+
+
 def _unknown(
     login: Login, options: Options, node: Node[Job], jobs: list[Job], remark: str
 ) -> Outcome:
@@ -266,18 +314,53 @@ def _unknown(
     One that takes no login now, being suspended, comes after all others.
     """
     does = action_of(options, "action_unknown").does
-    if does == "newest":
+    if does == "newest" or does == "ask":  # noqa: PLR1714 - mypy follows this
         try:
             newest, how = step(lambda: _newest(jobs, node))
         except SlurmAdoptError as error:
             return governed("adopt failure", options, f"no job chosen: {error}; {remark}")
+        if does == "ask":
+            return _by_answer(login, options, node, jobs, (newest, f"{how}; {remark}"), remark)
         return adopt_into(login, options, node, newest, f"{how}; {remark}")
-    if does != "answer" and does != "auto":  # noqa: PLR1714 - mypy follows this
+    if does != "answer" and does != "auto":  # noqa: PLR1714
         _: NoReturn = does  # mypy says so where a new one has no branch here
+    return _none_taken(options, jobs, remark)
+
+
+def _by_answer(
+    login: Login,
+    options: Options,
+    node: Node[Job],
+    jobs: list[Job],
+    newest: tuple[Job, str],
+    remark: str,
+) -> Outcome:
+    """Take the job that the user answers; the newest where nobody can be asked.
+
+    `newest` is that job, and how it was found. What is answered selects among the user's jobs.
+    """
+    try:
+        job_id = step(lambda: node.ask(jobs, newest[0]))
+    except SlurmAdoptError as error:
+        return _none_taken(options, jobs, f"{remark}; {error}")
+    if job_id is None:
+        job, how = newest
+        return adopt_into(login, options, node, job, f"{how}; the user cannot be asked")
+    for job in jobs:
+        if job.job_id == job_id:
+            return adopt_into(login, options, node, job, f"the user's answer; {remark}")
+    return _none_taken(options, jobs, f"{remark}; the answer is none of these jobs")
+
+
+def _none_taken(options: Options, jobs: list[Job], remark: str) -> Outcome:
+    """Answer by the code of action_unknown; tell a user who is refused of the choice."""
     numbers = [str(job.job_id) for job in jobs]
     if len(numbers) > SHOWN:
         numbers[SHOWN:] = [f"and {len(numbers) - SHOWN} more"]
-    return governed("unknown job", options, f"jobs {' '.join(numbers)}; {remark}")
+    outcome = governed("unknown job", options, f"jobs {' '.join(numbers)}; {remark}")
+    if outcome.message and options.on("user_choice"):
+        return outcome.but(message=outcome.message + CHOOSE)
+    return outcome
 
 
 def _newest(jobs: list[Job], node: Node[Job]) -> tuple[Job, str]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         "disable_x11",
         "join_container",
         "callerid",
+        "user_choice",
         "runtime_dir",
         "welcome",
         "job_limits",
@@ -89,11 +90,13 @@ OPTIONS = (
     Option("action_no_jobs",         ("deny", "ignore"),           "deny",   "deny",    "15.08.3",
            "What to do when the user has no job on this node. Only jobs with an extern step count. "
            "ignore leaves the decision to the other modules of the stack."),
-    Option("action_unknown",         ("newest", "allow", "deny"),  "newest", "deny",    "15.08",
+    Option("action_unknown",         ("newest", "ask", "allow", "deny"), "newest", "deny", "15.08",
            "What to do when the user has several jobs here and it is not known which one the "
            "login comes from. newest adopts into the job whose extern step was started last on "
-           "this node; that job may end before the one the user meant. allow lets the user in "
-           "without adoption.",
+           "this node; that job may end before the one the user meant. ask asks the user which of "
+           "the jobs, where the service can ask in the account phase (keyboard-interactive of ssh, "
+           "login, su); elsewhere it is newest, and three answers that name none of the jobs are a "
+           "refusal. allow lets the user in without adoption.",
            older={"any": "newest", "user": "newest", "ignore": "allow"}),
     Option("action_adopt_failure",   ("allow", "deny"),            "allow",  "deny",    "15.08",
            "What to do when the login could not be brought into the job, or that could not be "
@@ -139,6 +142,11 @@ OPTIONS = (
     Option("callerid_timeout",       SECONDS,                      "2",      "2",       "",
            "How long asking the source host may take in all, in seconds from 0.1 to 30; at most "
            "one of these seconds goes into connecting to each slurmd there."),
+    Option("user_choice",            ("0", "1"),                   "0",      "0",       "",
+           "1: where the user has several jobs here and the source host names none of them, the "
+           "login goes to the one that the user has chosen with the command slurm-adopt use. The "
+           "choice selects among the user's jobs on this node, and counts as long as that job "
+           "runs here. Without one, action_unknown decides."),
     Option("wait_for_job",           WAIT,                         "0",      "0",       "",
            "Seconds, from 0 to 60, to wait for the extern step where a job of the user is just "
            "being set up on this node: its prolog, or another step of it, shows that. Without such "
@@ -185,6 +193,7 @@ SWITCHES: dict[Switch, dict[str, bool]] = {
     "disable_x11":         {"1": True, "0": False},
     "join_container":      {"true": True, "false": False},
     "callerid":            {"1": True, "0": False},
+    "user_choice":         {"1": True, "0": False},
     "runtime_dir":         {"job": True, "none": False},
     "welcome":             {"1": True, "0": False},
     "job_limits":          {"1": True, "0": False},

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     Code = Literal[
         "PAM_SUCCESS", "PAM_PERM_DENIED", "PAM_IGNORE", "PAM_SESSION_ERR", "PAM_USER_UNKNOWN"
     ]
-    # How a value acts: its PAM code is the answer; the newest job is adopted into; this host tells.
-    Does = Literal["answer", "newest", "auto"]
+    # How a value acts: its PAM code is the answer; the newest job is adopted into; the user is
+    # asked; this host tells.
+    Does = Literal["answer", "newest", "ask", "auto"]
     Fixed = Literal["root", "other service", "no user", "unknown user", "root spared"]
     Governed = Literal[
         "generic failure", "no jobs", "unknown job", "adopt failure", "job suspended"
@@ -54,6 +55,12 @@ _ALLOW = Action("answer", ACTION_CODES["allow"])
 _DENY = Action("answer", ACTION_CODES["deny"])
 _IGNORE = Action("answer", ACTION_CODES["ignore"])
 _NEWEST = Action("newest", STRICTEST, "adopted into the newest job")
+_ASK = Action(
+    "ask",
+    STRICTEST,
+    "adopted into the job that the user answers; into the newest where nobody can be asked; "
+    f"{STRICTEST} without a valid answer",
+)
 _AUTO = Action(
     "auto",
     STRICTEST,
@@ -64,7 +71,7 @@ _AUTO = Action(
 # fmt: off
 ACTIONS: dict[Governing, dict[str, Action]] = {
     "action_no_jobs":         {"deny": _DENY, "ignore": _IGNORE},
-    "action_unknown":         {"newest": _NEWEST, "allow": _ALLOW, "deny": _DENY},
+    "action_unknown":         {"newest": _NEWEST, "ask": _ASK, "allow": _ALLOW, "deny": _DENY},
     "action_adopt_failure":   {"allow": _ALLOW, "deny": _DENY},
     "action_generic_failure": {AUTO: _AUTO, "ignore": _IGNORE, "allow": _ALLOW, "deny": _DENY},
     "action_suspended":       {"deny": _DENY, "allow": _ALLOW},
@@ -104,6 +111,8 @@ class Situation:
 
 
 _DENIED = "Access denied by pam_slurm_adopt: "
+# Behind the text of "unknown job" with user_choice=1: a user who is refused has srun.
+CHOOSE = "; choose one of your jobs first: srun --jobid=JOBID --overlap slurm-adopt use this"
 
 # fmt: off
 SITUATIONS: dict[SituationName, Situation] = {row.name: row for row in (
@@ -202,15 +211,23 @@ class Outcome:
         *,
         text: str | None = None,
         level: str | None = None,
+        message: str | None = None,
         jobs: tuple[int, ...] | None = None,
         withdrawn: frozenset[str] | None = None,
     ) -> Outcome:
         """Return the same answer with these changes.
 
-        `jobs`: the ids of the user's jobs here, for a site's own message. `withdrawn`: the names of
+        `message`: what a user who is refused is told. `jobs`: the ids of the user's jobs here, for
+        a site's own message. `withdrawn`: the names of
         the variables that the account phase has set for a job that it is not.
         """
-        changes = {"text": text, "level": level, "jobs": jobs, "withdrawn": withdrawn}
+        changes = {
+            "text": text,
+            "level": level,
+            "message": message,
+            "jobs": jobs,
+            "withdrawn": withdrawn,
+        }
         copy = object.__new__(Outcome)
         for name in self.__slots__:
             change = changes.get(name)

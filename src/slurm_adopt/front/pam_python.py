@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from slurm_adopt.decision.options import Options
     from slurm_adopt.decision.outcome import Outcome
     from slurm_adopt.decision.session_phase import Before
+    from slurm_adopt.node.asking import Converse
 
     from .welcome import Welcome
 
@@ -85,7 +86,10 @@ def _answer(phase: Phase, pamh: Any, flags: int, arguments: list[str], memory: M
         welcome = _welcome(log) if asked_for else None
         if login.uid == 0 and not options.on("ignore_root") and "decided" not in memory:
             log.info(DANGER)
-        outcome = _decide(phase, login, options, log, memory)
+        can_ask = phase == "account" and not flags & pamh.PAM_SILENT
+        with _Asker(pamh) as asker:
+            converse = asker.converse if can_ask else None
+            outcome = _decide(phase, login, options, log, memory, converse)
         memory["decided"] = login, outcome
         code = int(getattr(pamh, outcome.code))
         try:
@@ -108,10 +112,18 @@ def _answer(phase: Phase, pamh: Any, flags: int, arguments: list[str], memory: M
         log.close()
 
 
-def _decide(phase: Phase, login: Login, options: Options, log: Log, memory: Memory) -> Outcome:
+def _decide(
+    phase: Phase,
+    login: Login,
+    options: Options,
+    log: Log,
+    memory: Memory,
+    converse: Converse | None,
+) -> Outcome:
     try:
         if phase == "account":
-            return decide(login, options, Node(options, log, account_of=login.service))
+            node = Node(options, log, account_of=login.service, converse=converse)
+            return decide(login, options, node)
         node = Node(options, log)
         return decide_session(login, options, node, _before(login, memory, node))
     except Exception as error:  # noqa: BLE001 - a mistake of ours falls to the side its option names
@@ -214,6 +226,35 @@ def _set_variables(pamh: Any, outcome: Outcome) -> None:
             del pamh.env[name]
     for name, value in outcome.environment.items():
         pamh.env[name] = value
+
+
+class _Asker:
+    """Asks the user; it lets go of the handle at its end, whatever refers to it then."""
+
+    __slots__ = ("_pamh",)
+
+    def __init__(self, pamh: Any) -> None:
+        self._pamh: Any = pamh
+
+    def __enter__(self) -> _Asker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pamh = None
+
+    def converse(self, text: str) -> str | None:
+        """Show a text and return what was typed; None where the service cannot ask.
+
+        With echo: sshd answers a prompt without one with the password, if that was the method.
+        """
+        pamh = self._pamh
+        try:
+            answer = pamh.conversation(pamh.Message(pamh.PAM_PROMPT_ECHO_ON, text)).resp
+        except UnicodeDecodeError:
+            return "?"
+        except Exception:  # noqa: BLE001 - PamException, whose class is the handle's own
+            return None
+        return str(answer) if answer is not None else None
 
 
 def _say(pamh: Any, text: str) -> None:

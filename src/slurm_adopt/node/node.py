@@ -24,21 +24,29 @@ if TYPE_CHECKING:
     from slurm_adopt.decision.options import Options
     from slurm_adopt.system.log import Log
 
+    from .asking import Converse
     from .jobs import Job
 
 
 class Node:
     """The real node."""
 
-    __slots__ = ("_adopter", "_defers", "_jobs", "phase")
+    __slots__ = ("_adopter", "_converse", "_defers", "_jobs", "phase")
 
     def __init__(
-        self, options: Options, log: Log, hostname: str = "", account_of: str = ""
+        self,
+        options: Options,
+        log: Log,
+        hostname: str = "",
+        account_of: str = "",
+        converse: Converse | None = None,
     ) -> None:
         """`hostname` is this host's own unless given.
 
-        `account_of`: the service whose account phase this is; "" in the session phase.
+        `account_of`: the service whose account phase this is; "" in the session phase. `converse`
+        asks the user; without it nobody can be asked.
         """
+        self._converse = converse
         self.phase = Phase(options, log, hostname, account_of)
         stepds = Stepds(self.phase)
         self._jobs = Jobs(self.phase, stepds)
@@ -71,6 +79,40 @@ class Node:
 
         return source_job.ask(login, max(job.protocol for job in jobs), self.phase)
 
+    def chosen_job(self, uid: int, jobs: list[Job]) -> int | None:
+        """Return the job id that the user has chosen by `slurm-adopt use`; None for none.
+
+        PeerError or SetupError with the reason where there is a choice that does not count.
+        """
+        from . import user_choice
+
+        self._have_place(uid)
+        try:
+            chosen = user_choice.chosen(uid)
+        except FileNotFoundError:
+            return None
+        for job in jobs if chosen else ():
+            if chosen and job.job_id == chosen.job_id:
+                chosen.check(job)
+        return chosen.job_id if chosen else None
+
+    def _have_place(self, uid: int) -> None:
+        """See that the user can state a choice."""
+        from . import user_choice
+
+        try:
+            user_choice.have_place(uid)
+        except SetupError as error:
+            self.phase.log.error(f"{error}; slurm-adopt use has no place to keep a choice")
+
+    def ask(self, jobs: list[Job], newest: Job) -> int | None:
+        """Return the job id that the user answers; None where nobody can be asked."""
+        if self._converse is None:
+            return None
+        from . import asking
+
+        return asking.ask(jobs, newest, self._converse)
+
     @property
     def defers(self) -> bool:
         """Whether this is an account phase whose login a session line will adopt."""
@@ -97,6 +139,8 @@ class Node:
 
     def adopt(self, pid: int, job: Job) -> Adoption:
         """Bring the login that called us in process `pid` into the job, proven."""
+        if self.phase.options.on("user_choice") and job.uid:
+            self._have_place(job.uid)
         return self._adopter.adopt(pid, job)
 
     def keep(self, adoption: Adoption) -> Adoption:
