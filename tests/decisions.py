@@ -7,8 +7,9 @@ combination of these. The engine's unit test goes through them over a fake node,
 tests/cluster/test_decisions.py over a real one.
 
 Roles stand for jobs: *only* is the user's only job here, *source* the one that the login comes
-from, *newest* the one whose extern step was started last here, *foreign* another user's,
-*elsewhere* the user's on another node. {only} in a log line is the number of that job.
+from, *newest* the one whose extern step was started last here, *chosen* the one that the user has
+chosen (slurm-adopt use), *foreign* another user's, *elsewhere* the user's on another node. {only}
+in a log line is the number of that job.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ ANSWERS = {
     "action_no_jobs": {"deny": Answer(DENIED, NO_JOBS), "ignore": IGNORED},
     "action_unknown": {
         "newest": Answer("PAM_SUCCESS", job="newest"),
+        "ask": Answer("PAM_SUCCESS", job="newest"),  # where nobody can be asked
         "allow": ALLOWED,
         "deny": Answer(DENIED, UNKNOWN),
     },
@@ -75,8 +77,8 @@ SPELLINGS = {
         "allow": "deny", "ignroe": "deny",
     },
     "action_unknown": {
-        "": "newest", "newest": "newest", "allow": "allow", "deny": "deny", "Allow": "allow",
-        "any": "newest", "user": "newest", "ignore": "allow", "newst": "deny",
+        "": "newest", "newest": "newest", "ask": "ask", "allow": "allow", "deny": "deny",
+        "Allow": "allow", "any": "newest", "user": "newest", "ignore": "allow", "newst": "deny",
     },
     "action_adopt_failure": {
         "": "allow", "allow": "allow", "deny": "deny", "DENY": "deny",
@@ -115,6 +117,7 @@ def _governed(option: str, level: str, *rows: tuple[str, ...]) -> list[Situation
 
 ONLY = Answer("PAM_SUCCESS", job="only")
 SOURCE = Answer("PAM_SUCCESS", job="source")
+CHOSEN = Answer("PAM_SUCCESS", job="chosen")
 INTO_ONLY = "adopted into job {only} (the only job)"
 NOT_THEIRS = "which is not one of the user's jobs here"
 LOGIN = "slurmd at 10.78.0.4:6818: "  # what the login node's address answers
@@ -135,6 +138,12 @@ SITUATIONS = [
               "adopted into job {only} (the only job; " + LOGIN, options="single_job_skip_rpc=0"),
     Situation("several jobs, from one of them", SOURCE, "info",
               "adopted into job {source} (the job it comes from)"),
+    # The same with a choice of the user's, where the site has set user_choice.
+    Situation("several jobs, one of them chosen", CHOSEN, "info",
+              "adopted into job {chosen} (the job that the user has chosen; " + LOGIN,
+              options="user_choice=1"),
+    Situation("several jobs, one chosen, from another", SOURCE, "info",
+              "adopted into job {source} (the job it comes from)", options="user_choice=1"),
     # Adopted, with or without its display.
     Situation("one job, with X11", "disable_x11", "info", INTO_ONLY),
     # Something keeps the module from deciding.
@@ -178,6 +187,7 @@ SITUATIONS = [
         ("several jobs, nobody is asked", "callerid=0", "callerid=0"),
         ("several jobs, a newer one is suspended", LOGIN + "connection refused"),
         ("several jobs, from one that fails", "comes from job {source}, but "),
+        ("several jobs, one chosen, without user_choice", LOGIN + "connection refused"),
     ),
     # The job is known, and the login cannot be brought into it.
     *_governed(

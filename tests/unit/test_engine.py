@@ -12,7 +12,7 @@ from slurm_adopt.decision.adoption import Adoption, Choice
 from slurm_adopt.decision.engine import decide
 from slurm_adopt.decision.login import Claims, Login
 from slurm_adopt.decision.options import OPTIONS, Option, Options, parse
-from slurm_adopt.decision.outcome import SITUATIONS, Outcome
+from slurm_adopt.decision.outcome import CHOOSE, SITUATIONS, Outcome
 from slurm_adopt.decision.session_phase import decide_session
 from slurm_adopt.slurm.errors import (
     FormatError,
@@ -55,6 +55,8 @@ class Fake(NamedTuple):
     defers: bool = False  # whether a session line is certain to come
     breaks: str = ""  # what raises an exception that nobody has thought of
     runs_slurm: bool = True  # whether this is a compute node
+    chosen: int | SlurmAdoptError | None = None  # what the user has chosen
+    answers: int | SlurmAdoptError | None = None  # what the user answers
 
 
 class FakeNode:
@@ -121,6 +123,19 @@ class FakeNode:
             raise self._fake.source
         return self._fake.source
 
+    def chosen_job(self, uid: int, jobs: list[Job]) -> int | None:
+        self.calls.append(f"choice of {uid} among {' '.join(str(job.job_id) for job in jobs)}")
+        if isinstance(self._fake.chosen, SlurmAdoptError):
+            raise self._fake.chosen
+        return self._fake.chosen
+
+    def ask(self, jobs: list[Job], newest: Job) -> int | None:
+        listed = " ".join(str(job.job_id) for job in jobs)
+        self.calls.append(f"ask about {listed}, or {newest.job_id}")
+        if isinstance(self._fake.answers, SlurmAdoptError):
+            raise self._fake.answers
+        return self._fake.answers
+
     def adopt(self, pid: int, job: Job) -> Adoption:
         self.calls.append(f"adopt {pid} {job.job_id}")
         self._fail(job)
@@ -143,9 +158,10 @@ STARTED = {10: 400, 9: 100, 8: 300, 7: 200, 6: 50, 5: 50}
 
 # The decision table, over a node that answers what the situation is made of
 
-ROLES = {"only": 7, "source": 7, "newest": 8, "foreign": 77, "elsewhere": 66}
+ROLES = {"only": 7, "source": 7, "chosen": 7, "newest": 8, "foreign": 77, "elsewhere": 66}
 GONE: Mapping[int, SlurmAdoptError] = {7: PeerError("the stepd is gone")}
 BOTH = [7, 8]
+REFUSED = PeerError("slurmd at 10.78.0.4:6818: connection refused")
 
 
 def of(situation: str) -> Fake:
@@ -164,6 +180,9 @@ def of(situation: str) -> Fake:
 FAKES = {
     "one job, asked about": Fake([7], PeerError("slurmd at 10.78.0.4:6818: connection refused")),
     "several jobs, from one of them": Fake(BOTH, 7),
+    "several jobs, one of them chosen": Fake(BOTH, REFUSED, chosen=7),
+    "several jobs, one chosen, from another": Fake(BOTH, 7, chosen=8),
+    "several jobs, one chosen, without user_choice": Fake(BOTH, REFUSED, chosen=7),
     "several jobs, from no job": Fake(BOTH),
     "several jobs, from another user's": Fake(BOTH, 77),
     "several jobs, from one elsewhere": Fake(BOTH, 66),
@@ -254,6 +273,10 @@ ASK_1 = ("jobs 5001", "source of 42 among 1", "adopt 42 7")
 ASK_2 = ("jobs 5001", "source of 42 among 2")
 ASK_3 = ("jobs 5001", "source of 42 among 3")
 THREE = [7, 8, 9]
+CHOICE = "user_choice=1"
+CHOOSE_3 = (*ASK_3, "choice of 5001 among 7 8 9")
+ASK = "action_unknown=ask"
+ASKED_3 = "ask about 7 8 9, or 8"
 NO_SKIP = "single_job_skip_rpc=0"
 STRICT = "action_adopt_failure=deny"
 NONSENSE = FormatError("reply: 3 bytes too many")
@@ -386,6 +409,75 @@ ROWS = [
     Row("left to it, none", "", DENIED, Fake(defers=True), (LOOK, "await 5001")),
     Row("left to it, root", "ignore_root=0", SUCCESS, Fake([7], defers=True),
         ("jobs 0", "look 7", "tell 7"), user="root", uid=0),
+    # the user's own choice
+    Row("chosen", CHOICE, SUCCESS, Fake(THREE, chosen=7), (*CHOOSE_3, "adopt 42 7"), 7,
+        says="adopted into job 7 (the job that the user has chosen; the source host knows no job"),
+    Row("chosen, and deny", f"{CHOICE} action_unknown=deny", SUCCESS, Fake(THREE, chosen=7),
+        (*CHOOSE_3, "adopt 42 7"), 7),
+    Row("chosen, and the source is known", CHOICE, SUCCESS, Fake(THREE, 9, chosen=7),
+        (*ASK_3, "adopt 42 9"), 9),
+    Row("chosen, one job", CHOICE, SUCCESS, Fake([7], chosen=8), ADOPT_7, 7),
+    Row("chosen, not among the user's", CHOICE, SUCCESS, Fake(THREE, chosen=77),
+        (*CHOOSE_3, "adopt 42 8"), 8,
+        says="the user has chosen job 77, which is not one of the jobs to take"),
+    Row("none chosen", CHOICE, SUCCESS, Fake(THREE), (*CHOOSE_3, "adopt 42 8"), 8,
+        says="connection; the user has chosen no job)"),
+    Row("none chosen", f"{CHOICE} action_unknown=deny", DENIED, Fake(THREE), CHOOSE_3,
+        says="unknown job: jobs 7 8 9; the source host knows no job for this connection; the user "
+        "has chosen no job; action_unknown=deny"),
+    Row("a choice that does not count", CHOICE, SUCCESS, Fake(THREE, chosen=PeerError("stale")),
+        (*CHOOSE_3, "adopt 42 8"), 8, says="; stale)"),
+    Row("a choice that cannot be read", f"{CHOICE} action_unknown=deny", DENIED,
+        Fake(THREE, chosen=SetupError("/x is a file")), CHOOSE_3, says="; /x is a file;"),
+    Row("the chosen one fails", f"{CHOICE} {STRICT}", SUCCESS, Fake(THREE, None, GONE, chosen=7),
+        (*CHOOSE_3, "adopt 42 7", LOOK, "adopt 42 8"), 8,
+        says="the user has chosen job 7, but the stepd is gone"),
+    Row("the chosen one is suspended", f"{CHOICE} action_unknown=deny", DENIED,
+        Fake(THREE, chosen=7, suspended=(7,)), (*CHOOSE_3, "adopt 42 7"),
+        says="unknown job: jobs 8 9; "),
+    Row("the chosen one may still be taken", f"{CHOICE} {STRICT}", DENIED,
+        Fake(THREE, None, {7: UnsettledError("silence")}, chosen=7),
+        (*CHOOSE_3, "adopt 42 7", LOOK), says="adopt failure: the source host knows no job for "),
+    Row("the chosen one may still be taken", f"{CHOICE} action_unknown=deny", DENIED,
+        Fake(THREE, None, {7: UnsettledError("silence")}, chosen=7),
+        (*CHOOSE_3, "adopt 42 7", LOOK), says="unknown job: jobs 8 9; "),
+    Row("the chosen one ends", CHOICE, SUCCESS, Fake(THREE, None, GONE, (8, 9), chosen=7),
+        (*CHOOSE_3, "adopt 42 7", LOOK, "source of 42 among 2", "choice of 5001 among 8 9",
+         "adopt 42 8"), 8, says="which is not one of the jobs to take"),
+    Row("named and chosen fail", f"{CHOICE} {STRICT}", DENIED,
+        Fake(BOTH, 7, {**GONE, 8: PeerError("x")}, chosen=8),
+        (*ASK_2, "adopt 42 7", LOOK, "choice of 5001 among 8", "adopt 42 8", LOOK),
+        says="adopt failure: the login comes from job 7, but the stepd is gone; the user has chosen"
+        " job 8, but x"),
+    Row("named fails, and is chosen", CHOICE, SUCCESS, Fake(THREE, 7, GONE, chosen=7),
+        (*ASK_3, "adopt 42 7", LOOK, "choice of 5001 among 8 9", "adopt 42 8"), 8),
+    Row("named may still be taken: no choice is looked at", f"{CHOICE} action_unknown=deny", DENIED,
+        Fake(THREE, 7, {7: UnsettledError("silence")}, chosen=8), (*ASK_3, "adopt 42 7", LOOK)),
+    Row("chosen, left to the session line", CHOICE, SUCCESS, Fake(THREE, chosen=7, defers=True),
+        (*CHOOSE_3, *TELL_7)),
+    Row("chosen, without the option", "", SUCCESS, Fake(THREE, chosen=7), (*ASK_3, "adopt 42 8"),
+        8),
+    # the user is asked
+    Row("asked", ASK, SUCCESS, Fake(THREE, answers=7), (*ASK_3, ASKED_3, "adopt 42 7"), 7,
+        says="adopted into job 7 (the user's answer; the source host knows no job"),
+    Row("asked, nobody there", ASK, SUCCESS, Fake(THREE), (*ASK_3, ASKED_3, "adopt 42 8"), 8,
+        says="connection; the user cannot be asked)"),
+    Row("asked, none of them", ASK, DENIED, Fake(THREE, answers=PeerError("no answer")),
+        (*ASK_3, ASKED_3), says="connection; no answer; action_unknown=ask"),
+    Row("asked, another's job", ASK, DENIED, Fake(THREE, answers=77), (*ASK_3, ASKED_3),
+        says="the answer is none of these jobs"),
+    Row("asked, known", ASK, SUCCESS, Fake(THREE, 7, answers=8), (*ASK_3, "adopt 42 7"), 7),
+    Row("asked, chosen", f"{ASK} {CHOICE}", SUCCESS, Fake(THREE, chosen=9, answers=8),
+        (*CHOOSE_3, "adopt 42 9"), 9),
+    Row("asked, none chosen", f"{ASK} {CHOICE}", SUCCESS, Fake(THREE, answers=9),
+        (*CHOOSE_3, ASKED_3, "adopt 42 9"), 9),
+    Row("asked, the answered one fails", f"{ASK} {STRICT}", DENIED,
+        Fake(THREE, None, GONE, answers=7), (*ASK_3, ASKED_3, "adopt 42 7", LOOK),
+        says="adopt failure: job 7 (the user's answer; "),
+    Row("asked, left to the session line", ASK, SUCCESS, Fake(THREE, answers=7, defers=True),
+        (*ASK_3, ASKED_3, *TELL_7)),
+    Row("named may still be taken: nobody is asked", f"{ASK} {STRICT}", DENIED,
+        Fake(THREE, 7, {7: UnsettledError("silence")}, answers=8), (*ASK_3, "adopt 42 7", LOOK)),
     # a job that is being set up
     Row("none, awaited in vain", "", DENIED, Fake(), ("jobs 5001", "await 5001")),
     Row("none, awaited", "", SUCCESS, Fake(awaited=(7,)), (LOOK, "await 5001", "adopt 42 7"), 7),
@@ -576,6 +668,7 @@ BREAKS = [  # what breaks, the node, the option that governs
     ("jobs", Fake(), "action_generic_failure"),
     ("awaited_jobs", Fake(), "action_generic_failure"),
     ("source_job", Fake(BOTH), "action_unknown"),
+    ("chosen_job", Fake(BOTH), "action_unknown"),
     ("defers", Fake([7]), "action_adopt_failure"),
     ("look", Fake([7], defers=True), "action_adopt_failure"),
     ("tell", Fake([7], defers=True), "action_adopt_failure"),
@@ -587,12 +680,30 @@ BREAKS = [  # what breaks, the node, the option that governs
 def test_a_mistake_counts_for_its_step(breaks: str, fake: Fake, governs: str) -> None:
     login = Login("alice", 5001, "sshd", 42)
     node = FakeNode(fake._replace(breaks=breaks))
-    shut = [f"{name}={OPEN[name]}" for name in OPEN if name != governs] + [f"{governs}=deny"]
+    shut = [f"{name}={OPEN[name]}" for name in OPEN if name != governs]
+    shut += [f"{governs}=deny", "user_choice=1"]
     outcome = decide(login, parse(shut)[0], node)
     assert outcome.code == DENIED
     assert f"unexpected ZeroDivisionError: {breaks} at " in outcome.text
     others = [f"{name}=deny" for name in OPEN if name != governs] + [f"{governs}={OPEN[governs]}"]
     assert decide(login, parse(others)[0], node).code != DENIED
+
+
+def test_a_mistake_while_the_user_is_asked_is_no_answer() -> None:
+    node = FakeNode(Fake(BOTH, breaks="ask", answers=7))
+    outcome = decide(Login("alice", 5001, "sshd", 42), parse([ASK])[0], node)
+    assert (outcome.situation, outcome.code) == ("unknown job", DENIED)
+    assert "unexpected ZeroDivisionError: ask at " in outcome.text
+
+
+@pytest.mark.parametrize("action", ["deny", "ask"])
+def test_a_refused_user_is_told_how_to_choose(action: str) -> None:
+    """Behind the known text, and only where the site lets users choose."""
+    login = Login("alice", 5001, "sshd", 42)
+    fake = Fake(BOTH, answers=PeerError("no answer"))
+    for options, more in ((["user_choice=1"], CHOOSE), (["user_choice=0"], ""), ([], "")):
+        given, _ = parse([f"action_unknown={action}", *options])
+        assert decide(login, given, FakeNode(fake)).message == decisions.UNKNOWN + more
 
 
 @pytest.mark.parametrize("breaks", ["keep", "adopt", "jobs"])

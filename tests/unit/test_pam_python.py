@@ -10,7 +10,7 @@ import re
 import sys
 import weakref
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
@@ -62,6 +62,77 @@ def answer(monkeypatch: pytest.MonkeyPatch, outcome: Outcome | Exception) -> Non
         return outcome
 
     monkeypatch.setattr(pam_python, "decide", decide)
+
+
+class Asked(Handle):
+    """A handle whose conversation gives an answer, or fails as PAM's does."""
+
+    def __init__(self, said: Any) -> None:
+        super().__init__()
+        self._said = said
+
+    def conversation(self, message: Any) -> Any:
+        super().conversation(message)
+        if isinstance(self._said, Exception):
+            raise self._said
+        return SimpleNamespace(resp=self._said, resp_retcode=0)
+
+
+NO_TEXT = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+
+
+@pytest.mark.parametrize(
+    ("said", "flags", "expected", "shown"),
+    [
+        ("7", 0, 7, 1),
+        ("", 0, 8, 1),
+        (None, 0, None, 1),
+        (RuntimeError("Conversation error"), 0, None, 1),
+        ("7", Handle.PAM_SILENT, None, 0),
+        (NO_TEXT, 0, "named none of the jobs in 3 answers", 3),
+        ("password", 0, "named none of the jobs in 3 answers", 3),
+    ],
+)
+def test_the_user_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+    lines: list[str],
+    said: Any,
+    flags: int,
+    expected: Any,
+    shown: int,
+) -> None:
+    """Where the service can, with echo; where it cannot, nothing is shown."""
+    jobs: Any = [SimpleNamespace(job_id=7, started=1), SimpleNamespace(job_id=8, started=2)]
+    came: list[object] = []
+
+    def decide(_: Login, __: object, here: node.Node) -> Outcome:
+        try:
+            came.append(here.ask(jobs, jobs[1]))
+        except SlurmAdoptError as error:
+            came.append(str(error))
+        return Outcome(SITUATIONS["adopted"], "PAM_SUCCESS", "x")
+
+    monkeypatch.setattr(pam_python, "decide", decide)
+    pamh = Asked(said)
+    assert pam_python.account(pamh, flags, [], {}) == pamh.PAM_SUCCESS
+    (found,) = came
+    assert found == expected or (isinstance(expected, str) and expected in str(found))
+    assert [message.style for message in pamh.said] == [pamh.PAM_PROMPT_ECHO_ON] * shown
+    assert not any("password" in line for line in lines)
+
+
+def test_the_session_phase_asks_nobody(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    jobs: Any = [SimpleNamespace(job_id=7, started=1), SimpleNamespace(job_id=8, started=2)]
+
+    def decide(_: Login, __: object, here: node.Node, ___: object) -> Outcome:
+        assert here.ask(jobs, jobs[1]) is None
+        return Outcome(SITUATIONS["adopted"], "PAM_SUCCESS", "x")
+
+    monkeypatch.setattr(pam_python, "decide_session", decide)
+    pamh = Asked("7")
+    assert pam_python.session(pamh, 0, [], {}) == pamh.PAM_SUCCESS
+    assert not pamh.said
+    assert lines
 
 
 PORTS = [("127.0.0.1", 1), ("127.0.0.1", 1)]  # nobody listens

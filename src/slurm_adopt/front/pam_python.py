@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from slurm_adopt.decision.options import Options
     from slurm_adopt.decision.outcome import Outcome
     from slurm_adopt.decision.session_phase import Before
-    from slurm_adopt.node.asking import Converse
 
     from .welcome import Welcome
 
@@ -86,10 +85,8 @@ def _answer(phase: Phase, pamh: Any, flags: int, arguments: list[str], memory: M
         welcome = _welcome(log) if asked_for else None
         if login.uid == 0 and not options.on("ignore_root") and "decided" not in memory:
             log.info(DANGER)
-        can_ask = phase == "account" and not flags & pamh.PAM_SILENT
-        with _Asker(pamh) as asker:
-            converse = asker.converse if can_ask else None
-            outcome = _decide(phase, login, options, log, memory, converse)
+        with _Asker(pamh, flags) as asker:
+            outcome = _decide(phase, login, options, log, memory, asker)
         memory["decided"] = login, outcome
         code = int(getattr(pamh, outcome.code))
         try:
@@ -118,11 +115,11 @@ def _decide(
     options: Options,
     log: Log,
     memory: Memory,
-    converse: Converse | None,
+    asker: _Asker,
 ) -> Outcome:
     try:
         if phase == "account":
-            node = Node(options, log, account_of=login.service, converse=converse)
+            node = Node(options, log, account_of=login.service, converse=asker.converse)
             return decide(login, options, node)
         node = Node(options, log)
         return decide_session(login, options, node, _before(login, memory, node))
@@ -231,10 +228,11 @@ def _set_variables(pamh: Any, outcome: Outcome) -> None:
 class _Asker:
     """Asks the user; it lets go of the handle at its end, whatever refers to it then."""
 
-    __slots__ = ("_pamh",)
+    __slots__ = ("_flags", "_pamh")
 
-    def __init__(self, pamh: Any) -> None:
+    def __init__(self, pamh: Any, flags: int) -> None:
         self._pamh: Any = pamh
+        self._flags = flags
 
     def __enter__(self) -> _Asker:
         return self
@@ -248,6 +246,8 @@ class _Asker:
         With echo: sshd answers a prompt without one with the password, if that was the method.
         """
         pamh = self._pamh
+        if self._flags & pamh.PAM_SILENT:
+            return None
         try:
             answer = pamh.conversation(pamh.Message(pamh.PAM_PROMPT_ECHO_ON, text)).resp
         except UnicodeDecodeError:
