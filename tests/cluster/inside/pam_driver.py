@@ -31,6 +31,7 @@ from typing import Any
 Request = dict[str, Any]
 
 ITEMS = {"service": 1, "user": 2, "tty": 3, "rhost": 4}  # <security/_pam_types.h>
+PROMPTS, CONV_ERR = (1, 2), 19  # the same: as sshd has it for a public key, nobody can be asked
 CLONE_NEWNS = 0x20000  # <sched.h>
 MS_REC_PRIVATE = 0x44000  # <sys/mount.h>: MS_REC | MS_PRIVATE
 MNT_DETACH = 2
@@ -67,6 +68,8 @@ def call(request: Request) -> Request:
     said: list[tuple[int, str]] = []
 
     def converse(count: int, messages: Any, answers: Any, _: Any) -> int:
+        if any(messages[n][0].style in PROMPTS for n in range(count)):
+            return CONV_ERR
         said.extend((m.style, text(m.text)) for m in (messages[n][0] for n in range(count)))
         answers[0] = libc.calloc(count, 2 * ctypes.sizeof(ctypes.c_void_p))
         return 0

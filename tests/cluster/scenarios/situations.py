@@ -237,6 +237,26 @@ def x11(role: str, nodes: str) -> Arrangement:
     return arrangement
 
 
+def chosen(role: str) -> Arrangement:
+    """Return the arrangement in which the user has chosen one of the jobs, on n1."""
+
+    @contextlib.contextmanager
+    def arrangement(stage: Stage) -> Iterator[Stage]:
+        n1, job = stage.cluster.n1, stage.jobs[role]
+        n1.run(["sh", "-ec", HAVE_PLACE, CHOICES, _uid(stage)])
+        n1.run(["touch", "-hmd", f"@{job}", f"{CHOICES}/{_uid(stage)}"], stage.user)
+        try:
+            yield replace(stage, jobs={**stage.jobs, "chosen": job})
+        finally:
+            n1.run(["rm", "-r", CHOICES])
+
+    return arrangement
+
+
+CHOICES = "/run/slurm_adopt/choices"
+HAVE_PLACE = 'umask 0; mkdir -p -m 711 "${0%/*}" "$0"; ln -s x "$0/$1"; chown -h "$1" "$0/$1"'
+
+
 # Where the login comes from
 
 
@@ -506,6 +526,11 @@ ARRANGEMENTS: dict[str, tuple[Settings, Arrangement]] = {
     "jobs of other users only":                (PLAIN, jobs(a="bob n1", b="carol n1")),
     "job on another node only":                (PLAIN, jobs(a="* n2", b="bob n1")),
     "the only job is ending":                  (PLAIN, both(one, ENDING)),
+    "several jobs, one of them chosen":        (PLAIN, both(several, from_login, chosen("source"))),
+    "several jobs, one chosen, from another":  (PLAIN, both(several, from_job("source"),
+                                                            chosen("newest"))),
+    "several jobs, one chosen, without user_choice": (PLAIN, both(several, from_login,
+                                                                  chosen("source"))),
     "several jobs, from no job":               (PLAIN, both(several, from_n2)),
     "several jobs, from another user's":       (PLAIN, both(several, from_job("foreign", "bob"))),
     "several jobs, from one elsewhere":        (PLAIN, both(several, from_job("elsewhere"))),
