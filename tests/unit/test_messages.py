@@ -36,8 +36,8 @@ ERRORS = frozenset({
 # are caught where they are raised, patterns, types.
 NO_TEXTS = frozenset({
     "Action", "AttributeError", "FileNotFoundError", "Kind", "Option", "ValueError", "cast",
-    "compile", "fullmatch", "int32", "mem", "partition", "receive", "string", "take", "u16", "u32",
-    "uint",
+    "compile", "fullmatch", "int32", "mem", "partition", "receive", "strftime", "string", "take",
+    "u16", "u32", "uint",
 })  # fmt: skip
 TABLES = frozenset({"record.py", "time_limits.py", "variables.py"})  # their strings are for docs
 # Parts that say nothing without what they are put into.

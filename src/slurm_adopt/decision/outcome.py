@@ -134,8 +134,8 @@ SITUATIONS: dict[SituationName, Situation] = {row.name: row for row in (
               "the user has no job with an extern step on this node",
               _DENIED + "you have no active jobs on this node"),
     Situation("unknown job",     "action_unknown",         "",                 "info",
-              "several jobs, and the source host did not name one of them, or the one it named "
-              "could not be adopted into",
+              "several jobs, and neither the source host nor the user (user_choice) has named one "
+              "of them, or the one that is named could not be adopted into",
               _DENIED + "unable to determine source job"),
     Situation("adopt failure",   "action_adopt_failure",   "",                 "error",
               "the stepd did not take the process, or the kernel shows it outside the job",

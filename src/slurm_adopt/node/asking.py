@@ -60,4 +60,4 @@ def _question(jobs: list[Job], newest: Job) -> str:
 def _since(job: Job) -> str:
     if job.started == UNKNOWN:
         return ""
-    return strftime("  since %Y-%m-%d %H:%M", localtime(started_at(job)))
+    return f"  since {strftime('%Y-%m-%d %H:%M', localtime(started_at(job)))}"

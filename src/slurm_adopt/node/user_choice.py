@@ -70,7 +70,8 @@ def have_place(uid: int, top: str = TOP) -> None:
         finally:
             os.close(directory)
     except OSError as error:
-        raise SetupError(f"cannot make {top}/{NAME}/{uid}: {error.strerror}") from None
+        path = f"{top}/{NAME}/{uid}"
+        raise SetupError(f"cannot make {path}: {error.strerror}") from None
 
 
 def _have_link(name: str, uid: int, directory: int) -> None:

@@ -151,7 +151,10 @@ def _action(action: Action) -> list[Parts]:
     return [[(action.code, _ink(action.code)), (remark, "quiet")]]
 
 
-CHOOSING = {"newest": "the newest of these jobs is chosen"}
+CHOOSING = {
+    "newest": "the newest of these jobs is chosen",
+    "ask": "the job that the user answers, or the newest",
+}
 REMARKS = {"PAM_IGNORE": "the rest of the stack decides"}
 
 
