@@ -187,7 +187,6 @@ SITUATIONS = [
         ("several jobs, nobody is asked", "callerid=0", "callerid=0"),
         ("several jobs, a newer one is suspended", LOGIN + "connection refused"),
         ("several jobs, from one that fails", "comes from job {source}, but "),
-        ("several jobs, one chosen, without user_choice", LOGIN + "connection refused"),
     ),
     # The job is known, and the login cannot be brought into it.
     *_governed(

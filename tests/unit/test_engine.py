@@ -182,7 +182,6 @@ FAKES = {
     "several jobs, from one of them": Fake(BOTH, 7),
     "several jobs, one of them chosen": Fake(BOTH, REFUSED, chosen=7),
     "several jobs, one chosen, from another": Fake(BOTH, 7, chosen=8),
-    "several jobs, one chosen, without user_choice": Fake(BOTH, REFUSED, chosen=7),
     "several jobs, from no job": Fake(BOTH),
     "several jobs, from another user's": Fake(BOTH, 77),
     "several jobs, from one elsewhere": Fake(BOTH, 66),

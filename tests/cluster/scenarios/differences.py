@@ -132,6 +132,23 @@ DIFFERENCES = [
         ),
     ),
     Difference(
+        "users choose",
+        "has no such option, and takes the newest",
+        "takes the job that the user has chosen, where user_choice=1 is set",
+        "a user who has several jobs knows which one is meant",
+        NONE,
+        {},
+        alone="several jobs, one of them chosen",
+    ),
+    Difference(
+        "users are asked",
+        "does not know action_unknown=ask and takes the default, newest",
+        "asks the user; the newest, which may be another one, where nobody can be asked",
+        "the same",
+        NONE,
+        _each(INTO_OLDER, UNKNOWN, "action_unknown", "ask"),
+    ),
+    Difference(
         "suspended takes nothing",
         "has the process put into the frozen job: it stops, and root's sshd with it",
         "refuses by action_suspended, whatever action_adopt_failure says",
@@ -222,7 +239,7 @@ DIFFERENCES = [
         NONE,
         _all(
             _each(IGNORED, ["root: one job"]),
-            _each(IGNORED, [ROOT_SEVERAL], "action_unknown", "", "newest", "any", "user",
+            _each(IGNORED, [ROOT_SEVERAL], "action_unknown", "", "newest", "ask", "any", "user",
                   before="ignore_root=0"),
         ),
     ),

@@ -529,8 +529,6 @@ ARRANGEMENTS: dict[str, tuple[Settings, Arrangement]] = {
     "several jobs, one of them chosen":        (PLAIN, both(several, from_login, chosen("source"))),
     "several jobs, one chosen, from another":  (PLAIN, both(several, from_job("source"),
                                                             chosen("newest"))),
-    "several jobs, one chosen, without user_choice": (PLAIN, both(several, from_login,
-                                                                  chosen("source"))),
     "several jobs, from no job":               (PLAIN, both(several, from_n2)),
     "several jobs, from another user's":       (PLAIN, both(several, from_job("foreign", "bob"))),
     "several jobs, from one elsewhere":        (PLAIN, both(several, from_job("elsewhere"))),
