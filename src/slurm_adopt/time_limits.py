@@ -39,6 +39,8 @@ WATCHED_ENDED     = Limit(0.0,    10.0,  "a watched login to be gone once it is 
 STEP_READ         = Limit(0.5,    4.0,   "the stepd of another step of the job, and a child that "
                                          "reads its processes")
 STEPS_READ        = Limit(0.0,    10.0,  "all steps of the job that are asked")
+JOB_NAMES         = Limit(0.0,    2.0,   "the names of a user's jobs to be looked up, where the "
+                                         "user is asked for one; then no further job's is")
 REMOVED_IN_LOGIN  = Limit(0.0,    0.2,   "what other jobs have left in /run to be removed, in a "
                                          "login")
 # the Epilog

@@ -542,7 +542,7 @@ def test_asked_on_a_terminal(scene: Scene, lines: str) -> None:
         assert found.shown.count("You have several jobs on this node:") == len(words)
         assert found.shown.count("That is none of your jobs on this node.") == len(words) - 1
         listed = re.findall(
-            r"^  (\d+)  since \d{4}-\d\d-\d\d \d\d:\d\d\r?$", found.shown, re.MULTILINE
+            r"^ +(\d+)  since \d{4}-\d\d-\d\d \d\d:\d\d\r?$", found.shown, re.MULTILINE
         )
         assert listed == [str(scene.older), str(scene.newest)] * len(words)
         assert f"{WHICH}{scene.newest}] " in found.shown
@@ -551,6 +551,24 @@ def test_asked_on_a_terminal(scene: Scene, lines: str) -> None:
         said = [line for line in scene.node.log(mark) if "pam_slurm_adopt" in line]
         reason = "the user's answer; " if role else "the user has named none of the jobs in 3 ans"
         assert any(reason in line for line in said), said
+
+
+NAMES = {"train 7": "train 7", "a'b;c": "", "\u00e9": "", "n" * 200: "n" * 32}
+
+
+def test_names_are_shown(scene: Scene) -> None:
+    """Of jobs with a process here, and as plain text alone."""
+    scene.options(ASK)
+    jobs = {
+        scene.cluster.submit("alice", script="sleep 1000", name=name, mem="10M"): shown
+        for name, shown in NAMES.items()
+    }
+    found = typing(scene, [PASSWORD, (WHICH, str(scene.older))])
+    assert found.job == scene.older
+    lines = found.shown.replace("\r", "").splitlines()
+    for job, name in jobs.items():
+        (line,) = [line for line in lines if line.split()[:1] == [str(job)]]
+        assert line.partition(str(job))[2].partition("since")[0].strip() == name
 
 
 def test_a_program_that_types_the_password(scene: Scene) -> None:

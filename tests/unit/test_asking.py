@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -27,7 +28,7 @@ SEVEN, EIGHT = job(7), job(8, 2)
 def asked(answers: Sequence[str | None], jobs: Sequence[Job] = (SEVEN, EIGHT)) -> int | None:
     """Return what comes of some answers; all of them are wanted."""
     left = list(answers)
-    found = asking.ask(list(jobs), jobs[-1], lambda _: left.pop(0))
+    found = asking.ask(list(jobs), jobs[-1], lambda _: left.pop(0), lambda _: {})
     assert not left
     return found
 
@@ -71,6 +72,7 @@ def test_no_answer(answers: list[str | None]) -> None:
 
 def test_the_question() -> None:
     said: list[str] = []
+    names = lambda _: {7: "train", 9: "n" * 300}  # noqa: E731
     now = time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")
     jobs = [job(8, int(now)), job(7, 1), job(9, UNKNOWN)]
 
@@ -78,12 +80,13 @@ def test_the_question() -> None:
         said.append(text)
         return "7" if len(said) == 2 else "x"
 
-    assert asking.ask(jobs, jobs[0], converse) == 7
+    assert asking.ask(jobs, jobs[0], converse, names) == 7
     heading, seven, eight, nine, last = said[0].split("\n")
     assert heading == "You have several jobs on this node:"
-    assert seven.startswith("  7  since 20")
-    assert eight.startswith("  8  since 20")
-    assert nine == "  9"
+    since = r"since 20\d\d-\d\d-\d\d \d\d:\d\d"
+    assert re.fullmatch(rf"  7  train {{29}}{since}", seven)
+    assert re.fullmatch(rf"  8 {{36}}{since}", eight)
+    assert nine == "  9  " + "n" * 32
     assert last == "Which one is this login for? [8] "
     assert said[1] == f"That is none of your jobs on this node.\n{said[0]}"
 
@@ -92,13 +95,20 @@ def test_many_jobs() -> None:
     """The newest are listed; each can be answered."""
     jobs = [job(number, number) for number in range(1, 10_001)]
     said: list[str] = []
+    wanted: list[int] = []
+
+    def names(of: Sequence[Job]) -> dict[int, str]:
+        wanted.extend(job.job_id for job in of)
+        return {}
 
     def converse(text: str) -> str:
         said.append(text)
         return "17"
 
-    assert asking.ask(jobs, jobs[-1], converse) == 17
+    assert asking.ask(jobs, jobs[-1], converse, names) == 17
     lines = said[0].split("\n")
     assert len(lines) == asking.SHOWN + 3
     assert lines[1] == f"  and {10_000 - asking.SHOWN} older ones"
     assert lines[-2].startswith("  10000  since ")
+    assert lines[2].startswith("   9981  since ")
+    assert wanted == list(range(10_000 - asking.SHOWN + 1, 10_001))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class Node:
     """The real node."""
 
-    __slots__ = ("_adopter", "_converse", "_defers", "_jobs", "phase")
+    __slots__ = ("_adopter", "_converse", "_defers", "_jobs", "_stepds", "phase")
 
     def __init__(
         self,
@@ -48,9 +48,9 @@ class Node:
         """
         self._converse = converse
         self.phase = Phase(options, log, hostname, account_of)
-        stepds = Stepds(self.phase)
-        self._jobs = Jobs(self.phase, stepds)
-        self._adopter = Adopter(self.phase, stepds)
+        self._stepds = Stepds(self.phase)
+        self._jobs = Jobs(self.phase, self._stepds)
+        self._adopter = Adopter(self.phase, self._stepds)
         self._defers: bool | None = None
 
     @property
@@ -111,7 +111,21 @@ class Node:
             return None
         from . import asking
 
-        return asking.ask(jobs, newest, self._converse)
+        return asking.ask(jobs, newest, self._converse, self._names_of)
+
+    def _names_of(self, jobs: list[Job]) -> dict[int, str]:
+        """Return what jobs are called; nothing where sshd has no way to ask anyhow."""
+        from .session_process import is_sshd
+
+        if is_sshd() and not is_child():
+            return {}
+        try:
+            from . import job_names
+
+            return job_names.names(jobs, self.phase, self._stepds)
+        except Exception as error:  # noqa: BLE001 - the question is as good without
+            self.phase.log.error(f"jobs have no names: unexpected {error!r} (please report this)")
+            return {}
 
     @property
     def defers(self) -> bool:
