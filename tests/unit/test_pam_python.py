@@ -70,11 +70,13 @@ class Asked(Handle):
     def __init__(self, said: Any) -> None:
         super().__init__()
         self._said = said
+        self.clock = SimpleNamespace(value=0.0)
 
     def conversation(self, message: Any) -> Any:
         super().conversation(message)
         if isinstance(self._said, Exception):
             raise self._said
+        self.clock.value += 60
         return SimpleNamespace(resp=self._said, resp_retcode=0)
 
 
@@ -114,11 +116,14 @@ def test_the_user_is_asked(
 
     monkeypatch.setattr(pam_python, "decide", decide)
     pamh = Asked(said)
+    clock = SimpleNamespace(monotonic=lambda: pamh.clock.value)
+    monkeypatch.setattr(pam_python, "time", clock)
     assert pam_python.account(pamh, flags, [], {}) == pamh.PAM_SUCCESS
     (found,) = came
     assert found == expected or (isinstance(expected, str) and expected in str(found))
     assert [message.style for message in pamh.said] == [pamh.PAM_PROMPT_ECHO_ON] * shown
     assert not any("password" in line for line in lines)
+    assert lines[-1].endswith(" in 0.0 ms")  # the user's time is not the module's
 
 
 def test_the_session_phase_asks_nobody(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:

@@ -97,7 +97,7 @@ def _answer(phase: Phase, pamh: Any, flags: int, arguments: list[str], memory: M
             with suppress(Exception):
                 _greet(pamh, welcome, login, outcome, memory)
         with suppress(Exception):  # telling of a decision does not change it
-            more["MSEC"] = f"{(time.monotonic() - started) * 1000:.1f}"
+            more["MSEC"] = f"{(time.monotonic() - started - asker.seconds) * 1000:.1f}"
             made = None
             with suppress(Exception):  # the line has the same
                 made = fields and fields(login, outcome, options, more)
@@ -228,11 +228,12 @@ def _set_variables(pamh: Any, outcome: Outcome) -> None:
 class _Asker:
     """Asks the user; it lets go of the handle at its end, whatever refers to it then."""
 
-    __slots__ = ("_flags", "_pamh")
+    __slots__ = ("_flags", "_pamh", "seconds")
 
     def __init__(self, pamh: Any, flags: int) -> None:
         self._pamh: Any = pamh
         self._flags = flags
+        self.seconds = 0.0  # that the user has taken: they are not the decision's
 
     def __enter__(self) -> _Asker:
         return self
@@ -248,12 +249,15 @@ class _Asker:
         pamh = self._pamh
         if self._flags & pamh.PAM_SILENT:
             return None
+        asked = time.monotonic()
         try:
             answer = pamh.conversation(pamh.Message(pamh.PAM_PROMPT_ECHO_ON, text)).resp
         except UnicodeDecodeError:
             return "?"
         except Exception:  # noqa: BLE001 - PamException, whose class is the handle's own
             return None
+        finally:
+            self.seconds += time.monotonic() - asked
         return str(answer) if answer is not None else None
 
 
