@@ -22,13 +22,12 @@ if TYPE_CHECKING:
 SOURCE = manpage.DOCS / "reference" / "slurm-adopt.1.rst"
 PAGE = manpage.DOCS / "reference" / "slurm-adopt.1"
 CHECKS_PAGE = manpage.DOCS / "reference" / "checks.md"
-NOT_YET = ("use",)  # commands that have no module yet
 WIDTH = 100
 
 
 def source() -> str:
     """Return the source of the manual page with its commands as they are now."""
-    made = "\n".join(_command(name) for name in COMMANDS if name not in NOT_YET)
+    made = "\n".join(_command(name) for name in COMMANDS)
     return manpage.replaced(SOURCE.read_text(), "commands", made)
 
 

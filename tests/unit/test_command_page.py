@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 
 import click
@@ -12,8 +11,6 @@ from slurm_adopt.cli.checks.table import CHECKS
 from slurm_adopt.cli.commands import COMMANDS, group
 from tests.dev import command_page, manpage
 
-THERE = [name for name in COMMANDS if name not in command_page.NOT_YET]
-
 
 def test_pages_are_up_to_date() -> None:
     """Where this fails, `./dev man` writes them again."""
@@ -22,13 +19,7 @@ def test_pages_are_up_to_date() -> None:
     assert command_page.CHECKS_PAGE.read_text() == command_page.checks()
 
 
-@pytest.mark.parametrize("name", command_page.NOT_YET)
-def test_what_has_no_section_has_no_module(name: str) -> None:
-    """Once it has one, it goes from the list there."""
-    assert importlib.util.find_spec(f"slurm_adopt.cli.{COMMANDS[name][0]}") is None
-
-
-@pytest.mark.parametrize("name", THERE)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_is_in_it(name: str) -> None:
     command = group.get_command(click.Context(group), name)
     assert command
