@@ -348,7 +348,7 @@ def test_without_what_it_can_do_without(cluster: Cluster) -> None:
         assert usual["from"]["address"] in done.stdout
         assert done.stderr == ""
         asked = (
-            "from slurm_adopt.cli import sockets; known = dict(sockets._asked()); "
+            "from slurm_adopt.cli.sessions import sockets; known = dict(sockets._asked()); "
             f"print(*(known[one] for one in sockets.of_process({monitor(session, node)}) "
             "if one in known))"
         )

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from slurm_adopt.cli import check, textfile
+from slurm_adopt.cli import textfile
+from slurm_adopt.cli.checks import command as check
 from slurm_adopt.cli.checks import host as hosts
 from slurm_adopt.cli.checks import metrics, report, saved
 from slurm_adopt.cli.checks.finding import Check, Finding, Seen, error, ok, skipped, warning
@@ -494,7 +495,8 @@ def test_a_full_disk() -> None:
 
 STUCK = """\
 import threading
-from slurm_adopt.cli import check, main
+from slurm_adopt.cli import main
+from slurm_adopt.cli.checks import command as check
 from slurm_adopt.cli.checks.finding import Check
 def look(host):
     threading.Event().wait()
@@ -516,7 +518,8 @@ def test_a_stuck_check_does_not_keep_the_program() -> None:
 
 LASTING = """\
 import os, time
-from slurm_adopt.cli import check, main
+from slurm_adopt.cli import main
+from slurm_adopt.cli.checks import command as check
 def lasting(host):
     print(os.getpid(), flush=True)
     time.sleep(600)
@@ -554,7 +557,8 @@ def test_an_interrupt() -> None:
 
 
 BROKEN = """\
-from slurm_adopt.cli import check, main
+from slurm_adopt.cli import main
+from slurm_adopt.cli.checks import command as check
 check.run = lambda checks, host: 1 / 0
 main.main(["check"])
 """

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from slurm_adopt.cli.checks import (
-    epilog,
+from slurm_adopt.cli.checks import places
+from slurm_adopt.cli.checks.host import Host
+from slurm_adopt.cli.checks.machine import (
     host_state,
     log_path,
     packages,
-    places,
     processes,
     selinux,
-    sshd_process,
     ways_out,
 )
-from slurm_adopt.cli.checks.host import Host
+from slurm_adopt.cli.checks.slurm import epilog
+from slurm_adopt.cli.checks.sshd import sshd_process
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from slurm_adopt.cli.checks import bridge, bridge_trial, options, owners, pam_users, sshd
-from slurm_adopt.cli.checks import sshd_settings as of_sshd
+from slurm_adopt.cli.checks.bridge import bridge, bridge_trial, owners
 from slurm_adopt.cli.checks.host import Host
+from slurm_adopt.cli.checks.pam import options, pam_users
+from slurm_adopt.cli.checks.sshd import configured as sshd
+from slurm_adopt.cli.checks.sshd import sshd_settings as of_sshd
 from slurm_adopt.cli.checks.table import CHECKS
 from slurm_adopt.decision.outcome import ACTIONS, REFUSALS
 from slurm_adopt.front import refusal_text

@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurm_adopt.cli import deadlines
-from slurm_adopt.cli.checks import (
+from slurm_adopt.cli.checks.host import Host, LateError
+from slurm_adopt.cli.checks.runner import run
+from slurm_adopt.cli.checks.slurm import (
     auth,
     callerid,
     cgroup_conf,
@@ -24,10 +26,8 @@ from slurm_adopt.cli.checks import (
     slurmd,
     stepds,
 )
-from slurm_adopt.cli.checks.host import Host, LateError
-from slurm_adopt.cli.checks.host_lists import folded
-from slurm_adopt.cli.checks.runner import run
-from slurm_adopt.cli.checks.slurm_facts import Asked
+from slurm_adopt.cli.checks.slurm.host_lists import folded
+from slurm_adopt.cli.checks.slurm.slurm_facts import Asked
 from slurm_adopt.decision.options import Options
 from slurm_adopt.slurm import proc
 from slurm_adopt.slurm.cgroup.hierarchy import UNIFIED, Mount

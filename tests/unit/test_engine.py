@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from slurm_adopt.cli.decisions import told
+from slurm_adopt.cli.logins.decisions import told
 from slurm_adopt.decision.adoption import Adoption, Choice
 from slurm_adopt.decision.engine import decide
 from slurm_adopt.decision.login import Claims, Login

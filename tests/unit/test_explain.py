@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from slurm_adopt.cli import explain_facts, explain_text, looking_job, session_place, what_if
 from slurm_adopt.cli.errors import CliError
-from slurm_adopt.cli.explain import check
-from slurm_adopt.cli.pam_line import Lines
-from slurm_adopt.cli.verdict import Verdict, verdict
+from slurm_adopt.cli.explain import facts as explain_facts
+from slurm_adopt.cli.explain import session_place, what_if
+from slurm_adopt.cli.explain import text as explain_text
+from slurm_adopt.cli.explain.command import check
+from slurm_adopt.cli.verdict import looking_job
+from slurm_adopt.cli.verdict.pam_line import Lines
+from slurm_adopt.cli.verdict.verdict import Verdict, verdict
 from slurm_adopt.decision.options import Options, parse
 from slurm_adopt.node.slurm_site import SlurmSite
 from slurm_adopt.slurm import auth

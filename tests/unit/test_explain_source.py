@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from slurm_adopt.cli import login_source
 from slurm_adopt.cli.errors import USAGE, CliError
-from slurm_adopt.cli.login_source import Given
+from slurm_adopt.cli.explain import login_source
+from slurm_adopt.cli.explain.login_source import Given
 
 if TYPE_CHECKING:
     from pathlib import Path

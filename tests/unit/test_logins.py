@@ -20,9 +20,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurm_adopt.cli import counts, deadlines, decisions, log_lines, logins, moments, story
+from slurm_adopt.cli import deadlines
 from slurm_adopt.cli.errors import CliError
-from slurm_adopt.cli.log_lines import Wanted
+from slurm_adopt.cli.logins import command as logins
+from slurm_adopt.cli.logins import counts, decisions, log_lines, moments, story
+from slurm_adopt.cli.logins.log_lines import Wanted
 from slurm_adopt.cli.main import main
 from slurm_adopt.decision.record import OUTCOMES
 from slurm_adopt.system.log import Log
@@ -729,7 +731,8 @@ def test_bad_input(run: Run, auth_log: Path, arguments: str, status: int, text: 
 
 AS_NOBODY = """
 import os, sys
-from slurm_adopt.cli import log_lines, main
+from slurm_adopt.cli import main
+from slurm_adopt.cli.logins import log_lines
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 log_lines.FOLDER = sys.argv[1]
 log_lines.find.__defaults__ = (None, sys.argv[1])

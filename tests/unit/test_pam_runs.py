@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from slurm_adopt.cli.checks.pam_runs import Run, Step, anything, runs
+from slurm_adopt.cli.checks.pam.pam_runs import Run, Step, anything, runs
 from slurm_adopt.node import pam_files
 from tests.fakes.libpam import open_sessions
 from tests.fakes.pam_stacks import FACTS, OURS, Files, Maker

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from slurm_adopt.cli import job_resources, places, whoami, whoami_command
+from slurm_adopt.cli.sessions import places
+from slurm_adopt.cli.whoami import command as whoami_command
+from slurm_adopt.cli.whoami import job_resources
+from slurm_adopt.cli.whoami import shell_job as whoami
 from slurm_adopt.slurm.cgroup import paths
 from slurm_adopt.slurm.cgroup.hierarchy import Mount
 
@@ -224,4 +227,4 @@ def test_what_the_prompt_imports() -> None:
     said = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.splitlines()
     assert said[-2] == "status 1"  # these tests run in no job
     assert not HEAVY & set(said[-1].split())
-    assert "slurm_adopt.cli.whoami" in said[-1].split()
+    assert "slurm_adopt.cli.whoami.shell_job" in said[-1].split()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from slurm_adopt.cli import session_place
+from slurm_adopt.cli.explain import session_place
 from slurm_adopt.slurm.cgroup import hierarchy
 from slurm_adopt.slurm.errors import SetupError
 from slurm_adopt.slurm.stepd.ask_all import Answer
@@ -16,7 +16,7 @@ from tests.fakes.tree import ALL, Tree
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from slurm_adopt.cli.looking_node import LookingNode
+    from slurm_adopt.cli.verdict.looking_node import LookingNode
     from slurm_adopt.slurm.cgroup.step_cgroup import Layout
 
 UID, OTHER = 5001, 5002

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from slurm_adopt.cli import processes, sessions, sockets, ssh_sessions
-from slurm_adopt.cli.places import Places
+from slurm_adopt.cli.sessions import command as sessions
+from slurm_adopt.cli.sessions import processes, sockets, ssh_sessions
+from slurm_adopt.cli.sessions.places import Places
 from slurm_adopt.slurm.errors import SetupError
 
 if TYPE_CHECKING:

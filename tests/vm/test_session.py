@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from slurm_adopt.cli import decisions, log_lines
+from slurm_adopt.cli.logins import decisions, log_lines
 from tests.cluster.harness import pam
 from tests.cluster.harness.config import BOTH_PORT, Settings
 from tests.cluster.harness.host import CHECKOUT

@@ -10,11 +10,14 @@ from slurm_adopt import __version__
 
 # Command -> module in this folder, which has a click command `command`; what it is for.
 COMMANDS = {
-    "check": ("check", "Is this node ready? Each finding says where it is and what to do."),
-    "explain": ("explain", "What would a login of a user come to now, and why?"),
-    "logins": ("logins", "List and count the logins that the module has decided."),
-    "sessions": ("sessions", "Which ssh sessions are on this node, and in which jobs?"),
-    "whoami": ("whoami_command", "Which job holds this shell?"),
+    "check": (
+        "checks.command",
+        "Is this node ready? Each finding has its place and what to do.",
+    ),
+    "explain": ("explain.command", "What would a login of a user come to now, and why?"),
+    "logins": ("logins.command", "List and count the logins that the module has decided."),
+    "sessions": ("sessions.command", "Which ssh sessions are on this node, and in which jobs?"),
+    "whoami": ("whoami.command", "Which job holds this shell?"),
     "use": ("use", "Which of your jobs do your next logins to this node go to?"),
 }
 

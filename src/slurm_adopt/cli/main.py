@@ -66,7 +66,7 @@ def _status_of(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> int:
     if arguments == ["whoami", "--prompt"]:
-        return int(import_module("slurm_adopt.cli.whoami").prompt())
+        return int(import_module("slurm_adopt.cli.whoami.shell_job").prompt())
     try:
         import click
     except ImportError:

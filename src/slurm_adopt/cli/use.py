@@ -21,9 +21,9 @@ from slurm_adopt.slurm.errors import PeerError, SetupError
 from .checks.host import Host, LateError, within
 from .deadlines import SLOW
 from .errors import ERROR, OK, USAGE, WARNING, CliError
-from .looking_node import LookingNode
 from .output import as_json, line, printable, table
-from .remarks import Remarks
+from .verdict.looking_node import LookingNode
+from .verdict.remarks import Remarks
 
 if TYPE_CHECKING:
     from slurm_adopt.node.jobs import Job

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from slurm_adopt.cli.deadlines import SHARED
-from slurm_adopt.cli.remarks import Remarks
+from slurm_adopt.cli.verdict.remarks import Remarks
 from slurm_adopt.decision.options import Options, parse
 from slurm_adopt.node import pam_files
 from slurm_adopt.node.phase import Phase

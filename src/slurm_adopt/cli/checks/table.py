@@ -4,26 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import (
-    auth,
-    bridge,
-    callerid,
-    cgroup_conf,
-    cgroups,
-    epilog,
-    host_state,
-    log_path,
-    options,
-    outside,
-    packages,
-    pam_stack,
-    slurm_conf,
-    slurmd,
-    sshd,
-    sshd_process,
-    stepds,
-    ways_out,
-)
+from .bridge import bridge
+from .machine import host_state, log_path, outside, packages, ways_out
+from .pam import options, pam_stack
+from .slurm import auth, callerid, cgroup_conf, cgroups, epilog, slurm_conf, slurmd, stepds
+from .sshd import configured as sshd
+from .sshd import sshd_process
 
 if TYPE_CHECKING:
     from .finding import Check

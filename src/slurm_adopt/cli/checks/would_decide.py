@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from slurm_adopt.cli.deadlines import QUICK, SLOW
-from slurm_adopt.cli.looking_node import LookingNode
+from slurm_adopt.cli.verdict.looking_node import LookingNode
 from slurm_adopt.decision.engine import decide, our_mistake
 from slurm_adopt.decision.login import Claims, Login
 from slurm_adopt.decision.outcome import SITUATIONS

@@ -1,0 +1,1 @@
+"""Checks of pam_python, its interpreter, and the files that root runs."""

@@ -1,0 +1,398 @@
+"""pam_python, the interpreter in it, and the files that root runs at each login."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from contextlib import suppress
+from importlib.util import source_hash
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from slurm_adopt.cli.checks.finding import Check, error, ok, skipped, warning
+from slurm_adopt.cli.checks.places import pam_line
+from slurm_adopt.cli.deadlines import BRIDGE, SLOW
+from slurm_adopt.node import pam_stack
+from slurm_adopt.node.pam_files import SCRIPT
+
+from .bridge_trial import FailedError, NoTrialError, trial
+from .owners import Groups, all_others_may_write
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+
+    from slurm_adopt.cli.checks.finding import Seen
+    from slurm_adopt.cli.checks.host import Host
+    from slurm_adopt.node.pam_files import Line
+
+BRIDGE_S = "bridge"
+OLDEST = (3, 9)
+PAM_PYTHON = "pam_python.so"
+PLACES = (  # of PAM's modules: Debian, Red Hat, and what is built by hand
+    "/lib/{}-linux-gnu/security",
+    "/usr/lib/{}-linux-gnu/security",
+    "/lib64/security",
+    "/usr/lib64/security",
+    "/lib/security",
+    "/usr/lib/security",
+    "/usr/local/lib/security",
+)
+ENVIRONMENTS = ("/etc/default/ssh", "/etc/sysconfig/sshd")
+SITE_DIRS = ("site-packages", "dist-packages")
+TRIES = 2  # of which the quickest counts
+
+
+class Script(NamedTuple):
+    """An entry script, and the line that names it."""
+
+    path: str
+    line: Line
+
+
+def scripts_there(host: Host) -> Iterator[Seen]:
+    """Tell whether the lines' scripts are there."""
+    for script in _scripts(host):
+        place = pam_line(script.line)
+        if not os.path.isabs(script.path):
+            yield error("a line of this module has a script without a whole path", "", *place)
+        elif not os.path.isfile(script.path):
+            yield error(f"there is no {script.path}", "", *place)
+        elif os.path.basename(script.line.module) != PAM_PYTHON:
+            yield error(f"{script.line.module} is not {PAM_PYTHON}", str(script.line), *place)
+        else:
+            yield ok(f"{script.path} is there", "", *place)
+    yield from _without_lines(host)
+
+
+def runs(host: Host) -> Iterator[Seen]:
+    """Tell whether pam_python runs a script, and by which Python."""
+    told = yield from _told(host)
+    if not told:
+        return
+    version = ".".join(map(str, told["version"]))
+    found = f"starts in {told['start'] * 1000:.0f} ms of CPU time; {told['prefix']}"
+    if tuple(told["version"]) < OLDEST:
+        yield error(f"pam_python runs Python {version}, which is too old", found)
+    else:
+        yield ok(f"pam_python runs Python {version}", found)
+
+
+def package(host: Host) -> Iterator[Seen]:
+    """Tell whether the module can be imported there, and which version it is."""
+    told = yield from _told(host, explain=False)
+    for script in _scripts(host)[:1] if told else ():
+        place = pam_line(script.line)
+        if "wrong" in told:
+            yield error("pam_python cannot import this module", told["wrong"], *place)
+            continue
+        file, version = told["package"]["file"], told["package"]["version"]
+        found = f"{os.path.dirname(file)}; imports take {told['import'] * 1000:.0f} ms of CPU time"
+        yield ok(f"pam_python imports version {version} of this module", found)
+
+
+def byte_code(host: Host) -> Iterator[Seen]:
+    """Tell whether the module's byte code fits the interpreter, and its source."""
+    told = yield from _told(host, explain=False)
+    if not told or "package" not in told:
+        if told:
+            yield skipped("the module cannot be imported, so its byte code is not looked at")
+        return
+    top = os.path.dirname(told["package"]["file"])
+    states = {file: _state_of_code(file, told["tag"], told["magic"]) for file in _sources(top)}
+    old = [file for file, state in states.items() if state == "unchecked"]
+    bad = {state: sum(s == state for s in states.values()) for state in ("missing", "stale")}
+    if old:
+        yield error("byte code of this module is of another source, and is run", old[0], old[0])
+    if any(bad.values()):
+        found = ", ".join(f"{count} files: {state}" for state, count in bad.items() if count)
+        first = next(file for file, state in states.items() if state in bad)
+        yield warning("each login compiles the module: its byte code is not fresh", found, first)
+    if not old and not any(bad.values()):
+        yield ok(f"the module's byte code is fresh, for {told['tag']}")
+
+
+def owned(host: Host) -> Iterator[Seen]:
+    """Tell whether only root may write what root runs at a login."""
+    told = yield from _told(host, explain=False)
+    scripts = [script.path for script in _scripts(host)]
+    paths = [path for path in scripts if os.path.isabs(path) and os.path.exists(path)]
+    if told:
+        code = [*told["modules"], *told["ours"]]
+        folders = dict.fromkeys(f"{os.path.dirname(file)}/__pycache__" for file in code)
+        package_file = told.get("package", {}).get("file", "")
+        paths += [*code, *folders, *told["libraries"], *_pth_files(told)]
+        paths += [entry for entry in told["path"] if os.path.isabs(entry)]
+        paths += list(_sources(os.path.dirname(package_file))) if package_file else []
+        if "" in told["path"] or "." in told["path"]:
+            yield error("sys.path of pam_python has the working directory", str(told["path"]))
+    bad = list(all_others_may_write(paths, host.once("groups", Groups)))
+    for path, why in bad:
+        yield error("others than root may write what root runs at a login", f"{path} {why}", path)
+    if paths and not bad and told:
+        yield ok("only root may write what root runs at a login")
+    elif paths and not bad:
+        yield ok("only root may write the entry script")
+
+
+def path_files(host: Host) -> Iterator[Seen]:
+    """Tell which .pth files run code at each login."""
+    told = yield from _told(host, explain=False)
+    if not told:
+        return
+    there = {path: number for path in _pth_files(told) if (number := _code_in(path))}
+    cost = _cost(host, told, list(there)) if there and not host.quick else ""
+    for path, number in there.items():
+        name = os.path.basename(path)
+        yield warning(f"{name} runs code as root at each login", cost, path, number)
+    if not there:
+        yield ok("no .pth file runs code at a login")
+
+
+def variables(host: Host) -> Iterator[Seen]:
+    """Tell whether variables of sshd's environment steer the interpreter."""
+    told = yield from _told(host, explain=False)
+    if not told:
+        return
+    if told["flags"].get("ignore_environment") or told["flags"].get("isolated"):
+        yield ok("pam_python heeds no variable of Python's")
+        return
+    wrong = False
+    for path in ENVIRONMENTS:
+        with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+            for number, line in enumerate(file, 1):
+                name = line.strip().removeprefix("export ").partition("=")[0].strip()
+                if re.fullmatch("PYTHON[A-Z0-9_]*", name):
+                    wrong = True
+                    yield warning(
+                        f"{name} is set for sshd, and so for pam_python", "", path, number
+                    )
+    if not wrong:
+        yield ok("no variable of Python's is set in a file of sshd's")
+
+
+def psutil(host: Host) -> Iterator[Seen]:
+    """Tell whether psutil is there, where it is needed."""
+    told = yield from _told(host, explain=False)
+    if not told:
+        return
+    if told["psutil"]:
+        yield ok("pam_python finds psutil")
+    elif host.our_lines("account") and pam_stack.why_uncertain(host.service):
+        yield warning("pam_python finds no psutil, and the account phase adopts")
+    else:
+        yield ok("pam_python finds no psutil, which is not needed here")
+
+
+# The trial
+
+
+def _scripts(host: Host) -> list[Script]:
+    """Return the entry scripts of our lines, each once."""
+    found: dict[str, Script] = {}
+    for phase in ("account", "session"):
+        for line in host.our_lines(phase):
+            path = next(word for word in line.arguments if word.rpartition("/")[2] == SCRIPT)
+            found.setdefault(path, Script(path, line))
+    return list(found.values())
+
+
+def _told(host: Host, *, explain: bool = True) -> Generator[Seen, None, dict[str, Any]]:
+    """Return what the trial has told, and {} where it has told nothing; `explain` why."""
+    script = next(iter(_scripts(host)), None)
+    if script is None:
+        yield skipped(f"this module has no line in {host.service}")
+    elif not host.is_root:
+        yield skipped("only root can try pam_python")
+    else:
+        module = script.line.module
+        try:
+            return host.once("bridge", lambda: trial(module, script.path), BRIDGE + 1)
+        except NoTrialError as wrong:
+            yield skipped("pam_python cannot be tried here", str(wrong))
+        except FailedError as wrong:
+            place = pam_line(script.line)
+            if explain:
+                found = f"{wrong}{_built_for(module)}"
+                yield error("pam_python does not run", found, *place)
+            else:
+                yield skipped("not known, since pam_python does not run")
+    return {}
+
+
+def _without_lines(host: Host) -> Iterator[Seen]:
+    if not _scripts(host):
+        yield skipped(f"this module has no line in {host.service}")
+
+
+def _built_for(module: str) -> str:
+    """Say where pam_python is, and which library it wants."""
+    machine = os.uname().machine
+    paths = [module, *(f"{place.format(machine)}/{module}" for place in PLACES)]
+    path = next((path for path in paths if os.path.isabs(path) and os.path.exists(path)), "")
+    if not path:
+        return f"; there is no {module}"
+    with open(path, "rb") as file:
+        library = re.search(rb"libpython[0-9.]+\.so[0-9.]*", file.read())
+    return f"; {path} is built for {library[0].decode()}" if library else f"; {path} is there"
+
+
+# Byte code
+
+
+def _sources(top: str) -> Iterator[str]:
+    """Yield the sources that a login may import."""
+    for folder, folders, names in os.walk(top):
+        folders[:] = sorted(set(folders) - {"__pycache__", *(["cli"] if folder == top else [])})
+        yield from (f"{folder}/{name}" for name in sorted(names) if name.endswith(".py"))
+
+
+def _state_of_code(source: str, tag: str, magic: str) -> str:
+    """Return fresh, missing, stale, or unchecked: another source's that is run all the same."""
+    folder, name = os.path.split(source)
+    try:
+        with open(f"{folder}/__pycache__/{name[:-3]}.{tag}.pyc", "rb") as file:
+            head = file.read(16)
+        entry = os.stat(source)
+        with open(source, "rb") as file:
+            text = file.read()
+    except OSError:
+        return "missing"
+    if len(head) < 16 or head[:4].hex() != magic:
+        return "stale"
+    flags, first, second = struct.unpack("<III", head[4:])  # PEP 552
+    if not flags & 1:
+        mine = (int(entry.st_mtime) & 0xFFFFFFFF, entry.st_size & 0xFFFFFFFF)
+        return "fresh" if (first, second) == mine else "stale"
+    if head[8:] == source_hash(text):
+        return "fresh"
+    return "stale" if flags & 2 else "unchecked"
+
+
+# .pth files
+
+
+def _pth_files(told: dict[str, Any]) -> list[str]:
+    """Return the .pth files that the interpreter reads."""
+    found = []
+    for folder in dict.fromkeys(told["path"]) if told["site"] else ():
+        if os.path.basename(folder) in SITE_DIRS and os.path.isdir(folder):
+            names = sorted(os.listdir(folder))
+            found += [f"{folder}/{name}" for name in names if name.endswith(".pth")]
+    return found
+
+
+def _code_in(path: str) -> int:
+    """Return the number of the first line of a .pth file that is run; 0 for none."""
+    with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            if line.startswith(("import ", "import\t")):
+                return number
+    return 0
+
+
+def _cost(host: Host, told: dict[str, Any], paths: Sequence[str]) -> str:
+    """Say what .pth files cost a login: the interpreter's start with them and without."""
+    script = _scripts(host)[0]
+    try:
+        having = [trial(script.line.module, script.path)["start"] for _ in range(TRIES - 1)]
+        without = [trial(script.line.module, script.path, paths)["start"] for _ in range(TRIES)]
+    except (NoTrialError, FailedError):
+        return ""
+    cost = min(told["start"], *having) - min(without)
+    tens = round(cost * 100)  # not more exact: nodes that are alike say the same
+    said = f"about {tens * 10} ms" if tens > 0 else "less than 10 ms"
+    return f"all such files cost {said} of CPU time at each login"
+
+
+CHECKS = (
+    Check(
+        "SA201",
+        BRIDGE_S,
+        "the entry script is there",
+        scripts_there,
+        expected="Each line gives pam_python.so the whole path of pam_slurm_adopt.py, which is "
+        "there.",
+        why="pam_python answers with an error where there is no script, so everybody but root is "
+        "locked out.",
+        fix="Check out or copy the module again, or correct the path: docs/how-to/install.md.",
+    ),
+    Check(
+        "SA202",
+        BRIDGE_S,
+        "pam_python runs",
+        runs,
+        expected="libpam can load pam_python.so, and its Python is 3.9 or later.",
+        why="Where pam_python cannot be loaded PAM refuses everybody whom no line has let by.",
+        fix="Install libpam-python for the system's Python, or build pam_python again after the "
+        "system got another Python.",
+        seconds=SLOW,
+    ),
+    Check(
+        "SA203",
+        BRIDGE_S,
+        "pam_python imports the module",
+        package,
+        expected="The whole package is beside the entry script.",
+        why="Without its package the script answers users by action_generic_failure alone.",
+        fix="Check out or copy the module again: docs/how-to/install.md.",
+        seconds=SLOW,
+    ),
+    Check(
+        "SA204",
+        BRIDGE_S,
+        "byte code is fresh",
+        byte_code,
+        expected="Each file of the module has byte code of this Python and of this source.",
+        why="pam_python never writes byte code. What is missing or stale is compiled at each "
+        "login, which about doubles what the module costs. Unchecked byte code is run whatever "
+        "the source says.",
+        fix="Run python3 -m compileall -q on the directory src of the checkout, with the Python "
+        "of pam_python.",
+        seconds=SLOW,
+    ),
+    Check(
+        "SA205",
+        BRIDGE_S,
+        "only root may write what root runs",
+        owned,
+        expected="Script, package, Python's library, pam_python and the directories above them "
+        "belong to root, and nobody else may write to them.",
+        why="Whoever may write one of these is root at the next login.",
+        fix="Run chown root:root and chmod go-w on what is named.",
+        seconds=SLOW,
+    ),
+    Check(
+        "SA206",
+        BRIDGE_S,
+        "no .pth file runs code",
+        path_files,
+        expected="No .pth file has a line that begins with import.",
+        why="Python runs such lines when it starts, so sshd runs them as root at each login. They "
+        "take time, and may fail.",
+        fix="Remove the package that the file belongs to from compute nodes.",
+        seconds=SLOW,
+    ),
+    Check(
+        "SA207",
+        BRIDGE_S,
+        "no variable steers pam_python",
+        variables,
+        expected="The environment of sshd has no PYTHONPATH, PYTHONHOME or other variable of "
+        "Python's.",
+        why="pam_python's interpreter heeds these variables. They change which code root runs at "
+        "each login.",
+        fix="Take the variable out of the named file and restart sshd.",
+        seconds=SLOW,
+    ),
+    Check(
+        "SA208",
+        BRIDGE_S,
+        "psutil",
+        psutil,
+        expected="pam_python finds psutil where the account phase adopts.",
+        why="With keyboard-interactive the account phase runs in a child of sshd's. Without "
+        "psutil it cannot find the process that becomes the session, and the adoption fails.",
+        fix="Install python3-psutil, or have a session line that is certain to come.",
+        seconds=SLOW,
+    ),
+)

@@ -1,0 +1,1 @@
+"""Checks of this host, and of the ways out of a job."""

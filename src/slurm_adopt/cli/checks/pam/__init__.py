@@ -1,0 +1,1 @@
+"""Checks of the PAM stack and of this module's options."""

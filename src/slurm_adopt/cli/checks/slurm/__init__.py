@@ -1,0 +1,1 @@
+"""Checks of Slurm: its files, daemons, steps and cgroups."""

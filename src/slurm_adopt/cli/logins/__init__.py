@@ -1,0 +1,1 @@
+"""`slurm-adopt logins`: the decisions in this host's log."""

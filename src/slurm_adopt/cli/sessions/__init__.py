@@ -1,0 +1,1 @@
+"""`slurm-adopt sessions`: the ssh sessions on this node, and their jobs."""

@@ -1,0 +1,1 @@
+"""`slurm-adopt whoami`: which job holds a shell."""
