@@ -641,7 +641,7 @@ def test_login_node(cluster: Cluster) -> None:
 
 ASK = """
 import json, sys
-from slurm_adopt.cli.checks import callerid
+from slurm_adopt.cli.checks.slurm import callerid
 from slurm_adopt.cli.checks.host import Host
 seen = callerid.others(Host(nodes=sys.argv[1]))
 print(json.dumps([[each.result, each.title, each.found] for each in seen]))
@@ -686,7 +686,7 @@ def test_other_nodes_that_do_not_answer(cluster: Cluster) -> None:
 
 QUICK = """
 import json
-from slurm_adopt.cli.checks import auth, stepds
+from slurm_adopt.cli.checks.slurm import auth, stepds
 from slurm_adopt.cli.checks.host import Host
 from slurm_adopt.cli.checks.runner import run
 found = run((*stepds.CHECKS, *auth.CHECKS), Host(quick=True))

@@ -319,7 +319,7 @@ def hanging(cluster: Cluster) -> Iterator[int]:
         yield number
     finally:
         end(server)
-        n1.run(["umount", "/mnt"])
+        n1.run(["umount", "--lazy", "/mnt"])
 
 
 def states(cluster: Cluster, state: str) -> list[str]:

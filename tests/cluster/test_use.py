@@ -435,7 +435,7 @@ def test_the_refusal_names_the_command(scene: Scene) -> None:
 
 EXPLAINED = """\
 import os, pwd, sys
-from slurm_adopt.cli.verdict import verdict
+from slurm_adopt.cli.verdict.verdict import verdict
 from slurm_adopt.decision.options import parse
 found = verdict("alice", pwd.getpwnam("alice").pw_uid, parse(sys.argv[1:])[0])
 print(found.job_id, found.outcome.text, os.path.exists("/run/slurm_adopt/choices"))

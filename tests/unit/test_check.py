@@ -112,14 +112,14 @@ def stuck() -> Iterator[Callable[[Host], list[Seen]]]:
 def test_a_check_that_does_not_end_is_a_finding(stuck: Callable[[Host], list[Seen]]) -> None:
     """The others go on."""
     first, second = findings(row("SA001", seconds=0.05)._replace(look=stuck), GOOD)
-    assert (first.result, first.title) == ("error", "what SA001 is: not known within 0.05 s")
+    assert (first.result, first.title) == ("warning", "what SA001 is: not known within 0.05 s")
     assert second.result == "ok"
 
 
 def test_no_check_begins_after_the_end_of_all(stuck: Callable[[Host], list[Seen]]) -> None:
     slow = row("SA001")._replace(look=stuck)
     first, second = run([slow, GOOD], Host(), 0.05)
-    assert (first.result, second.result) == ("error", "warning")
+    assert (first.result, second.result) == ("warning", "warning")
     assert "took too long" in second.title
 
 
@@ -511,7 +511,7 @@ def test_a_stuck_check_does_not_keep_the_program() -> None:
         [sys.executable, "-c", STUCK], env={**os.environ, "PYTHONPATH": str(SOURCE)},
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert "not known within 0.05 s" in done.stdout
     assert done.stderr == ""
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from slurm_adopt.slurm.waiting import Deadline
 
 MANY = 3000  # listening sockets of others
+GENEROUS = 60.0  # seconds for what a busy machine takes longer for
 GONE = 1 << 22
 
 
@@ -213,6 +214,7 @@ def test_others_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not listens(pid)
         assert not rows
         no_kernel(monkeypatch)
+        monkeypatch.setattr(listening, "READING", GENEROUS)
         assert not listens(pid)
         assert len(rows) >= MANY
         monkeypatch.setattr(listening, "READING", 0)

@@ -6,7 +6,7 @@ These are apart from what a login waits for (slurm_adopt/time_limits.py).
 from __future__ import annotations
 
 # fmt: off
-QUICK  = 1.0   # a check that reads a few files
+QUICK  = 4.0   # a check that reads a few files, on a node whose cores are all in use
 SLOW   = 10.0  # a check that asks other processes or hosts
 SHARED = 3.0   # what several checks need
 SITE   = 7.0   # where this host's Slurm is: the DNS may be asked, for up to 5 s

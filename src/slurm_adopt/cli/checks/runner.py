@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from slurm_adopt.cli.deadlines import BRISK, WHOLE
 from slurm_adopt.decision.engine import our_mistake
 
-from .finding import Check, Finding, Seen, error, finding, warning
+from .finding import Check, Finding, Seen, finding, warning
 from .host import LateError, within
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def _look(check: Check, host: Host, left: float) -> list[Seen]:
     try:
         seen = within(min(check.seconds, left), lambda: list(check.look(host)))
     except LateError:
-        return [error(f"{check.name}: not known within {check.seconds:g} s")]
+        return [warning(f"{check.name}: not known within {check.seconds:g} s")]
     except Exception as wrong:  # noqa: BLE001 - a check that fails is a finding
         return [warning(f"{check.name}: the check itself has failed", our_mistake(wrong))]
     return seen or [warning(f"{check.name}: the check itself has failed", "it has seen nothing")]
