@@ -283,6 +283,16 @@ def test_why_it_could_not_be_seen_is_said_once() -> None:
     assert sum("found     something" in line for line in lines) == 2
 
 
+def test_what_several_findings_of_a_check_have_in_common_is_said_once() -> None:
+    seen = [error(f"line {at} is wrong", f"word {at}", "/etc/x", at) for at in (1, 2)]
+    lines = shown(Report(findings(row("SA102", *seen, category="two"), BAD), []))
+    assert [line.split()[0] for line in lines[3:14]] == [
+        *("error", "expected", "found", "where", "why", "fix", "see"),
+        *("error", "found", "where"),
+        "error",
+    ]
+
+
 @pytest.mark.parametrize("width", [1, 11, 20, 40, 80])
 def test_lines_fit_the_terminal(width: int) -> None:
     """Nothing is lost where they are broken; below twenty columns the terminal breaks them."""

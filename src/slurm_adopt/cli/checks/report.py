@@ -117,16 +117,14 @@ def text(reports: list[Report], arrow: str, width: int) -> Iterator[tuple[str, s
     )
     yield "bold" if worst not in STATUSES else STYLES[worst], first
     findings = _findings(reports)
-    said: set[str] = set()  # why something could not be seen: once is enough
+    # Once is enough: why something could not be seen, and what several findings have in common.
+    said: set[tuple[str, ...]] = set()
     for category in dict.fromkeys(finding.category for finding, _ in findings):
         yield "", ""
         yield "bold", category
         for finding, some in findings:
             if finding.category == category:
-                again = finding.result == "skipped" and finding.found in said
-                said.add(finding.found)
-                given = finding._replace(found="") if again else finding
-                yield from _shown(given, _where(some, nodes), width)
+                yield from _shown(finding, _where(some, nodes), said, width)
     if any(report.decisions for report in reports):
         yield "", ""
         yield "bold", DECIDED
@@ -135,14 +133,22 @@ def text(reports: list[Report], arrow: str, width: int) -> Iterator[tuple[str, s
         yield from _wrapped("  ", "    ", line, width, "")
 
 
-def _shown(finding: Finding, where: str, width: int) -> Iterator[tuple[str, str]]:
+def _shown(
+    finding: Finding, where: str, said_before: set[tuple[str, ...]], width: int
+) -> Iterator[tuple[str, str]]:
+    """Yield the lines of a finding, without what has been said before."""
     style = STYLES[finding.result]
     head = f"  {finding.result:7}  {finding.code}  "
     yield from _wrapped(head, " " * len(head), f"{finding.title}{where}", width, style)
-    if finding.result == "skipped" and finding.found:
-        yield from _detail("", finding.found, width)
     if finding.result not in STATUSES:
+        if finding.result == "skipped" and finding.found and (finding.found,) not in said_before:
+            said_before.add((finding.found,))
+            yield from _detail("", finding.found, width)
         return
+    common = (finding.code, finding.expected, finding.why, finding.fix)
+    if common in said_before:
+        finding = finding._replace(expected="", why="", fix="")
+    said_before.add(common)
     place = f"{finding.file}:{finding.line}" if finding.line else finding.file
     for label, said in (
         ("expected", finding.expected),
@@ -150,7 +156,7 @@ def _shown(finding: Finding, where: str, width: int) -> Iterator[tuple[str, str]
         ("where", place),
         ("why", finding.why),
         ("fix", finding.fix),
-        ("see", f"{PAGE}#{finding.code.lower()}"),
+        ("see", f"{PAGE}#{finding.code.lower()}" if finding.fix else ""),
     ):
         if said:
             yield from _detail(label, said, width)
