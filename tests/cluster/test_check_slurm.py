@@ -581,7 +581,7 @@ SOUND = {
     "SA301": "slurm.conf is /etc/slurm/slurm.conf",
     "SA306": "PrologFlags=contain gives jobs an extern step",
     "SA325": "ConstrainDevices=yes: sessions can use the devices of their job only",
-    "SA401": "the node name is that of the line with this host's name in slurm.conf",
+    "SA401": "slurm.conf has the node name in the line with this host's name",
     "SA405": "this node runs Slurm 22.05",
     "SA412": "the stepds are of Slurm 22.05",
     "SA416": "each extern step has the cgroups that the configuration wants",

@@ -159,7 +159,7 @@ def process_named(name: str) -> processes.Process:
         (0, "chronyd", False, "ok", ""),
         (5, "chronyd", True, "warning", "chronyd runs"),
         (5, "systemd-timesyn", False, "warning", "systemd-timesyn runs"),
-        (5, "sleep", False, "warning", "no time service that is known runs"),
+        (5, "sleep", False, "warning", "no known time service runs"),
         (5, "sleep", True, "skipped", ""),
         (-1, "sleep", False, "skipped", ""),
     ],

@@ -226,7 +226,7 @@ def clock(host: Host) -> Iterator[Seen]:
     if answer == TIME_ERROR and not keeper and is_guest(proc.read("/proc/cpuinfo")):
         yield skipped("no time service runs; the hypervisor may keep this guest's clock")
     elif answer == TIME_ERROR:
-        found = f"{', '.join(keeper)} runs" if keeper else "no time service that is known runs"
+        found = f"{', '.join(keeper)} runs" if keeper else "no known time service runs"
         yield warning("the clock is not synchronised", found)
     elif answer < 0:
         yield skipped("the kernel says nothing of the clock")
@@ -298,7 +298,7 @@ def runtime_dir(host: Host) -> Iterator[Seen]:
     elif others:
         yield ok("pam_systemd alone sets XDG_RUNTIME_DIR")
     else:
-        yield ok("no module that is known sets XDG_RUNTIME_DIR")
+        yield ok("no known module sets XDG_RUNTIME_DIR")
 
 
 CHECKS = (

@@ -200,7 +200,7 @@ def scheduler(host: Host, one: Scheduler) -> Iterator[Seen]:
     """Whether users can have a daemon run commands outside of jobs."""
     running = processes.running(host, one.services)
     if not running:
-        yield ok(f"no daemon of {one.name} runs")
+        yield ok(f"{one.name} does not run")
         return
     service = one.services[running[0].program]
     if line := _line_of(service):
@@ -281,7 +281,7 @@ def doors(host: Host) -> Iterator[Seen]:
         if text.split()[:1] and text.split()[0] in INETD_SERVICES:
             found = f"the line {text.split()[0]!r}"
             open_.append(warning("inetd lets users in without a job", found, INETD, number))
-    yield from open_ or [ok("no other daemon that is known lets users in")]
+    yield from open_ or [ok("no other known daemon lets users in")]
 
 
 def _open(name: str, what: str, service: str) -> list[Seen]:
@@ -300,7 +300,7 @@ def engines(host: Host) -> Iterator[Seen]:  # noqa: ARG001
     for path, who in found:
         yield warning(f"users can have {ENGINES[path]} start containers as root", who, path)
     if not found:
-        yield ok("no container engine of root's that is known takes orders from users")
+        yield ok("no known container engine of root's takes orders from users")
 
 
 def writers(path: str) -> str:

@@ -156,7 +156,7 @@ def lifetime(host: Host) -> Iterator[Seen]:
     elif ttl not in ("", "0"):
         yield ok(f"credentials live {ttl} s", "", *at)
     else:
-        yield ok("credentials live as long as the auth plugin has it by default", "", *at)
+        yield ok("credentials have the lifetime that is the default", "", *at)
 
 
 CHECKS = (

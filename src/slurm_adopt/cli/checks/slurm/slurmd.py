@@ -53,7 +53,7 @@ def name(host: Host) -> Iterator[Seen]:
         yield ok(f"the node name is known, {said[-1].removeprefix(_ALIASES).split(' ')[0]}"
                  " has it", said[-1])  # fmt: skip
     elif config.node_names(conf, os.uname().nodename):
-        yield ok("the node name is that of the line with this host's name in slurm.conf", found)
+        yield ok("slurm.conf has the node name in the line with this host's name", found)
     else:
         yield ok("the node name is that of the sockets in the spool directory", found)
 
@@ -159,7 +159,7 @@ def dead(host: Host) -> Iterator[Seen]:
     elif lying:
         yield ok("few sockets without a stepd lie in the spool directory", text, directory)
     else:
-        yield ok("no socket in the spool directory is without a stepd", text, directory)
+        yield ok("each socket in the spool directory has its stepd", text, directory)
 
 
 @needs(slurm_facts.conf, slurm_facts.place, slurm_facts.asked)

@@ -152,12 +152,12 @@ def startups(host: Host, sshd: Sshd, said: Settings) -> Iterator[Seen]:  # noqa:
     full = rest.rpartition(":")[2] or begin
     where = _place(sshd, said, "MaxStartups")
     if full.isdecimal() and int(full) <= FEW:
-        yield warning(f"sshd drops logins while {full} are not finished", value, *where)
+        yield warning(f"sshd takes only {full} unfinished logins at the same time", value, *where)
     elif begin == full:
-        title = f"sshd drops logins while {full} are not finished"
+        title = f"sshd takes {full} unfinished logins at the same time"
         yield ok(title, f"MaxStartups {value}", *where)
     else:
-        title = f"sshd drops some logins while {begin} are not finished, all while {full} are"
+        title = f"sshd takes {begin} unfinished logins at the same time, and up to {full} by chance"
         yield ok(title, f"MaxStartups {value}", *where)
 
 
