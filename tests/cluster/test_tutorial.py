@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cluster.harness import setup
 from tests.cluster.harness.host import CHECKOUT
 from tests.cluster.harness.wait import wait_for
 
@@ -44,8 +45,10 @@ def as_printed(said: list[str], printed: list[str]) -> bool:
 
 @pytest.fixture
 def node(cluster: Cluster) -> Iterator[Host]:
-    """Return n1; what the tutorial leaves on it goes."""
+    """Return n1 as `./dev demo --keep` leaves it; what the tutorial leaves on it goes."""
+    setup.install_command(cluster.n1)
     yield cluster.n1
+    setup.remove_command(cluster.n1)
     cluster.n1.run(["sh", "-c", f"mv /root/pam_slurm_adopt.py {SCRIPT}"], check=False)
     cluster.n1.run(["rm", "-f", "/tmp/lines", "/root/pam.d-sshd.before"])
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MODULE_DIR = "/opt/slurm_adopt"
+AUTH_LOG, KEEP_AUTH_LOG = "var/log/auth.log", "run/auth.log-is-kept"  # see inside/syslogd.py
 
 # Users, their keys and passwords are made on the first host and copied to the others.
 ACCOUNTS = """\
@@ -123,6 +124,19 @@ def write_slurm(hosts: Iterable[tuple[Host, str]], settings: config.Settings) ->
             key = f"/etc/slurm/{settings.key_file}"
             host.write(key, settings.slurm_key, 0o600)
             host.run(["chown", "slurm:slurm", key])
+
+
+def install_command(host: Host) -> None:
+    """Put `slurm-adopt` into PATH; have what it reads of logins logged as on a host of Debian's."""
+    host.run(["ln", "-sf", "/checkout/bin/slurm-adopt", "/usr/local/bin/slurm-adopt"])
+    host.write(AUTH_LOG, "")
+    host.write(KEEP_AUTH_LOG, "")
+
+
+def remove_command(host: Host) -> None:
+    """Undo `install_command`."""
+    for path in ("usr/local/bin/slurm-adopt", KEEP_AUTH_LOG, AUTH_LOG):
+        (host.root / path).unlink()
 
 
 def install_module(host: Host) -> None:

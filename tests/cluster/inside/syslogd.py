@@ -17,6 +17,7 @@ FACILITIES = [
     "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
 ]
 # fmt: on
+KEPT = "/run/auth.log-is-kept"
 LEVELS = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"]
 
 
@@ -30,8 +31,17 @@ def line(message: bytes) -> str:
     return f"{stamp} {FACILITIES[facility]}.{LEVELS[level]} {rest[16:]}"
 
 
+def like_rsyslog(said: str) -> str:
+    """Return a line as Debian's rsyslog writes it."""
+    stamp = time.strftime("%b %e %H:%M:%S")
+    return f"{stamp} {os.uname().nodename} {said.split(' ', 2)[2]}"
+
+
 def main() -> None:
-    """Write what comes to /var/log/syslog until the host ends."""
+    """Write what comes to /var/log/syslog until the host ends.
+
+    A host with the file KEPT has what authentication says in /var/log/auth.log, too.
+    """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     sock.bind("/dev/log")
     os.chmod("/dev/log", 0o666)
@@ -39,7 +49,11 @@ def main() -> None:
         while True:
             message = sock.recv(1 << 16)
             try:
-                log.write(line(message) + "\n")
+                said = line(message)
+                log.write(said + "\n")
+                if " auth" in said[:18] and os.path.exists(KEPT):
+                    with open("/var/log/auth.log", "a", encoding="utf-8") as auth_log:
+                        auth_log.write(like_rsyslog(said) + "\n")
             except (ValueError, IndexError):
                 log.write(f"?.? {message!r}\n")
 

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.rule import Rule
 
-from tests.cluster.harness import cgroups, landing, pam
+from tests.cluster.harness import cgroups, landing, pam, setup
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.host import CHECKOUT
 from tests.cluster.harness.login import SessionEndedError
@@ -261,6 +261,8 @@ def main(console: Console, keep: bool, line: str = pam.OURS) -> int:
             f"  up after {time.monotonic() - started:.1f} s; sshd's PAM line on the nodes:"
         )
         console.print(f"      [cyan]{escape(line)}[/]\n")
+        for node in cluster.nodes if keep else ():
+            setup.install_command(node)
         stage = Stage(cluster, console, line)
         play(stage)
         if keep:
@@ -328,6 +330,7 @@ def _farewell(console: Console, state: State) -> list[str]:
         console.print(
             "  ./dev shell n1                   root on a node; its syslog is /var/log/syslog"
         )
+        console.print("                                   slurm-adopt check; slurm-adopt --help")
         console.print("  ./dev down                       stops and removes everything")
         return []
     left = [str(path) for path in (*state.cgroup_dirs, state.directory) if path.exists()]
