@@ -360,7 +360,9 @@ NHC_FILE = "etc/nhc/scripts/slurm_adopt.nhc"
 
 def as_told(with_words: str) -> str:
     """Return a command of the page, for the checkout that the hosts have."""
-    return guide.command(PAGE, with_words).replace("/opt/slurm_adopt", "/checkout")
+    return guide.command("install" if with_words == "ln -s" else PAGE, with_words).replace(
+        "/opt/slurm_adopt", "/checkout"
+    )
 
 
 @pytest.fixture
@@ -396,6 +398,13 @@ printf '%s\\n' "${COMPREPLY[@]}"
         ("slurm-adopt check --user ali", ["alice"]),
         ("slurm-adopt check --only SA301", ["SA301"]),
         ("slurm-adopt check --qu", ["--quick"]),
+        ("slurm-adopt explain ali", ["alice"]),
+        (
+            "slurm-adopt explain alice action_suspended",
+            [f"action_suspended={value}" for value in ("deny", "allow")],
+        ),
+        ("slurm-adopt logins --user ali", ["alice"]),
+        ("slurm-adopt sessions ali", ["alice"]),
     ],
 )
 def test_completion_of_bash(in_path: Cluster, words: str, offered: list[str]) -> None:

@@ -44,7 +44,9 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def group() -> None:
-    """Look at how slurm_adopt works on this node. Nothing is changed.
+    """Look at how slurm_adopt works on this node.
+
+    Nothing is changed but by `use`, which notes what its user has chosen.
 
     Each command prints JSON with --json. Exit status: see the manual page slurm-adopt(1).
     """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slurm_adopt.cli import output, textfile
+from slurm_adopt.cli import complete, output, textfile
 from slurm_adopt.cli.errors import CliError
 from slurm_adopt.node import pam_files
 from slurm_adopt.slurm.config import hostlist
@@ -30,17 +30,13 @@ ALL_NODES = "all"
 OF_THIS_NODE = ("users", "service", "quick", "nodes", "prometheus")  # not with --input
 
 
-def _complete_user(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
-    return [each.pw_name for each in pwd.getpwall() if each.pw_name.startswith(incomplete)]
-
-
 def _complete_only(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
     names = [*(check.code for check in CHECKS), *_categories(CHECKS)]
     return [name for name in names if name.casefold().startswith(incomplete.casefold())]
 
 
 @click.command()
-@click.option("--user", "users", multiple=True, metavar="USER", shell_complete=_complete_user,
+@click.option("--user", "users", multiple=True, metavar="USER", shell_complete=complete.users,
               help="Say what a login of this user would come to now. May be given several times. "
               "Default: all users who have jobs here.")  # fmt: skip
 @click.option("--service", metavar="NAME", help="The PAM service to look at. Default: sshd.")
@@ -50,8 +46,8 @@ def _complete_only(ctx: click.Context, param: click.Parameter, incomplete: str) 
               help="Ask the slurmds of other nodes as well, as a login from there would: those of "
               "a host list such as n[1-4], or all of slurm.conf.")  # fmt: skip
 @click.option("--only", multiple=True, metavar="CODE", shell_complete=_complete_only,
-              help="Run this check alone, or those of this category. May be given several "
-              "times.")  # fmt: skip
+              help="Run this check alone, such as SA301, or those of this category, such as PAM. "
+              "May be given several times.")  # fmt: skip
 @click.option("--fail-on", type=click.Choice(["error", "warning"]), default="warning",
               show_default=True,
               help="What the exit status counts: with error, warnings alone are 0.")  # fmt: skip

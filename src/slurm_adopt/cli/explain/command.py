@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from slurm_adopt.cli import complete
 from slurm_adopt.cli.errors import UNKNOWN, USAGE, CliError
 from slurm_adopt.cli.output import as_json
 from slurm_adopt.cli.verdict.looking_node import NO_SOURCE
@@ -30,9 +31,11 @@ STATUS = {True: WELL, False: BAD, None: UNKNOWN}
 
 
 @click.command()
-@click.argument("user", required=False)
-@click.argument("options", nargs=-1, metavar="[OPTION=VALUE]...")
-@click.option("--service", default="sshd", show_default=True, help="The PAM service.")
+@click.argument("user", required=False, shell_complete=complete.users)
+@click.argument("options", nargs=-1, metavar="[OPTION=VALUE]...", shell_complete=complete.options)
+@click.option(
+    "--service", metavar="NAME", default="sshd", show_default=True, help="The PAM service."
+)
 @click.option(
     "--from",
     "from_",
@@ -40,7 +43,7 @@ STATUS = {True: WELL, False: BAD, None: UNKNOWN}
     help="The other end of the connection. The slurmd there is asked about it.",
 )
 @click.option("--pid", metavar="PID", help="Is the ssh session of this process in its job?")
-@click.option("--ref", metavar="REF", help="The story of the login with this reference.")
+@click.option("--ref", metavar="REF", help="All that the log has of the login with this reference.")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 def command(
     user: str | None,

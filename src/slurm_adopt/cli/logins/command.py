@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from slurm_adopt.cli import output
+from slurm_adopt.cli import complete, output
 from slurm_adopt.cli.errors import OK, USAGE, WARNING, CliError
 from slurm_adopt.decision.record import OUTCOMES
 
@@ -112,19 +112,23 @@ def _lines(number: int) -> str:
 
 @click.command()
 @click.option(
-    "--since", metavar="TIME", help="From when on. Without it: the last 24 hours; with --file: all."
+    "--since", metavar="TIME", help="From when on. Default: the last 24 hours; with --file: all."
 )
 @click.option("--until", metavar="TIME", help="Until when.")
-@click.option("--user", metavar="USER", help="Of one user, by name or uid.")
-@click.option("--job", type=click.IntRange(1), metavar="JOB", help="Into one job, or tried.")
+@click.option(
+    "--user", metavar="USER", shell_complete=complete.users, help="Of one user, by name or uid."
+)
+@click.option(
+    "--job", type=click.IntRange(1), metavar="JOB", help="Into one job, also where that failed."
+)
 @click.option(
     "--outcome",
     multiple=True,
     type=click.Choice([*OUTCOMES]),
-    help="What they came to; may be given more than once.",
+    help="Those that came to this; may be given more than once.",
 )
-@click.option("--ref", metavar="REF", help="The whole story of the login with this reference.")
-@click.option("--count", "--summary", "summary", is_flag=True, help="Counts alone.")
+@click.option("--ref", metavar="REF", help="All that the log has of the login with this reference.")
+@click.option("--count", "--summary", "summary", is_flag=True, help="Show counts, and no logins.")
 @click.option(
     "--lines",
     type=click.IntRange(0, 1_000_000),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from slurm_adopt.cli import complete
 from slurm_adopt.cli.checks.host import Host
 from slurm_adopt.cli.deadlines import EVERY
 from slurm_adopt.cli.errors import OK, UNKNOWN, WARNING, CliError
@@ -33,9 +34,11 @@ MIB = 1 << 20
 
 
 @click.command()
-@click.argument("which", metavar="[USER|JOB]", required=False)
+@click.argument("which", metavar="[USER|JOB]", required=False, shell_complete=complete.users)
 @click.option(
-    "--outside", is_flag=True, help="Only sessions of users that are not wholly in a job of theirs."
+    "--outside",
+    is_flag=True,
+    help="List only the sessions of users that are not wholly in a job of theirs.",
 )
 @click.option(
     "--watch",
@@ -43,9 +46,13 @@ MIB = 1 << 20
     type=click.FloatRange(min=0.1),
     is_flag=False,
     flag_value=EVERY,
-    help=f"Look again every so many seconds; --watch alone: {EVERY:g}.",
+    help=f"Look again every {EVERY:g} seconds, or with --watch=10 every ten.",
 )
-@click.option("--log", is_flag=True, help="Read in the log how jobs were chosen, or why in none.")
+@click.option(
+    "--log",
+    is_flag=True,
+    help="Say how each job was chosen, or why there is none, as the log has it.",
+)
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 def command(which: str | None, outside: bool, watch: float | None, log: bool, json_: bool) -> int:
     """List the ssh sessions on this node, and the jobs that they are in.
@@ -77,10 +84,18 @@ def command(which: str | None, outside: bool, watch: float | None, log: bool, js
             sight.remarks.extend(from_log.note(sight.sessions, log_lines.find()))
         if watch and on_terminal() and not json_:
             click.echo(CLEAR, nl=False)
-        show(sight, NONE_OUTSIDE if outside else NONE)
+        show(sight, _none(which, outside))
         if not watch:
             return status
         time.sleep(watch)
+
+
+def _none(which: str | None, outside: bool) -> str:
+    """Say that there is none of what is asked for."""
+    if which is None:
+        return NONE_OUTSIDE if outside else NONE
+    whose = f"of {which}" if number(which) is None else f"in job {which}"
+    return f"no ssh session {whose}{' that is outside of jobs' if outside else ''}"
 
 
 def is_outside(one: Session) -> bool:
