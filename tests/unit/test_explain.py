@@ -275,13 +275,18 @@ def test_it_can_be_printed(
 
 
 def test_the_page_has_these_keys(tmp_path: Path, tree: Tree, decide: Decide) -> None:
-    """Those of a login, of a verdict within it, and of a place: one table each, in their order."""
+    """Those of a login, of what is within it, and of a place: one table each."""
     with stepd(tmp_path, tree, 7):
         given = told(decide(), tmp_path)
     tables = PAGE.read_text().partition("## JSON\n")[2].split("| key | meaning |\n|---|---|\n")[1:]
     rows = [re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE) for table in tables]
-    login, of_verdict, place = ([*re.findall(r"`(\w+)`", " ".join(row))] for row in rows)
+    login, job, source, session, of_verdict, place = (
+        [*re.findall(r"`(\w+)`", " ".join(row))] for row in rows
+    )
     assert login == [*given]
+    assert sorted(job) == sorted(given["jobs"][0])
+    assert sorted(source) == sorted(given["source"])
+    assert sorted(session) == sorted(given["session"])
     assert of_verdict == [*given["verdict"]]
     assert place == [*session_place.of(os.getpid(), Options({}), "sshd")]
 

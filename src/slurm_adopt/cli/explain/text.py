@@ -143,7 +143,7 @@ def _would(facts: dict[str, Any]) -> None:
     for other in facts["would"]:
         line(f"  {other['option']}: {user} would be {other['words']}")
     if not facts["would"]:
-        line("  nothing: no other value of one option does")
+        line("  no other value of any one option would")
 
 
 # --pid
