@@ -221,6 +221,15 @@ def test_fields_of_a_choice() -> None:
     }  # fmt: skip
 
 
+def test_no_job_id_is_cut() -> None:
+    """A piece of one would be another job's."""
+    jobs = tuple(range(4_294_960_000, 4_294_960_000 + 5000))
+    outcome = Outcome(SITUATIONS["unknown job"], "PAM_PERM_DENIED", "").but(jobs=jobs)
+    said = {"JOBS": fields(outcome)["JOBS"]}
+    sent = fields_of(journal.record(6, 10, "sshd[42]", said))["JOBS"]
+    assert [int(word) for word in sent.split()] == [*jobs[: record.LISTED]]
+
+
 def test_fields_of_a_refusal() -> None:
     outcome = Outcome(SITUATIONS["no jobs"], "PAM_PERM_DENIED", "")
     assert fields(outcome) == {

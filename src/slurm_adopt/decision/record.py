@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .outcome import Outcome
 
 PREFIX = "SLURM_ADOPT_"
+LISTED = 90  # jobs: that many ids of ten digits are not cut, see LIMIT in journal.py
 
 # Field, without the prefix, in the order of the page docs/reference/log-fields.md -> what is in it.
 FIELDS = {
@@ -28,7 +29,8 @@ FIELDS = {
     "CODE": "what PAM was answered, by its name",
     "JOB_ID": "the job that the login was adopted into, or is to be",
     "HOW": "how that job was chosen",
-    "JOBS": "the ids of the user's jobs here, with blanks between, where they were counted",
+    "JOBS": "the ids of the user's jobs here, with blanks between, where they were counted; the "
+    "first 90 of them",
     "OPTION": "the option that decided, with its value",
     "MSEC": "how many milliseconds the phase took",
     "REF": "the reference, with reference=1",
@@ -72,7 +74,7 @@ def fields(
         "CODE": outcome.code,
         "JOB_ID": str(into.job_id) if into else "",
         "HOW": into.how if into else "",
-        "JOBS": " ".join(map(str, outcome.jobs)),
+        "JOBS": " ".join(map(str, outcome.jobs[:LISTED])),
         "OPTION": f"{option}={options[option]}" if option else "",
         **more,
     }
