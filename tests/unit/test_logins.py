@@ -651,6 +651,15 @@ def test_records_of_the_journal_in_a_file(run: Run, tmp_path: Path) -> None:
 SHOWN = "Access denied by pam_slurm_adopt: you have no active jobs on this node"
 
 
+def test_json_has_the_reference_that_a_refused_user_was_shown() -> None:
+    """After keyboard-interactive each phase has one of its own."""
+    first = decision(CHOSEN, ref="0000", pid=43)
+    last = decision(NO_JOBS, "PAM_PERM_DENIED", phase="session", ref="ZZZZ")
+    (login,) = decisions.logins([first, last])
+    assert login.refs == {"0000", "ZZZZ"}
+    assert login.as_dict()["ref"] == "ZZZZ"
+
+
 @pytest.mark.parametrize("ref", ["4F7K", "4f7k"])
 def test_the_story_of_a_refusal(run: Run, auth_log: Path, ref: str) -> None:
     done = run("--file", auth_log, "--ref", ref)

@@ -250,7 +250,7 @@ class Login(NamedTuple):
             "how": self.how or None,
             "option": deciding.option or None,
             "milliseconds": round(self.msec, 1),
-            "ref": min(self.refs) if self.refs else None,
+            "ref": last.ref or self.first.ref or None,  # what a refused user is shown is the last
             "text": deciding.text,
         }
 
