@@ -17,7 +17,7 @@ from tests.cluster.harness.host import end
 from tests.cluster.harness.landing import COMMAND, REFUSED, job_of, land
 from tests.cluster.harness.login import Result, ssh_argv
 from tests.cluster.harness.wait import wait_for
-from tests.cluster.scenarios import login_methods
+from tests.cluster.scenarios import job_namespaces, login_methods
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -114,6 +114,26 @@ def test_from_a_step(scene: Scene, lines: str) -> None:
         said = scene.cluster.in_job(job, "alice", "n1", argv).out
         assert f"go to job {job}" in said
         assert scene.login() == job
+
+
+def test_from_a_job_with_namespaces_of_its_own(cluster: Cluster) -> None:
+    """Its shells have a /tmp of their own, and the host's /run: the place is the same."""
+    node = cluster.n1
+    node.run(["rm", "-rf", "/run/slurm_adopt"])
+    with job_namespaces.plugin_in_use(cluster, job_namespaces.TMPFS):
+        older, newest = cluster.submit("alice"), cluster.submit("alice")
+        scene = Scene(cluster, node, older, newest)
+        scene.options(CHOICE)
+        with cluster.session("alice") as session:
+            assert job_of(node, session.run(COMMAND)) == newest
+            assert (
+                session.run("readlink /proc/self/ns/mnt")
+                != node.run(["readlink", "/proc/self/ns/mnt"]).stdout
+            )
+            session.run(f"touch -hmd @{older} {CHOICES}/{scene.uid()}")
+        assert scene.login() == older
+        cluster.cancel_all()
+    node.run(["rm", "-rf", "/run/slurm_adopt"])
 
 
 def test_what_knows_better_comes_first(scene: Scene) -> None:
@@ -406,8 +426,12 @@ def test_the_prolog_s_lines(scene: Scene, pytestconfig: pytest.Config) -> None:
         scene.node.run(["env", f"SLURM_JOB_UID={scene.uid()}", "sh", "-ec", script])
     assert scene.use()[0] == 0
     assert scene.use(str(scene.older))[0] == 0
-    scene.node.run(["env", f"SLURM_JOB_UID={scene.uid()}", "sh", "-ec", script])
-    assert scene.login() == scene.older
+    # The Prolog of another job has made the link since this one looked.
+    late = script.replace("[ ! -L", "[ ! -d")
+    for lines in (script, late):
+        scene.node.run(["env", f"SLURM_JOB_UID={scene.uid()}", "sh", "-ec", lines])
+        assert scene.login() == scene.older
+    assert late != script
 
 
 # A user who is refused
@@ -540,7 +564,7 @@ def test_asked_on_a_terminal(scene: Scene, lines: str) -> None:
         assert found.job == (roles[role] if role else None), (words, found)
         assert found.rc == (0 if role else 255), (words, found)
         assert found.shown.count("You have several jobs on this node:") == len(words)
-        assert found.shown.count("That is none of your jobs on this node.") == len(words) - 1
+        assert found.shown.count("That is none of these jobs.") == len(words) - 1
         listed = re.findall(
             r"^ +(\d+)  since \d{4}-\d\d-\d\d \d\d:\d\d\r?$", found.shown, re.MULTILINE
         )
@@ -601,6 +625,43 @@ def test_copies_where_nobody_can_be_asked(scene: Scene) -> None:
         )
         assert done.stdout + done.stderr == ""
         scene.node.run(["rm", name])
+
+
+def test_su_asks_on_a_terminal_alone(scene: Scene) -> None:
+    """A script's standard input is its own."""
+    node = scene.node
+    stock = node.read("etc/pam.d/su")
+    options = f"service=* callerid=0 {ASK}"
+    lines = [f"{pam.OURS} {options}", f"{pam.SESSION} {options}"]
+    node.pam("su", ["auth sufficient pam_rootok.so", *lines, "session required pam_permit.so"])
+    su = ["su", "alice", "-c", f"cat; {COMMAND}"]
+    try:
+        said = node.run(["setsid", *su], input=f"{scene.older}\n").stdout
+        assert said.startswith(f"{scene.older}\n")
+        assert job_of(node, said.partition("\n")[2]) == scene.newest
+        answers = json.dumps([(WHICH, str(scene.older))])
+        argv = ["python3", "-c", TYPIST, answers, "su", "alice", "-c", COMMAND]
+        rc, shown, left = json.loads(node.run(argv).stdout)
+        assert (rc, left) == (0, 0)
+        assert job_of(node, shown.replace("\r", "")) == scene.older
+    finally:
+        node.pam("su", stock)
+
+
+def test_root_is_not_asked(scene: Scene) -> None:
+    """With ignore_root=0: a program that types root's password once gets in."""
+    jobs = [scene.cluster.submit("root") for _ in range(2)]
+    stack = [line for line in pam.both("ignore_root=0", ASK, CHOICE) if "uid eq 0" not in line]
+    scene.node.pam("sshd", stack)
+    scene.node.run(["chpasswd"], input="root:password of root\n")
+    mark = scene.node.mark()
+    result = scene.cluster.ssh("root", command=COMMAND, method="keyboard-interactive", timeout=60)
+    assert result.rc == 0
+    assert job_of(scene.node, result.out) == jobs[1]
+    log = scene.node.log(mark)
+    assert any("; the user cannot be asked)" in line for line in log), log
+    assert not any("the user has " in line for line in log if "chosen no job" not in line), log
+    assert not (scene.node.root / CHOICES.lstrip("/") / "0").is_symlink()
 
 
 SHORT = 2022

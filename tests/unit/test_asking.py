@@ -88,7 +88,7 @@ def test_the_question() -> None:
     assert re.fullmatch(rf"  8 {{36}}{since}", eight)
     assert nine == "  9  " + "n" * 32
     assert last == "Which one is this login for? [8] "
-    assert said[1] == f"That is none of your jobs on this node.\n{said[0]}"
+    assert said[1] == f"That is none of these jobs.\n{said[0]}"
 
 
 def test_many_jobs() -> None:

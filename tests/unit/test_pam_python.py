@@ -80,6 +80,10 @@ class Asked(Handle):
         return SimpleNamespace(resp=self._said, resp_retcode=0)
 
 
+def two_jobs(uid: int) -> Any:
+    return [SimpleNamespace(job_id=7 + n, started=1 + n, uid=uid) for n in (0, 1)]
+
+
 NO_TEXT = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
 
 
@@ -104,7 +108,7 @@ def test_the_user_is_asked(
     shown: int,
 ) -> None:
     """Where the service can, with echo; where it cannot, nothing is shown."""
-    jobs: Any = [SimpleNamespace(job_id=7, started=1), SimpleNamespace(job_id=8, started=2)]
+    jobs = two_jobs(5001)
     came: list[object] = []
 
     def decide(_: Login, __: object, here: node.Node) -> Outcome:
@@ -126,8 +130,46 @@ def test_the_user_is_asked(
     assert lines[-1].endswith(" in 0.0 ms")  # the user's time is not the module's
 
 
+@pytest.mark.parametrize("tty", [None, ""])
+def test_nobody_is_asked_without_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, lines: list[str], tty: str | None
+) -> None:
+    """Then su in a script would read the answer from the script's standard input."""
+    came: list[object] = []
+
+    def decide(_: Login, __: object, here: node.Node) -> Outcome:
+        jobs = two_jobs(5001)
+        came.append(here.ask(jobs, jobs[1]))
+        return Outcome(SITUATIONS["adopted"], "PAM_SUCCESS", "x")
+
+    monkeypatch.setattr(pam_python, "decide", decide)
+    pamh = Asked("7")
+    pamh.tty = tty
+    assert pam_python.account(pamh, 0, [], {}) == pamh.PAM_SUCCESS
+    assert came == [None]
+    assert not pamh.said
+    assert lines
+
+
+def test_root_is_not_asked(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    """With ignore_root=0: what types root's password at each question, or once, gets in."""
+    came: list[object] = []
+
+    def decide(_: Login, __: object, here: node.Node) -> Outcome:
+        jobs = two_jobs(0)
+        came.append(here.ask(jobs, jobs[1]))
+        return Outcome(SITUATIONS["adopted"], "PAM_SUCCESS", "x")
+
+    monkeypatch.setattr(pam_python, "decide", decide)
+    pamh = Asked("7")
+    assert pam_python.account(pamh, 0, ["ignore_root=0"], {}) == pamh.PAM_SUCCESS
+    assert came == [None]
+    assert not pamh.said
+    assert lines
+
+
 def test_the_session_phase_asks_nobody(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
-    jobs: Any = [SimpleNamespace(job_id=7, started=1), SimpleNamespace(job_id=8, started=2)]
+    jobs = two_jobs(5001)
 
     def decide(_: Login, __: object, here: node.Node, ___: object) -> Outcome:
         assert here.ask(jobs, jobs[1]) is None

@@ -245,9 +245,11 @@ class _Asker:
         """Show a text and return what was typed; None where the service cannot ask.
 
         With echo: sshd answers a prompt without one with the password, if that was the method.
+        Without a terminal (PAM_TTY, `ssh` for all of sshd's) su would take the answer from a
+        script's standard input.
         """
         pamh = self._pamh
-        if self._flags & pamh.PAM_SILENT:
+        if self._flags & pamh.PAM_SILENT or not _text(lambda: pamh.tty):
             return None
         asked = time.monotonic()
         try:

@@ -46,7 +46,7 @@ def ask(jobs: list[Job], newest: Job, converse: Converse, names_of: NamesOf) -> 
         job_id = number(said.strip()) if said.strip() else newest.job_id
         if any(job.job_id == job_id for job in jobs):
             return job_id
-        text = f"That is none of your jobs on this node.\n{question}"
+        text = f"That is none of these jobs.\n{question}"
     raise PeerError(f"the user has named none of the jobs in {TRIES} answers")
 
 

@@ -86,6 +86,8 @@ class Node:
         """
         from . import user_choice
 
+        if not uid:  # slurm-adopt use refuses root, too
+            return None
         self._have_place(uid)
         try:
             chosen = user_choice.chosen(uid)
@@ -106,8 +108,11 @@ class Node:
             self.phase.log.error(f"{error}; slurm-adopt use has no place to keep a choice")
 
     def ask(self, jobs: list[Job], newest: Job) -> int | None:
-        """Return the job id that the user answers; None where nobody can be asked."""
-        if self._converse is None:
+        """Return the job id that the user answers; None where nobody can be asked.
+
+        Root is not: what logs in as root by a password may answer nothing else.
+        """
+        if self._converse is None or not newest.uid:
             return None
         from . import asking
 
