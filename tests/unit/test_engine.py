@@ -56,7 +56,7 @@ class Fake(NamedTuple):
     breaks: str = ""  # what raises an exception that nobody has thought of
     runs_slurm: bool = True  # whether this is a compute node
     chosen: int | SlurmAdoptError | None = None  # what the user has chosen
-    answers: int | SlurmAdoptError | None = None  # what the user answers
+    answers: int | tuple[int, ...] | SlurmAdoptError | None = None  # what the user answers
 
 
 class FakeNode:
@@ -134,6 +134,8 @@ class FakeNode:
         self.calls.append(f"ask about {listed}, or {newest.job_id}")
         if isinstance(self._fake.answers, SlurmAdoptError):
             raise self._fake.answers
+        if isinstance(self._fake.answers, tuple):
+            return self._fake.answers[sum("ask about" in call for call in self.calls) - 1]
         return self._fake.answers
 
     def adopt(self, pid: int, job: Job) -> Adoption:
@@ -457,7 +459,8 @@ ROWS = [
     Row("chosen, without the option", "", SUCCESS, Fake(THREE, chosen=7), (*ASK_3, "adopt 42 8"),
         8),
     # the user is asked
-    Row("asked", ASK, SUCCESS, Fake(THREE, answers=7), (*ASK_3, ASKED_3, "adopt 42 7"), 7,
+    Row("asked", ASK, SUCCESS, Fake(THREE, answers=7),
+        (*ASK_3, ASKED_3, LOOK, "adopt 42 7"), 7,
         says="adopted into job 7 (the user's answer; the source host knows no job"),
     Row("asked, nobody there", ASK, SUCCESS, Fake(THREE), (*ASK_3, ASKED_3, "adopt 42 8"), 8,
         says="connection; the user cannot be asked)"),
@@ -469,12 +472,24 @@ ROWS = [
     Row("asked, chosen", f"{ASK} {CHOICE}", SUCCESS, Fake(THREE, chosen=9, answers=8),
         (*CHOOSE_3, "adopt 42 9"), 9),
     Row("asked, none chosen", f"{ASK} {CHOICE}", SUCCESS, Fake(THREE, answers=9),
-        (*CHOOSE_3, ASKED_3, "adopt 42 9"), 9),
+        (*CHOOSE_3, ASKED_3, LOOK, "adopt 42 9"), 9),
     Row("asked, the answered one fails", f"{ASK} {STRICT}", DENIED,
-        Fake(THREE, None, GONE, answers=7), (*ASK_3, ASKED_3, "adopt 42 7", LOOK),
+        Fake(THREE, None, GONE, answers=7),
+        (*ASK_3, ASKED_3, LOOK, "adopt 42 7", LOOK),
         says="adopt failure: job 7 (the user's answer; "),
     Row("asked, left to the session line", ASK, SUCCESS, Fake(THREE, answers=7, defers=True),
-        (*ASK_3, ASKED_3, *TELL_7)),
+        (*ASK_3, ASKED_3, LOOK, *TELL_7)),
+    Row("asked, ended meanwhile", ASK, SUCCESS, Fake(THREE, answers=(7, 9), fresh=(8, 9)),
+        (*ASK_3, ASKED_3, LOOK, "source of 42 among 2", "ask about 8 9, or 8", LOOK, "adopt 42 9"),
+        9, says="decided again, since job 7 has ended while the user was asked"),
+    Row("asked, ended meanwhile, to be left to the session line", ASK, SUCCESS,
+        Fake(THREE, answers=7, fresh=(8,), defers=True),
+        (*ASK_3, ASKED_3, LOOK, "look 8", "tell 8")),
+    # users could be let in without a job by that at will
+    Row("asked, ended meanwhile twice", f"{ASK} action_adopt_failure=allow", DENIED,
+        Fake(THREE, answers=(7, 9), fresh=(8, 9), last=(8,)),
+        (*ASK_3, ASKED_3, LOOK, "source of 42 among 2", "ask about 8 9, or 8", LOOK),
+        says="unknown job: jobs 8; job 9 has ended while the user was asked; action_unknown=ask"),
     Row("named may still be taken: nobody is asked", f"{ASK} {STRICT}", DENIED,
         Fake(THREE, 7, {7: UnsettledError("silence")}, answers=8), (*ASK_3, "adopt 42 7", LOOK)),
     # a job that is being set up

@@ -170,6 +170,8 @@ def decide_again(gone: GoneError, login: Login, options: Options, node: Node[Job
     """Decide once more, by the jobs that are left."""
     try:
         outcome = _into_one_of(gone.jobs, login, options, node)
+    except AnsweredGoneError as again:
+        outcome = _none_taken(options, again.jobs, str(again))
     except GoneError as again:
         outcome = governed("adopt failure", options, str(again))
     return outcome.but(text=f"{outcome.text}; decided again, since {gone}")
@@ -182,6 +184,13 @@ class GoneError(Exception):
         """`reason`: for the log."""
         super().__init__(reason)
         self.jobs = jobs
+
+
+class AnsweredGoneError(GoneError):
+    """The job that the user has answered has ended while the user was asked.
+
+    Users can bring that about at leisure: action_adopt_failure has no say in it.
+    """
 
 
 def _into(job: Job, login: Login, node: Node[Job], how: str) -> Outcome:
@@ -348,6 +357,9 @@ def _by_answer(
         return adopt_into(login, options, node, job, f"{how}; the user cannot be asked")
     for job in jobs:
         if job.job_id == job_id:
+            fresh = jobs_without(job_id, login, node)
+            if fresh is not None:
+                raise AnsweredGoneError(f"job {job_id} has ended while the user was asked", fresh)
             return adopt_into(login, options, node, job, f"the user's answer; {remark}")
     return _none_taken(options, jobs, f"{remark}; the answer is none of these jobs")
 
