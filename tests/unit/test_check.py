@@ -566,6 +566,39 @@ def test_an_interrupt() -> None:
         assert process.stderr.read() == ""
 
 
+AT_ONCE = """\
+import os, signal
+from slurm_adopt.cli import apart, main
+apart.run = lambda work: os.kill(os.getpid(), signal.SIGINT)
+main.main(["check"])
+"""
+
+
+def test_an_interrupt_before_the_command() -> None:
+    """It ends as other programs do, without a word; ignored, it is ignored."""
+    env = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    for ignored, status in (("", -signal.SIGINT), ("trap '' INT; ", 0)):
+        argv = ["sh", "-c", f'{ignored}exec "$@"', "sh", sys.executable, "-c", AT_ONCE]
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False,
+                              timeout=60)  # fmt: skip
+        assert (done.returncode, done.stderr) == (status, "")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_descriptors(many: Path, tmp_path: Path, closed: str) -> None:
+    """What is written there is lost; status, and all that is written elsewhere, stay as they are."""
+    argv = [sys.executable, "-m", "slurm_adopt", "check", "--input", str(many)]
+    argv += ["--only", "SA102"]
+    env = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    usual = subprocess.run(argv, capture_output=True, text=True, check=False, env=env, timeout=120)
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {closed}', "sh", *argv], capture_output=True, text=True, check=False,
+        env=env, timeout=120, cwd=tmp_path,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (usual.returncode, "")
+    assert done.stdout == ("" if ">&-" in closed.replace("2>&-", "") else usual.stdout)
+
+
 BROKEN = """\
 from slurm_adopt.cli import main
 from slurm_adopt.cli.checks import command as check

@@ -6,6 +6,7 @@ it stands in users' prompts.
 
 from __future__ import annotations
 
+import _signal as signal  # `signal` takes 3 ms to import
 import contextlib
 import errno
 import os
@@ -17,27 +18,61 @@ from .errors import UNKNOWN, USAGE, CliError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 NAME = "slurm-adopt"
+INTERRUPTED = 128 + 2  # as a shell has it for SIGINT
 COMPLETION = "_SLURM_ADOPT_COMPLETE"  # set by a shell that wants to complete a command
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command of the arguments; exit with its status."""
+    _on_interrupt(signal.SIG_DFL)  # ends it without a word, also while something is imported
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):  # what an encoding does not have is escaped
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     if arguments[:1] == ["check"]:
         from . import apart
 
-        sys.exit(apart.run(lambda: _status_of(arguments)))
-    status = _status_of(arguments)
+        sys.exit(apart.run(lambda: _ended(arguments)))
+    status = _ended(arguments)
     threading = sys.modules.get("threading")
     if threading and threading.active_count() > 1:
         os._exit(status)  # what waits in another thread is not waited for
     sys.exit(status)
+
+
+def _on_interrupt(handler: Any) -> None:
+    """Set what SIGINT does, unless it is ignored: so it is behind `&` and nohup."""
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, handler)
+
+
+def _open_standard_streams() -> None:
+    """Have standard input, output and error where they were closed: what is written is lost.
+
+    Else the next file that is opened would be one of them.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - to the end
+
+
+def _ended(arguments: list[str]) -> int:
+    """Return the status of the command, also where ^C ends it: then it may tidy up."""
+    try:
+        _on_interrupt(signal.default_int_handler)
+        status = _status_of(arguments)
+        _on_interrupt(signal.SIG_DFL)
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    return status
 
 
 def _status_of(arguments: list[str]) -> int:
@@ -51,7 +86,7 @@ def _status_of(arguments: list[str]) -> int:
         _say(str(error))
         status = error.status
     except KeyboardInterrupt:
-        status = 128 + 2  # as a shell has it for SIGINT
+        status = INTERRUPTED
     except OSError as error:
         status = _lost(error)
     except SystemExit as done:  # of click, for a completion
@@ -82,7 +117,7 @@ def _run(arguments: list[str]) -> int:
     except click.exceptions.Exit as done:
         status = done.exit_code
     except click.Abort:
-        status = 128 + 2
+        status = INTERRUPTED
     except click.ClickException as error:
         raise CliError(_in_a_line(error), USAGE) from None
     return status if isinstance(status, int) else 0
