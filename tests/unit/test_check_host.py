@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,10 +18,13 @@ from slurm_adopt.cli.checks.machine import (
     selinux,
     ways_out,
 )
-from slurm_adopt.cli.checks.slurm import epilog
-from slurm_adopt.cli.checks.sshd import sshd_process
+from slurm_adopt.cli.checks.slurm import epilog, slurm_facts
+from slurm_adopt.cli.checks.sshd import sshd_process, sshd_settings
+from slurm_adopt.slurm import proc
+from slurm_adopt.slurm.config.slurmd_processes import Slurmd
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 SLUID = "s3JKMNPQRSTVWX"
@@ -498,3 +502,60 @@ def test_where_a_script_looks_for_ours(tmp_path: Path, line: str, found: str) ->
     (tmp_path / "slurm_adopt").mkdir()
     (tmp_path / "slurm_adopt/epilog.py").touch()
     assert epilog.missing_folder(line.format(tmp_path)) == found
+
+
+@pytest.fixture
+def in_another_root(tmp_path: Path) -> Iterator[int]:
+    """Have a process of root's with a root directory of its own, as in a container."""
+    ready, tell = os.pipe()
+    child = os.fork()
+    if not child:
+        os.chroot(tmp_path)
+        os.write(tell, b"x")
+        signal.pause()
+        os._exit(0)
+    os.close(tell)
+    os.read(ready, 1)
+    os.close(ready)
+    yield child
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def test_what_a_container_s_root_runs_is_not_run(
+    in_another_root: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root in there is root here, and the programs may be a user's."""
+    marker, program = tmp_path / "marker", tmp_path / "slurmd"
+    program.write_text(f"#!/bin/sh\ntouch {marker}\necho slurm 24.05.2\n")
+    program.chmod(0o755)
+    asked = slurm_facts._asked_version
+    monkeypatch.setattr(slurm_facts, "_asked_version", lambda _, name: asked(str(program), name))
+    nothing = slurm_facts.Asked({}, {}, [])
+    monkeypatch.setattr(slurm_facts, "asked", lambda _: nothing)
+    for pid, said in ((in_another_root, ""), (os.getpid(), "24.05.2")):
+        found = [Slurmd(pid, "", "", {})]
+        monkeypatch.setattr(slurm_facts, "slurmds", lambda _, found=found: found)
+        assert slurm_facts.version(Host()) == said
+        assert marker.exists() == bool(said)
+
+
+def test_an_sshd_by_name_alone_is_not_run(
+    in_another_root: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither one of a container's, nor another program that a user has called so."""
+    own, real_link = os.getpid(), os.readlink
+    for pid, program, runs in (
+        (own, "/usr/sbin/sshd", True),
+        (own, "/usr/bin/sudo", False),
+        (in_another_root, "/usr/sbin/sshd", False),
+    ):
+        texts = {f"/proc/{pid}/cmdline": b"sshd: /usr/sbin/sshd -D [listener] 0 of 10-100\0"}
+        links = {f"/proc/{pid}/exe": program}
+        monkeypatch.setattr(proc, "pids", lambda pid=pid: [pid])
+        monkeypatch.setattr(proc, "comm", lambda _: "sshd")
+        monkeypatch.setattr(proc, "read", texts.__getitem__)
+        monkeypatch.setattr(
+            os, "readlink", lambda path, links=links: links.get(path) or real_link(path)
+        )
+        assert [one.program for one in sshd_settings.sshds() if one.listens] == [program] * runs

@@ -9,6 +9,7 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from slurm_adopt.cli import live_thread
 from slurm_adopt.slurm import proc
 
 if TYPE_CHECKING:
@@ -83,6 +84,20 @@ def anywhere(host: Host, names: Container[str]) -> list[Process]:
     return [one for one in of(host) if one.uid == 0 and one.program in names]
 
 
+def is_this_host_s(pid: int) -> bool:
+    """Say whether a process of root's sees the files and processes that we see.
+
+    Its program may be run then, by its path too. The root of a container or of a changed root
+    directory is root as well, and what is in there may be a user's.
+    """
+    try:
+        same = os.path.samefile(f"{proc.PROC}/{pid}/root", "/")
+    except OSError:
+        return False
+    mine, its = (proc.link(f"{proc.PROC}/{one}/ns/pid") for one in ("self", pid))
+    return same and bool(mine) and mine == its
+
+
 def daemons(processes: Iterable[Process]) -> list[Process]:
     """Return those that are no children of another of them."""
     found = list(processes)
@@ -98,9 +113,12 @@ def sshds(host: Host) -> list[Process]:
 def _process(pid: int, path: str) -> Process | None:
     """Look at a process: two files, since there may be thousands of processes."""
     status = b"\n" + _read(f"{path}/status")
+    if live_thread.has_ended(status):
+        path = live_thread.place(path, status)
+        status = b"\n" + _read(f"{path}/status")
     uids, parent = _field(status, b"Uid").split(), _field(status, b"PPid")
-    if not uids or not parent.isdigit() or _field(status, b"State")[:1] in b"ZX":
-        return None  # it has ended
+    if not uids or not parent.isdigit() or live_thread.has_ended(status):
+        return None
     name = _field(status, b"Name").decode("utf-8", "replace")
     if uids == [b"0"] * 4:
         name = os.path.basename(proc.exe(path)) or name

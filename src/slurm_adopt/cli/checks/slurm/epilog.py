@@ -7,16 +7,17 @@ import os
 import re
 import shlex
 import stat
-import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
 from slurm_adopt.cli.checks import places
 from slurm_adopt.cli.checks.finding import Check, error, ok, skipped, warning
-from slurm_adopt.cli.checks.machine import processes
+from slurm_adopt.cli.checks.host import LateError
 from slurm_adopt.cli.deadlines import SLOW
 from slurm_adopt.slurm import files
 from slurm_adopt.slurm.config import conf
 from slurm_adopt.slurm.errors import SetupError
+
+from . import slurm_facts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,8 +33,7 @@ LONG = 300  # seconds of KillWait
 SHORT = 30  # seconds of UnkillableStepTimeout
 DEFAULT_KILL_WAIT = "30"
 DEFAULT_UNKILLABLE = "60"
-ALL_COUNT = (24, 11)  # the release since which Epilog= may be there several times
-RELEASE = re.compile(r"(\d+)\.(\d+)\.")
+ALL_COUNT = "24.11"  # the release since which Epilog= may be there several times
 DEFAULT_TIMEOUT = "65534"  # PrologEpilogTimeout where it is not set
 # A command at the beginning of a line that nothing follows: exec with redirections alone goes on.
 _ENDS = re.compile(r"exit(?:\s|;|$)|exec\s+(?!\d*[<>])\S")
@@ -221,19 +221,12 @@ def _as_it_runs(host: Host, path: str, line: int) -> Iterator[Seen]:
 
 
 def _too_old(host: Host) -> str:
-    """Return the release of the running slurmd if it takes the last of several settings alone."""
-    for slurmd in processes.running(host, ("slurmd", "slurmd-wlm")):
-        argv = [f"/proc/{slurmd.pid}/exe", "-V"]  # root's own program
-        try:
-            said = subprocess.run(  # noqa: S603
-                argv, capture_output=True, text=True, timeout=SLOW, check=False
-            )
-        except (OSError, subprocess.SubprocessError):
-            return ""
-        found = RELEASE.search(said.stdout)
-        if found and (int(found[1]), int(found[2])) < ALL_COUNT:
-            return said.stdout.split()[-1]
-    return ""
+    """Return the release of the Slurm here if it takes the last of several settings alone."""
+    try:
+        old = slurm_facts.at_least(host, ALL_COUNT) is False
+    except LateError:
+        return ""
+    return slurm_facts.version(host) if old else ""
 
 
 def _runs(path: str, depth: int = 0) -> Iterator[int]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple
 from slurm_adopt.cli import deadlines
 from slurm_adopt.cli.checks.finding import skipped
 from slurm_adopt.cli.checks.host import LateError
+from slurm_adopt.cli.checks.machine import processes
 from slurm_adopt.node import pam_files
 from slurm_adopt.slurm import auth, proc, versions
 from slurm_adopt.slurm.config import conf as slurm_config
@@ -99,6 +100,8 @@ def version(host: Host) -> str:
 
 def _version(host: Host) -> str:
     for slurmd in slurmds(host):
+        if not processes.is_this_host_s(slurmd.pid):
+            continue
         if said := _asked_version(f"{proc.PROC}/{slurmd.pid}/exe", slurmd.program):
             return said
     try:

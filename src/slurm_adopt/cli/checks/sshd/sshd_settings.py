@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
+from slurm_adopt.cli.checks.machine import processes
 from slurm_adopt.cli.deadlines import SSHD
 from slurm_adopt.slurm import proc
 
@@ -113,7 +114,7 @@ def _places(config: str, name: str, depth: int) -> Iterator[tuple[str, int, str]
 
 
 def _listening() -> Iterator[Sshd]:
-    """Yield root's sshds that listen, of our PID namespace.
+    """Yield root's sshds that listen, those of this host.
 
     sshd has its title and its arguments in its command line: `sshd: /usr/sbin/sshd -D [listener] 0
     of 10-100 startups`; before 8.2 the arguments alone, and children by another title.
@@ -124,10 +125,12 @@ def _listening() -> Iterator[Sshd]:
             # All uids have to be root's: users give what they start by setuid any name.
             if not (proc.comm(process).startswith("sshd") and proc.is_root(process)):
                 continue
-            if os.readlink(f"{process}/ns/pid") != os.readlink("/proc/self/ns/pid"):
+            if not processes.is_this_host_s(pid):  # its program is to be run
                 continue
             words = proc.read(f"{process}/cmdline").decode("utf-8", "replace")
             program = os.readlink(f"{process}/exe").removesuffix(" (deleted)")  # by an upgrade
+            if not os.path.basename(program).startswith("sshd"):  # its name was anybody's choice
+                continue
         except OSError:  # ended, or kept from us
             continue
         arguments = words.replace("\0", " ").split()
