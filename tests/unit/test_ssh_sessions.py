@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from slurm_adopt.cli.checks.machine import processes as host_processes
 from slurm_adopt.cli.sessions import command as sessions
 from slurm_adopt.cli.sessions import processes, sockets, ssh_sessions
 from slurm_adopt.cli.sessions.places import Places
@@ -119,6 +120,11 @@ TABLES: list[tuple[str, list[Row], list[tuple[int, int | None, str, str]]]] = [
         [(20, 21, "alice", "pts/0")],
     ),
     (
+        "a process of a user's whose parent has just ended",
+        [(1, 0, 0, "init", "init"), LISTENER, (31, 30, 5001, "sshd", "sshd: alice@pts/0")],
+        [],
+    ),
+    (
         "UsePrivilegeSeparation no",
         [LISTENER, (20, 10, 0, "sshd", "sshd: daemon@pts/0")],
         [(20, None, "daemon", "pts/0")],
@@ -148,6 +154,26 @@ def test_logins(
     write(tmp_path, rows)
     found = ssh_sessions.logins(processes.listed(str(tmp_path)), str(tmp_path))
     assert [(one.pid, one.inner, one.user, one.terminal) for one in found] == expected
+
+
+def test_a_process_whose_first_thread_has_ended(tmp_path: Path) -> None:
+    """It is there, and is where its other threads are."""
+    write(tmp_path, [(40, 1, 5001, "hidden", "x"), (41, 1, 5001, "ended", "x")])
+    thread = tmp_path / "40/task/42"
+    thread.mkdir(parents=True)
+    alive = (tmp_path / "40/status").read_text()
+    (thread / "status").write_text(alive)
+    (thread / "cgroup").write_text("4:freezer:/slurm_n1/uid_5001/job_9/step_extern\n")
+    for pid, threads in ((40, 2), (41, 1)):
+        status = alive.replace("S (sleeping)", "Z (zombie)") + f"Threads:\t{threads}\n"
+        (tmp_path / f"{pid}/status").write_text(status)
+        (tmp_path / f"{pid}/cgroup").write_text("4:freezer:/\n")
+    (one,) = processes.listed(str(tmp_path)).values()
+    assert (one.pid, one.uid, one.memory) == (40, 5001, 1 << 20)
+    places = Places({}, str(tmp_path))
+    assert (places.of(40).job_id, places.of(41).job_id) == (9, None)
+    (seen,) = host_processes.look(str(tmp_path))
+    assert (seen.pid, seen.job_id) == (40, 9)
 
 
 def no_site() -> SlurmSite:

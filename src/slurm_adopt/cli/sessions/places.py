@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from slurm_adopt.cli import live_thread
 from slurm_adopt.slurm.cgroup import paths
 from slurm_adopt.slurm.cgroup.hierarchy import UNIFIED, mounted
 from slurm_adopt.slurm.errors import SetupError
@@ -64,7 +65,15 @@ class Places:
 
     def of(self, pid: int | str) -> Place:
         """Return where a process is; in no cgroup if it has ended."""
-        text = read(f"{self._proc}/{pid}/cgroup")
+        process = f"{self._proc}/{pid}"
+        found = self._by_text(read(f"{process}/cgroup"))
+        if not found.job and pid != "self":
+            thread = live_thread.place(process, read(f"{process}/status"))
+            if thread != process:
+                return self._by_text(read(f"{thread}/cgroup"))
+        return found
+
+    def _by_text(self, text: bytes) -> Place:
         if text not in self._known:
             self._known[text] = self._place(text)
         return self._known[text]

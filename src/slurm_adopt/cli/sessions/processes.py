@@ -11,6 +11,7 @@ import json
 import os
 from typing import NamedTuple
 
+from slurm_adopt.cli import live_thread
 from slurm_adopt.cli.deadlines import READ
 from slurm_adopt.slurm.errors import PeerError
 from slurm_adopt.slurm.proc import PROC, pids, read, stat
@@ -48,8 +49,10 @@ def listed(proc: str = PROC) -> dict[int, Process]:
     """Return all processes by pid, in order; those that have ended meanwhile are left out."""
     found = {}
     for pid in pids(proc):
-        process = parse(pid, read(f"{proc}/{pid}/status"))
-        if process:
+        status = read(f"{proc}/{pid}/status")
+        if live_thread.has_ended(status):
+            status = read(f"{live_thread.place(f'{proc}/{pid}', status)}/status")
+        if process := parse(pid, status):
             found[pid] = process
     return found
 
@@ -60,7 +63,7 @@ def parse(pid: int, status: bytes) -> Process | None:
     def words(name: bytes) -> list[bytes]:
         return status.partition(b"\n" + name + b":")[2].partition(b"\n")[0].split()
 
-    if words(b"State")[:1] in ([b"Z"], [b"X"]):  # it has ended, and has no cgroup
+    if live_thread.has_ended(status):  # it has no cgroup any more
         return None
     name, parent, uids = status.partition(b"\n")[0], words(b"PPid"), words(b"Uid")
     if not name.startswith(b"Name:") or not parent or len(uids) != 4:

@@ -95,10 +95,11 @@ def logins(found: dict[int, Process], proc: str = PROC) -> list[Login]:
     """Return the authenticated logins among processes, in the order of their pids."""
     daemons = [one for one in found.values() if one.program in PROGRAMS]
     unprivileged = _uid_of("sshd")
+    hidden = 1 not in found  # root's processes, by hidepid
     with_user: dict[int, Login] = {}
     for one in daemons:
         parent = found.get(one.parent)
-        own = parent is None or (parent.program in PROGRAMS and parent.is_root)
+        own = hidden if parent is None else parent.program in PROGRAMS and parent.is_root
         if own and one.parent > 1 and one.uid not in (None, 0, unprivileged):
             named = title(one.pid, proc)
             if not (named and named["before"] == " [net]"):
