@@ -1,9 +1,10 @@
 """A trial of pam_python: a real program opens a session by a stack of its own.
 
 runuser(1) is started in a mount namespace of its own, in which /etc/pam.d is a tmpfs. So libpam
-and pam_python do what they do inside sshd. The host shows nothing of it, and nothing is left.
-runuser asks for no password, and logs nothing. A process of Python's cannot ask pam_python:
-pam_python would use the interpreter that is there.
+and pam_python do what they do inside sshd. The host shows nothing of it, and nothing is left:
+timeout(1) ends it where this program has been ended first. runuser asks for no password, and logs
+nothing. A process of Python's cannot ask pam_python: pam_python would use the interpreter that is
+there.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ printf '%s required pam_deny.so\\n' auth account password session >/etc/pam.d/ot
 shift 2
 for file; do mount -n --bind /dev/null "$file"; done
 echo {READY}
-exec runuser -s /bin/true root
+exec timeout --foreground --signal=KILL {2 * BRIDGE:g} runuser -s /bin/true root
 """
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
