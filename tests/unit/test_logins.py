@@ -11,6 +11,7 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -440,6 +441,16 @@ FAILS = [
 def test_a_journalctl_that_fails(tmp_path: Path, script: str, text: str) -> None:
     with pytest.raises(CliError, match=text):
         texts(journalctl(tmp_path, script))
+
+
+def test_a_full_disk_for_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal is read all the same: what journalctl complains of is kept in memory."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    assert texts(journalctl(tmp_path, "exit 0")) == []
 
 
 def test_no_journalctl(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ import select
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import zlib
 from contextlib import suppress
@@ -138,7 +137,8 @@ class Journal(Source):
             argv.append(f"--until=@{int(wanted.until) + 1}")
         argv.append("_UID=0")
         argv += [f"SYSLOG_FACILITY={LOG_AUTHPRIV >> 3}"] if wanted.pid is None else []
-        with tempfile.TemporaryFile() as errors:
+        # In memory: the disk may be full.
+        with open(os.memfd_create("journalctl"), "w+b") as errors:
             try:
                 process = subprocess.Popen(  # noqa: S603 - found by PATH, as by a shell
                     argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
