@@ -31,8 +31,19 @@ def line(text: object = "") -> None:
 
 
 def as_json(value: Any) -> None:
-    """Print a value as JSON, in one go."""
-    click.echo(json.dumps(value, indent=INDENT, ensure_ascii=True))
+    """Print a value as JSON, in one go; what is no UTF-8 is replaced, for strict readers."""
+    click.echo(json.dumps(_whole(value), indent=INDENT, ensure_ascii=True))
+
+
+def _whole(value: Any) -> Any:
+    """Return a value without half characters, as names have them that are no UTF-8."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_whole(name): _whole(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_whole(each) for each in value]
+    return value
 
 
 def arrow() -> str:
@@ -79,8 +90,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     if on_terminal():
         try:
             from rich.console import Console
-            from rich.markup import escape
             from rich.table import Table
+            from rich.text import Text
         except ImportError:
             pass
         else:
@@ -88,7 +99,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
             for name in head:
                 shown.add_column(name, overflow="fold")
             for row in cells:
-                shown.add_row(*map(escape, row))
+                shown.add_row(*map(Text, row))  # no markup, and no :names: of emoji
             Console().print(shown)
             return
     plain = [list(head), *cells]
