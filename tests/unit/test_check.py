@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from slurm_adopt.cli import textfile
+from slurm_adopt.cli import output, textfile
 from slurm_adopt.cli.checks import command as check
 from slurm_adopt.cli.checks import host as hosts
 from slurm_adopt.cli.checks import metrics, report, saved
@@ -586,7 +586,7 @@ def test_an_interrupt_before_the_command() -> None:
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_closed_descriptors(many: Path, tmp_path: Path, closed: str) -> None:
-    """What is written there is lost; status, and all that is written elsewhere, stay as they are."""
+    """What is written there is lost; status and what is written elsewhere stay as they are."""
     argv = [sys.executable, "-m", "slurm_adopt", "check", "--input", str(many)]
     argv += ["--only", "SA102"]
     env = {**os.environ, "PYTHONPATH": str(SOURCE)}
@@ -662,6 +662,38 @@ def on_terminal(arguments: list[str], columns: int, term: str) -> str:
             shown += more
     os.close(ours)
     return shown.decode()
+
+
+def test_nothing_is_imported_from_the_directory(tmp_path: Path) -> None:
+    """Nor from where variables point: root runs the command in users' directories."""
+    marker = tmp_path / "marker"
+    for name in ("click", "json", "os", "signal", "sitecustomize", "slurm_adopt"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(marker)!r}, 'w')")
+    env = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONSTARTUP": str(tmp_path / "os.py")}
+    program = SOURCE.parent / "bin/slurm-adopt"
+    first = program.read_text().partition("\n")[0]
+    argv = [sys.executable, first.rpartition(" ")[2], str(program), "check", "--help"]
+    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, check=False, timeout=60)
+    assert done.returncode == 0
+    assert not marker.exists()
+
+
+def test_names_of_users_programs_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is no UTF-8 makes no half characters, which strict readers refuse."""
+    output.as_json({"a\udcff": ["\udce4b", ("\u00e4", 1, None)]})
+    said = capsys.readouterr().out
+    assert json.loads(said) == {"a?": ["?b", ["\u00e4", 1, None]]}
+    assert "\\ud" not in said
+
+
+def test_names_of_users_programs_in_a_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are shown as they are, on a terminal too."""
+    monkeypatch.setattr(output, "on_terminal", lambda: True)
+    name = "[red]:warning: \\[/] \x1b[31m"
+    output.table(("NAME",), [(name,)])
+    assert "[red]:warning: \\[/] \\x1b[31m" in capsys.readouterr().out
 
 
 def test_completion() -> None:

@@ -6,7 +6,6 @@ it stands in users' prompts.
 
 from __future__ import annotations
 
-import _signal as signal  # `signal` takes 3 ms to import
 import contextlib
 import errno
 import os
@@ -17,8 +16,11 @@ from .errors import UNKNOWN, USAGE, CliError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Sequence
     from typing import Any, NoReturn
+else:
+    import _signal as signal  # all that is wanted of `signal`, which takes 3 ms to import
 
 NAME = "slurm-adopt"
 INTERRUPTED = 128 + 2  # as a shell has it for SIGINT
@@ -89,6 +91,9 @@ def _status_of(arguments: list[str]) -> int:
         status = INTERRUPTED
     except OSError as error:
         status = _lost(error)
+    except MemoryError:
+        _say("there is not enough memory (see ulimit -v)")
+        status = UNKNOWN
     except SystemExit as done:  # of click, for a completion
         status = done.code if isinstance(done.code, int) else UNKNOWN
     except Exception as error:  # noqa: BLE001 - one line, whatever it is
