@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import time
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from tests.fakes.stepd import Stepd
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 HANGING = 20
 
@@ -32,3 +35,17 @@ def test_hanging_stepds_share_one_deadline(tmp_path: Path) -> None:
     assert silent == dict.fromkeys(hanging, "does not answer")
     assert {step: answer.uid for step, answer in answers.items()} == {last: 5007}
     assert seconds < HANGING
+
+
+def test_dead_sockets_take_no_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of those that have ended, and one that answers, which is asked in time."""
+    monkeypatch.setattr(ask_all, "IN_FLIGHT", 2)
+    steps = [StepSocket(str(tmp_path / f"n1_{job}.4294967292"), job) for job in range(401)]
+    *dead, last = steps
+    for step in dead:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(step.path)
+    with Stepd(tmp_path / os.path.basename(last.path), uid=5007):
+        answers, silent = ask_all.ask_all(steps, frozenset({os.geteuid()}), Deadline(2))
+    assert silent == {}
+    assert {step: answer.uid for step, answer in answers.items()} == {last: 5007}

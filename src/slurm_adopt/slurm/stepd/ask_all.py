@@ -175,10 +175,17 @@ class _Inquiry:
         self.shortage = ""  # why another one could not be asked, when that was last tried
 
     def start(self, waiting: list[StepSocket]) -> list[StepSocket]:
-        """Ask as many as may be in flight; return those to be tried later."""
-        room = max(0, IN_FLIGHT - len(self.asked))
-        busy = [step for step in waiting[:room] if not self._start(step)]
-        return waiting[room:] + busy
+        """Ask as many as may be in flight; return those to be tried later.
+
+        Those that have ended take up no room: there may be thousands of their sockets.
+        """
+        busy: list[StepSocket] = []
+        for at, step in enumerate(waiting):
+            if len(self.asked) + len(busy) >= IN_FLIGHT:
+                return waiting[at:] + busy
+            if not self._start(step):
+                busy.append(step)
+        return busy
 
     def _start(self, step: StepSocket) -> bool:
         """Ask one; return False if it has to be tried again.
