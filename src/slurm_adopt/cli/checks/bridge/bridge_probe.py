@@ -48,12 +48,14 @@ def _files() -> list[str]:
 
 def _interpreter() -> dict[str, Any]:
     import os
+    from contextlib import suppress
     from importlib import util
 
     names = [name for name in dir(sys.flags) if name[0] != "_" and name not in ("count", "index")]
     flags = {name: getattr(sys.flags, name) for name in names if not name.startswith("n_")}
     psutil = util.find_spec("psutil")
-    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+    loaded: set[str] = set()
+    with suppress(OSError), open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
         loaded = {line.split(None, 5)[-1].rstrip("\n") for line in maps if "/" in line}
     return {
         "version": list(sys.version_info[:3]),
