@@ -94,6 +94,8 @@ def setting(name: str, code: str, result: str, title: str, line: str) -> Broken:
 
 OPTIONAL = LINE.replace("required", "optional")
 SUFFICIENT = SESSION_LINE.replace("required", "sufficient")
+ALLOWED = "account sufficient pam_listfile.so item=user sense=allow file=/etc/allowed onerr=fail"
+NO_MODULE = "account required pam_nowhere.so"
 LOCAL = "account sufficient pam_localuser.so"
 SYSTEM = "account sufficient pam_usertype.so issystem"
 SYSTEMD = "-session optional pam_systemd.so"
@@ -115,6 +117,10 @@ STACKS = [
            stack=instead("session required pam_limits.so", REQUIRD)),
     Broken("an include that is not there", "SA101", "warning", "not surely read", NOWHERE,
            stack=before(SESSION_GUARD, NOWHERE)),
+    Broken("and refuses", "SA101", "error", "of a file that is not there", NOWHERE,
+           stack=before(SESSION_GUARD, NOWHERE)),
+    Broken("an @include that is not there", "SA101", "error", "refuses sshd as a whole",
+           "@include nowhere", stack=before(GUARD, "@include nowhere")),
     Broken("a line that libpam cuts", "SA101", "warning", "not surely read", LONG,
            stack=before(SESSION_GUARD, LONG)),
     Broken("a phase that is left to other", "SA101", "error", "takes those of other", "",
@@ -163,6 +169,12 @@ STACKS = [
     Broken("an expired password goes by", "SA107", "warning", "pam_unix.so", EXPIRES,
            "/etc/pam.d/common-account",
            [*instead(GUARD, lines=instead(LINE)), *ACCOUNT]),
+    Broken("administrators in the account phase alone", "SA107", "warning",
+           "the session line refuses whom pam_succeed_if.so lets by", pam.ADMINS,
+           stack=before(GUARD, pam.ADMINS)),
+    Broken("a list of users in the account phase alone", "SA107", "warning",
+           "the session line refuses whom pam_listfile.so lets by", ALLOWED,
+           stack=before(GUARD, ALLOWED)),
     Broken("one image for other machines", "SA109", "warning", "pam_python.so cannot be loaded",
            SHARED_ACCOUNT[1], stack=pam.GUIDE["where installed"](*pam.PRODUCTION)),
     Broken("a line that ends the session phase", "SA110", "warning", "not certain to come",
@@ -187,6 +199,12 @@ STACKS = [
            do="mkdir /etc/authselect; echo sssd >/etc/authselect/authselect.conf; "
               "echo 'auth required pam_deny.so' >/etc/pam.d/password-auth",
            undo="rm -r /etc/authselect /etc/pam.d/password-auth"),
+    Broken("a module that is not there", "SA114", "error", "wants pam_nowhere.so", NO_MODULE,
+           stack=before(GUARD, NO_MODULE)),
+    Broken("and a - in front of the line", "SA114", "error", "wants pam_nowhere.so",
+           f"-{NO_MODULE}", stack=before(GUARD, f"-{NO_MODULE}")),
+    Broken("a file with line ends of DOS", "SA114", "error", "wants pam_nologin.so",
+           "account required pam_nologin.so", do=f"sed -i 's/$/\\r/' {SSHD}"),
 ]  # fmt: skip
 
 OPTIONS = [
@@ -242,6 +260,10 @@ BRIDGE = [
                     f"rm {PACKAGE}/decision/engine.py", SSHD, LINE),
     broken_checkout("a package with a mistake", "SA203", "error", "cannot import",
                     f"echo '(' >>{PACKAGE}/decision/engine.py", SSHD, LINE),
+    broken_checkout("a part that few logins need", "SA203", "error", "a part of this module is",
+                    f"rm {PACKAGE}/node/unfinished_login.py", SSHD, LINE),
+    broken_checkout("a folder that few logins need", "SA203", "error", "a part of this module is",
+                    f"rm -r {PACKAGE}/slurm/slurmd", SSHD, LINE),
     broken_checkout("a source that is newer", "SA204", "warning", "compiles the module",
                     f"touch -d '1 hour ago' {PACKAGE}/decision/engine.py",
                     f"{PACKAGE}/decision/engine.py"),
@@ -449,7 +471,7 @@ def test_what_the_guide_prints_has_no_error(cluster: Cluster, name: str) -> None
     }[name]
 
 
-CODES = (*range(101, 114), *range(121, 128), *range(201, 209), *range(701, 711))
+CODES = (*range(101, 115), *range(121, 128), *range(201, 209), *range(701, 711))
 
 
 def test_each_code_has_a_broken_set_up() -> None:
@@ -466,6 +488,13 @@ def test_who_gets_in(cluster: Cluster) -> None:
         cluster.n1.pam("sshd", stack)
         (said,) = findings(cluster.n1, "SA108")
         assert (said["result"], said["title"]) == ("ok", title)
+
+
+def test_one_copy_by_two_paths(cluster: Cluster) -> None:
+    """A path with .. in it leads to the same copy."""
+    detour = LINE.replace(f"{CHECKOUT}/pam", f"{CHECKOUT}/src/../pam")
+    cluster.n1.pam("sshd", instead(LINE, detour))
+    assert [one["result"] for one in findings(cluster.n1, "SA832")] == ["ok"]
 
 
 def test_root_is_kept_out_and_administrators_are_not(cluster: Cluster) -> None:

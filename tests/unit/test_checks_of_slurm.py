@@ -336,16 +336,18 @@ def test_releases_of_stepds(tmp_path: Path) -> None:
 
 
 # slurmd's start, that of the stepd of a step, what slurm.conf says, whether the extern step is dead
+# and whether slurm.conf has changed since
 LONE = [
-    (100, 50, SOUND, False, "warning"),
-    (100, 150, SOUND, False, "ok"),
-    (100, 150, "PrologFlags=Alloc\n", False, "error"),
-    (100, 50, "PrologFlags=Alloc\n", False, "error"),
-    (100, 150, SOUND, True, "error"),
+    (100, 50, SOUND, False, False, "warning"),
+    (100, 150, SOUND, False, False, "ok"),
+    (100, 150, SOUND, False, True, "warning"),
+    (100, 150, "PrologFlags=Alloc\n", False, False, "error"),
+    (100, 50, "PrologFlags=Alloc\n", False, False, "error"),
+    (100, 150, SOUND, True, False, "error"),
 ]
 
 
-@pytest.mark.parametrize(("of_slurmd", "of_step", "text", "dead", "result"), LONE)
+@pytest.mark.parametrize(("of_slurmd", "of_step", "text", "dead", "changed", "result"), LONE)
 def test_job_without_an_extern_step(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -353,6 +355,7 @@ def test_job_without_an_extern_step(
     of_step: int,
     text: str,
     dead: bool,
+    changed: bool,
     result: str,
 ) -> None:
     (tmp_path / "n1_7.0").touch()
@@ -363,6 +366,8 @@ def test_job_without_an_extern_step(
     monkeypatch.setattr(slurm_facts, "ask", lambda *_: Asked(answer, {}, []))
     asked = Asked({}, {}, [step(7)] if dead else [])
     host = host_with(tmp_path, text, slurmds=[started("", "")], stepds=asked)
+    if not changed:
+        os.utime(slurm_facts.conf(host).path, (0, 0))
     seen = one(stepds.extern_steps, host)
     assert (seen.result, "job 7" in seen.found) == (result, True)
 

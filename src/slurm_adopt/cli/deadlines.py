@@ -21,6 +21,7 @@ AGAIN  = 0.3   # between two looks at what may just be changing
 JOURNAL = 120.0  # journalctl to print what is asked for
 BRIDGE = 5.0   # a trial of pam_python
 SSHD   = 2.0   # sshd to say its settings
+PAM_START = 2.0  # libpam, to read the files of a service and load their modules
 WHOLE  = 45.0  # all checks: slurmd ends a HealthCheckProgram after 60 s
 BRISK  = 10.0  # all checks, where it has to be quick
 ENDS   = 0.1   # a process that is just ending, or a login, until it has settled

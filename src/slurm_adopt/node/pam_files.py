@@ -164,8 +164,11 @@ class Stack:
         if changed >= self._since:
             self.doubt(f"{path} has changed since this login began")
 
-    def read(self, name: str, depth: int, level: int, *, included: bool) -> None:
-        """Add the lines of a file and those it includes; `included` as a file of this phase."""
+    def read(self, name: str, depth: int, level: int, *, included: bool) -> bool:
+        """Add the lines of a file and those it includes; `included` as a file of this phase.
+
+        Say whether it could be read.
+        """
         path, text = self._text(name, depth)
         for number, words in self._split(name, path, text):
             self._at = path, number
@@ -177,6 +180,7 @@ class Stack:
                 self._add(name, words, depth, level)
             elif included and kind not in TYPES:  # a line of this phase that refuses
                 self.doubt(f"{name}: '{words[0][:32]}' is not a module type")
+        return bool(path)
 
     def _include(
         self, name: str, words: list[str], depth: int, level: int, *, included: bool
@@ -193,12 +197,13 @@ class Stack:
         if len(words) < 3:
             self.doubt(f"{name}: '{' '.join(words)[:96]}' names no module")
             return
-        control = words[1].lower()
-        if control == "include":
-            self.read(words[2], depth + 1, level, included=True)
-        elif control == "substack":
-            self.lines.append(Line(name, level, words[1:3], {}, *self._at))
-            self.read(words[2], depth + 1, level + 1, included=True)
+        control, at = words[1].lower(), self._at
+        if control in ("include", "substack"):
+            deeper = control == "substack"
+            if deeper:
+                self.lines.append(Line(name, level, words[1:3], {}, *at))
+            if not self.read(words[2], depth + 1, level + deeper, included=True):
+                self.lines.append(Line(name, level, words[1:3], {"default": "bad"}, *at))
         else:
             actions = _actions(words[1])
             line = Line(name, level, words[1:], actions or {"default": "bad"}, *self._at)

@@ -10,11 +10,13 @@ from importlib.util import source_hash
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from slurm_adopt.cli.checks.finding import Check, error, ok, skipped, warning
+from slurm_adopt.cli.checks.pam import pam_modules
 from slurm_adopt.cli.checks.places import pam_line
 from slurm_adopt.cli.deadlines import BRIDGE, SLOW
 from slurm_adopt.node import pam_stack
 from slurm_adopt.node.pam_files import SCRIPT
 
+from . import parts
 from .bridge_trial import FailedError, NoTrialError, trial
 from .owners import Groups, all_others_may_write
 
@@ -28,15 +30,6 @@ if TYPE_CHECKING:
 BRIDGE_S = "bridge"
 OLDEST = (3, 9)
 PAM_PYTHON = "pam_python.so"
-PLACES = (  # of PAM's modules: Debian, Red Hat, and what is built by hand
-    "/lib/{}-linux-gnu/security",
-    "/usr/lib/{}-linux-gnu/security",
-    "/lib64/security",
-    "/usr/lib64/security",
-    "/lib/security",
-    "/usr/lib/security",
-    "/usr/local/lib/security",
-)
 ENVIRONMENTS = ("/etc/default/ssh", "/etc/sysconfig/sshd")
 SITE_DIRS = ("site-packages", "dist-packages")
 TRIES = 2  # of which the quickest counts
@@ -86,7 +79,13 @@ def package(host: Host) -> Iterator[Seen]:
             yield error("pam_python cannot import this module", told["wrong"], *place)
             continue
         file, version = told["package"]["file"], told["package"]["version"]
-        found = f"{os.path.dirname(file)}; imports take {told['import'] * 1000:.0f} ms of CPU time"
+        top = os.path.dirname(file)
+        lacking = parts.missing(top, _sources(top))
+        if lacking:
+            more = f"; {len(lacking) - 1} more" if lacking[1:] else ""
+            yield error("a part of this module is missing", f"{lacking[0]}{more}", *place)
+            continue
+        found = f"{top}; imports take {told['import'] * 1000:.0f} ms of CPU time"
         yield ok(f"pam_python imports version {version} of this module", found)
 
 
@@ -226,8 +225,7 @@ def _without_lines(host: Host) -> Iterator[Seen]:
 
 def _built_for(module: str) -> str:
     """Say where pam_python is, and which library it wants."""
-    machine = os.uname().machine
-    paths = [module, *(f"{place.format(machine)}/{module}" for place in PLACES)]
+    paths = [module, *pam_modules.paths(module)]
     path = next((path for path in paths if os.path.isabs(path) and os.path.exists(path)), "")
     if not path:
         return f"; there is no {module}"

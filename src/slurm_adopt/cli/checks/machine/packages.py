@@ -69,7 +69,7 @@ def numbers(version: str) -> tuple[int, ...]:
 
 def copies(host: Host) -> Iterator[Seen]:
     """Whether PAM lines, command and other places have one version of slurm_adopt."""
-    own = os.path.dirname(os.path.dirname(os.path.abspath(slurm_adopt.__file__ or "")))
+    own = os.path.dirname(os.path.dirname(os.path.realpath(slurm_adopt.__file__ or "")))
     used = _of_lines(host)
     others = {path: "" for path in _elsewhere() if path not in used and path != own}
     versions = {path: version_of(path) for path in {own: "", **used, **others}}
@@ -98,7 +98,7 @@ def _of_lines(host: Host) -> dict[str, tuple[str, int]]:
             script = next((a for a in line.arguments if a.endswith("/pam_slurm_adopt.py")), "")
             checkout, pam, _ = script.rpartition(ENTRY)
             if pam:
-                found.setdefault(f"{checkout}/src", places.pam_line(line))
+                found.setdefault(os.path.realpath(f"{checkout}/src"), places.pam_line(line))
     return found
 
 
@@ -111,7 +111,11 @@ def _elsewhere() -> list[str]:
         if python.startswith("python3")
         for packages in missing.PACKAGES
     ]
-    return [path for path in (CHECKOUT, *libraries) if os.path.isdir(f"{path}/{PACKAGE}")]
+    return [
+        os.path.realpath(path)
+        for path in (CHECKOUT, *libraries)
+        if os.path.isdir(f"{path}/{PACKAGE}")
+    ]
 
 
 def version_of(folder: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pwd
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from slurm_adopt.cli.checks.bridge.owners import Groups, all_others_may_write
@@ -13,8 +15,10 @@ from slurm_adopt.decision.outcome import REFUSALS
 from slurm_adopt.node import pam_stack
 from slurm_adopt.node.pam_files import PLACES, SCRIPT, TYPES
 
-from .pam_runs import anything, name_of, runs
-from .pam_users import is_meant, of_root, who
+from .pam_modules import is_missing, is_unread
+from .pam_runs import action_of, anything, name_of, runs
+from .pam_start import is_refused
+from .pam_users import UID_MIN, is_meant, of_root, of_user, who
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -33,6 +37,12 @@ BROKEN = {
     "open_err": "the script cannot be read",
 }
 MOVERS = ("pam_systemd.so", "pam_elogind.so", "pam_cgroup.so", "pam_cgfs.so", "pam_cgm.so")
+NOBODY = 65534
+REFUSED = {  # phases of a login, and what it comes to where one refuses everybody
+    "account": "every login is refused",
+    "session": "every login is refused",
+    "auth": "every login is refused that PAM authenticates, as by password",
+}
 SLURM_S = ("pam_slurm.so", "pam_slurm_adopt.so")
 
 PROFILES, ACTIVE = "/usr/share/pam-configs", "/var/lib/pam"  # of pam-auth-update
@@ -47,8 +57,15 @@ def files_read(host: Host) -> Iterator[Seen]:
         return
     flaws = {host.stack(kind).flaw: host.stack(kind).flaw_at for kind in TYPES}
     flaws.pop("", None)
+    if flaws and is_refused(host.service):
+        flaw, (file, line) = next(iter(flaws.items()))
+        yield error(f"libpam refuses {host.service} as a whole: nobody gets in", flaw, file, line)
     for flaw, (file, line) in flaws.items():
         yield warning("a PAM file is not surely read as it is written", flaw, file or path, line)
+    for phase in PHASES:
+        for unread in filter(is_unread, host.stack(phase).lines):
+            title = f"{unread.control} of a file that is not there: every login is refused"
+            yield error(title, unread.module, *pam_line(unread))
     empty = [phase for phase in PHASES if not host.stack(phase).lines]
     for phase in empty:
         yield error(f"{host.service} has no {phase} line: libpam takes those of other", "", path)
@@ -131,7 +148,19 @@ def account_reached(host: Host) -> Iterator[Seen]:
             yield warning(title, found, *pam_line(line))
         else:
             yield error(title, f"without a job get in: {whom}", *pam_line(line))
-    if not unmeant:
+    late = [
+        (line, value)
+        for line, value in _past(host, "account")
+        # Root is refused by no line of ours; an expired password is not what a line is meant for.
+        if is_meant(line)
+        and value != "new_authtok_reqd"
+        and who(line, value) != "root"
+        and _session_decides(host, line)
+    ]
+    for line, value in late:
+        title = f"the session line refuses whom {name_of(line)} lets by in the account phase"
+        yield warning(title, who(line, value), *pam_line(line))
+    if not unmeant and not late:
         yield ok("no line in front of the account line ends the account phase", "", *pam_line(ours))
 
 
@@ -223,6 +252,49 @@ def slurm_s_own(host: Host) -> Iterator[Seen]:
         yield error(f"{name_of(line)} stands beside this module", str(line), *pam_line(line))
     if not there:
         yield ok("no PAM module of Slurm's stands beside this module")
+
+
+def modules_there(host: Host) -> Iterator[Seen]:
+    """Whether a line wants a module that is not there, and refuses for it."""
+    wrong = False
+    for kind, comes_to in REFUSED.items():
+        stack = host.stack(kind)
+        missing = [
+            line
+            for line in stack.lines
+            if line.ours is None
+            and not is_unread(line)
+            and is_missing(line)
+            and action_of(line, "module_unknown") in ("bad", "die")
+        ]
+        if not missing:
+            continue
+        # Whom no way leads through for it; an account of another source may never come to it.
+        refused = [user for user, uid in _some_users() if not _opens(host, kind, user, uid)]
+        if not refused:
+            continue
+        wrong = True
+        for line in missing:
+            name = name_of(line)
+            title = f"a line of the {kind} phase wants {name.rstrip()}, which is not there"
+            found = comes_to if "root" in refused else f"{refused[0]} is refused"
+            if name != name.rstrip():
+                found += "; the name ends with a carriage return, as in files of DOS"
+            yield error(title, found, *pam_line(line))
+    if not wrong:
+        yield ok("no line refuses because its module is not there")
+
+
+def _some_users() -> list[tuple[str, int]]:
+    """Return root, and the first account of a person that this host has."""
+    people = (one for one in pwd.getpwall() if UID_MIN <= one.pw_uid < NOBODY)
+    return [("root", 0), *((one.pw_name, one.pw_uid) for one in islice(people, 1))]
+
+
+def _opens(host: Host, kind: str, user: str, uid: int) -> bool:
+    """Say whether a way leads a user through a phase where this module lets everybody in."""
+    returns = _where(of_user(user, uid, host.service), ["success", "ignore"])
+    return any(run.opened for run in runs(host.stack(kind).lines, returns))
 
 
 def tools(host: Host) -> Iterator[Seen]:
@@ -520,5 +592,16 @@ CHECKS = (
         "as well.",
         fix="Move this module's lines to the service's own file in /etc/pam.d. Undo other changes "
         "by authselect apply-changes --force, or make a profile of your own.",
+    ),
+    Check(
+        "SA114",
+        PAM,
+        "the modules of other lines are there",
+        modules_there,
+        expected="Each module whose failure would refuse is installed.",
+        why="A missing module counts as one that has failed, also with a - in front of the line. "
+        "A control such as required then refuses everybody, root as well.",
+        fix="Install the package that has the module, or take the line out. In a file with line "
+        "ends of DOS a name ends with a carriage return: remove these.",
     ),
 )

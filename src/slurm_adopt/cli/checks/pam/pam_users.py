@@ -1,4 +1,4 @@
-"""Whom a line of a PAM stack is about, and what the lines return for root."""
+"""Whom a line of a PAM stack is about, and what the lines return for a user."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import fnmatch
 import grp
 import operator
 import os
+import pwd
+from contextlib import suppress
 from typing import TYPE_CHECKING, Callable
 
 from slurm_adopt.node.pam_stack import FLAGS, is_of_user
 
-from .pam_runs import anything, name_of
+from .pam_modules import is_missing
+from .pam_runs import RETURNS, anything, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,13 +55,18 @@ _NUMBERS = {
     ">=": operator.ge,
 }
 
-# What some modules return for root where nothing is wrong.
-OF_ROOT = {
+# What some modules return, where that is not a success, to those whom they let in.
+ALWAYS = {
     "pam_deny.so": ("auth_err",),
     "pam_warn.so": ("ignore",),
     "pam_nologin.so": ("ignore",),
     "pam_sepermit.so": ("ignore",),
+    "pam_unix.so": ("success",),
 }
+NOLOGIN = ("/var/run/nologin", "/etc/nologin")  # pam_nologin(8), in this order
+ACCOUNTS = "/etc/passwd"
+UID_MIN = 1000  # of regular users, as login.defs(5) has it by default
+_REFUSES = ("bad", "die")
 
 
 def who(line: Line, value: str) -> str:
@@ -96,35 +104,86 @@ def of_root(service: str) -> Callable[[Line], Iterable[str]]:
 
     def returns(line: Line) -> Iterable[str]:
         if name_of(line) == SUCCEED_IF:
-            return _for_root(line, service)
+            return _succeeds(line, "root", 0, service)
         if name_of(line) == "pam_usertype.so":
             return ("success",) if "issystem" in line.arguments else ("auth_err",)
-        return OF_ROOT.get(name_of(line), ("success",))
+        return ALWAYS.get(name_of(line), ("success",))
 
     return returns
 
 
-def _for_root(line: Line, service: str) -> tuple[str, ...]:
-    """Return what pam_succeed_if says of root; both where that is not known."""
-    words = [word for word in line.arguments if word not in FLAGS and word != "use_uid"]
+def of_user(user: str, uid: int, service: str) -> Callable[[Line], Iterable[str]]:
+    """Return what lines return for a user of this host.
+
+    Of modules that are not known here: those whose failure would refuse let the user in, and of
+    those that choose between ways either may be.
+    """
+
+    def returns(line: Line) -> Iterable[str]:
+        name = name_of(line)
+        if is_missing(line):
+            return ("module_unknown",)
+        if name == SUCCEED_IF:
+            return _succeeds(line, user, uid, service)
+        if name in _KNOWN:
+            return (_KNOWN[name](line, user, uid),)
+        refuses = line.actions["default"] in _REFUSES
+        one = ALWAYS.get(name, ("success",))
+        return one if refuses or name in (*ALWAYS, *RETURNS) else ("success", "perm_denied")
+
+    return returns
+
+
+def _of_localuser(line: Line, user: str, uid: int) -> str:  # noqa: ARG001
+    path = next((word[5:] for word in line.arguments if word.startswith("file=")), ACCOUNTS)
+    with suppress(OSError), open(path, encoding="utf-8", errors="surrogateescape") as file:
+        if any(text.startswith(f"{user}:") for text in file):
+            return "success"
+    return "perm_denied"
+
+
+def _of_usertype(line: Line, user: str, uid: int) -> str:  # noqa: ARG001
+    return "success" if (uid < UID_MIN) == ("issystem" in line.arguments) else "auth_err"
+
+
+def _of_nologin(line: Line, user: str, uid: int) -> str:  # noqa: ARG001
+    given = [word[5:] for word in line.arguments if word.startswith("file=")]
+    return "auth_err" if uid and any(map(os.path.exists, given or NOLOGIN)) else "ignore"
+
+
+_KNOWN = {
+    "pam_localuser.so": _of_localuser,
+    "pam_usertype.so": _of_usertype,
+    "pam_nologin.so": _of_nologin,
+}
+
+
+def _succeeds(line: Line, user: str, uid: int, service: str) -> tuple[str, ...]:
+    """Return what pam_succeed_if says of a user; both where that is not known."""
+    words = [word for word in line.arguments if word not in FLAGS]
+    if uid and "use_uid" in words:  # it asks about the process, which is root's at a login
+        return tuple(anything(line))
+    words = [word for word in words if word != "use_uid"]
     conditions = list(zip(words[::3], words[1::3], words[2::3]))
     if not conditions or len(words) % 3:
         return ("service_err",)
-    known = [_holds(*each, service) for each in conditions]
+    known = [_holds(*each, user, uid, service) for each in conditions]
     if False in known:
         return ("auth_err",)
     return tuple(anything(line)) if None in known else ("success",)
 
 
-def _holds(subject: str, test: str, given: str, service: str) -> bool | None:
-    """Say whether a condition holds for root; None if that is not known here."""
-    if test in ("ingroup", "notingroup"):
-        try:
-            groups = {grp.getgrgid(gid).gr_name for gid in os.getgrouplist("root", 0)}
-        except (KeyError, OSError):
-            return None
-        return groups.isdisjoint(given.split(":")) == (test == "notingroup")
-    has = {"user": "root", "uid": "0", "gid": "0", "service": service}.get(subject)
+def _holds(subject: str, test: str, given: str, user: str, uid: int, service: str) -> bool | None:
+    """Say whether a condition holds for a user; None if that is not known here."""
+    try:
+        gid = pwd.getpwnam(user).pw_gid
+        if test in ("ingroup", "notingroup"):
+            groups = {grp.getgrgid(one).gr_name for one in os.getgrouplist(user, gid)}
+            return groups.isdisjoint(given.split(":")) == (test == "notingroup")
+    except (KeyError, OSError):
+        return None
+    of_user = {"user": user, "uid": str(uid), "gid": str(gid), "service": service}
+    has = of_user.get(subject)
     if has is None:
         return None
     if test in _TEXTS:

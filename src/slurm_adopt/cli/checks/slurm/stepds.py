@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from slurm_adopt.cli import deadlines
@@ -94,8 +96,21 @@ def extern_steps(host: Host) -> Iterator[Seen]:
     elif old := {step.job_id for step in lone if step.pid and _is_of_before(host, step.pid)}:
         yield warning("a job of before slurmd was started last has no extern step",
                       f"job {listed(sorted(old))}", *at)  # fmt: skip
+    elif not served and _has_changed(host, slurm_conf.path):
+        yield warning("no job has an extern step; slurm.conf is newer than slurmd", jobs, *at)
     else:
         yield ok("a job here has no extern step any more: it is ending", jobs)
+
+
+def _has_changed(host: Host, path: str) -> bool:
+    """Say whether a file is newer than each slurmd, which may not know what it says."""
+    started = [proc.start_time(slurmd.pid) for slurmd in slurm_facts.slurmds(host)
+               if slurmd.program == "slurmd"]  # fmt: skip
+    up = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    with suppress(OSError):
+        changed = os.stat(path).st_mtime - up
+        return bool(started) and changed > max(started) / os.sysconf("SC_CLK_TCK")
+    return False
 
 
 def _is_of_before(host: Host, pid: int) -> bool:
@@ -239,8 +254,9 @@ CHECKS = (
         extern_steps,
         expected="Each job that has a step here has an extern step, and its stepd runs.",
         why="A job without an extern step does not count: its user is refused.",
-        fix="Set PrologFlags=Contain. Jobs that were started before have no extern step until they "
-        "end. Where an extern stepd has died the job has to be started again.",
+        fix="Set PrologFlags=Contain, and restart slurmd. Jobs that were started before have no "
+        "extern step until they end. Where an extern stepd has died the job has to be started "
+        "again.",
         seconds=deadlines.SLOW,
     ),
     Check(
