@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -16,7 +16,7 @@ from tests.cluster.harness import cgroups, cli, config, guide, pam
 from tests.cluster.harness.wait import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from tests.cluster.harness.cluster import Cluster
     from tests.cluster.harness.login import Session
@@ -170,6 +170,101 @@ def frozen(cluster: Cluster, job: int) -> Iterator[None]:
         yield
     finally:
         state.write_text("THAWED")
+
+
+# What other lines, and sshd, make of it
+
+
+class Instead(NamedTuple):
+    """A set-up, and what becomes of alice, who has a job, and of bob, who has none."""
+
+    stack: list[str]
+    alice: str  # "" for what the verdict says
+    bob: str
+    do: str = ""
+    undo: str = ""
+
+
+ACCOUNT, SESSION = pam.both_lines(*pam.PRODUCTION)
+LOCAL = "account sufficient pam_localuser.so"
+OF_BOB = "[success=2 default=ignore] pam_succeed_if.so quiet user ingroup bob"
+SETTINGS = "/etc/ssh/sshd_config"
+RELOAD = "kill -HUP $(cat /run/sshd.daemon)"
+
+
+def both_with(*account: str, session: Sequence[str] = ()) -> list[str]:
+    return [*pam.stack(*account, *ACCOUNT), *session, *SESSION]
+
+
+def sshd_with(line: str) -> tuple[str, str]:
+    """Return what puts a line in front of all others of sshd's, and what takes it out."""
+    return (
+        f"cp -p {SETTINGS} {SETTINGS}.kept; sed -i '1i {line}' {SETTINGS}; {RELOAD}",
+        f"mv {SETTINGS}.kept {SETTINGS}; {RELOAD}",
+    )
+
+
+INSTEAD = {
+    "all is left to this module": Instead(both_with(), "", ""),
+    "a module is not there": Instead(both_with("account required pam_nowhere.so"), "refused", ""),
+    "a file is not there": Instead(both_with("account include nowhere"), "refused", ""),
+    "libpam takes no line": Instead(both_with("@include nowhere"), "refused", ""),
+    "only local users need no job": Instead(pam.stack(LOCAL, *ACCOUNT), "let in", "let in"),
+    "the session line decides about local users": Instead(both_with(LOCAL), "", ""),
+    "a refusal does not count": Instead(
+        pam.stack(ACCOUNT[0], ACCOUNT[1].replace("required", "optional")), "", "let in"
+    ),
+    "a group needs no job": Instead(
+        both_with(f"account {OF_BOB}", session=[f"session {OF_BOB}"]), "", "let in"
+    ),
+    "a group needs no job, but a session line": Instead(both_with(f"account {OF_BOB}"), "", ""),
+    "a second line refuses": Instead(
+        pam.stack(ACCOUNT[0], f"{ACCOUNT[1]} action_no_jobs=ignore", ACCOUNT[1]), "", "refused"
+    ),
+    "there is no script": Instead(
+        pam.stack(ACCOUNT[0], ACCOUNT[1].replace("/opt/", "/opt/no/")), "refused", ""
+    ),
+    "nologin": Instead(both_with(), "refused", "", "echo no >/etc/nologin", "rm /etc/nologin"),
+    "UsePAM no": Instead(both_with(), "let in", "let in", *sshd_with("UsePAM no")),
+    "DenyUsers": Instead(both_with(), "refused", "", *sshd_with("DenyUsers al*")),
+    "AllowGroups": Instead(both_with(), "refused", "", *sshd_with("AllowGroups root bob")),
+}
+
+
+@pytest.mark.parametrize("case", INSTEAD.values(), ids=INSTEAD)
+def test_what_others_make_of_it(cluster: Cluster, case: Instead) -> None:
+    """What it says becomes of a user is what becomes of a login."""
+    job = cluster.submit("alice")
+    cluster.n1.pam("sshd", case.stack)
+    if case.do:
+        cluster.n1.run(["sh", "-ec", case.do])
+        wait_for("sshd", lambda: 22 in cluster.n1.listening())
+    try:
+        for user, expected in (("alice", case.alice), ("bob", case.bob)):
+            found = explain(cluster, user)
+            said = found["instead"] or {"outcome": ""}
+            assert said["outcome"] == expected, found
+            status, text = printed(cluster, user)
+            assert ("  but  " in text) == bool(expected)
+            login = cluster.ssh(user, command="cat /proc/self/cgroup")
+            assert (login.rc == 0) == (status == 0), (found, login)
+            if login.rc == 0:
+                in_job = found["verdict"]["job"] if not expected else None
+                assert in_job in (None, job)
+                assert cluster.job_of(login.out) == in_job
+    finally:
+        if case.undo:
+            cluster.n1.run(["sh", "-ec", case.undo])
+            wait_for("sshd", lambda: 22 in cluster.n1.listening())
+
+
+def test_a_line_that_may_let_in(cluster: Cluster) -> None:
+    """Whom a list of another module names is not known here."""
+    line = "account sufficient pam_listfile.so item=user sense=allow file=/etc/none onerr=fail"
+    cluster.n1.pam("sshd", pam.stack(line, *ACCOUNT))
+    found = explain(cluster, "bob")["instead"]
+    assert (found["outcome"], found["where"]["line"]) == ("perhaps let in", 3)
+    assert printed(cluster, "bob")[0] == 1
 
 
 # Where the login comes from

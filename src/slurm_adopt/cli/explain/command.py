@@ -20,7 +20,7 @@ from slurm_adopt.decision.options import BY_NAME, parse
 from slurm_adopt.slurm.digits import number
 
 from . import facts as explain_facts
-from . import login_source
+from . import login_source, whole_stack
 from . import text as explain_text
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def command(
     The answer is the module's own: with the options of its line in the service's PAM stack, or with
     those given as OPTION=VALUE. Nothing is changed on the node.
 
+    Where other lines of the stack let the user in all the same, or refuse, a line says so.
+
     With --pid: whether an ssh session that is there is in its job, and who has moved it if not.
 
     With --ref: what the log has of the login that a refused user was shown this reference of.
@@ -89,12 +91,15 @@ def _of_login(
     connection = source.connection if source else None
     no_source = source.remark if source else NO_SOURCE
     found = verdict(user, uid_of(user), options, service, connection, no_source)
-    facts = explain_facts.of_login(found, lines, tried, given, source)
+    other = whole_stack.other_end(found)
+    facts = explain_facts.of_login(found, lines, tried, given, source, other)
     if json_:
         as_json(facts)
     else:
         explain_text.show(facts)
-    return BAD if found.end == "refused" else WELL
+    certain = other is not None and other.outcome != "perhaps let in"
+    end = other.outcome if other and certain else found.end
+    return BAD if end == "refused" else WELL
 
 
 def _of_process(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from slurm_adopt.node.jobs import Job
 
     from .login_source import Given, Source
+    from .whole_stack import Other
 
 SCHEMA = 1
 AS_USER = (
@@ -42,8 +43,12 @@ def of_login(
     tried: Sequence[str] = (),
     given: Given | None = None,
     source: Source | None = None,
+    other: Other | None = None,
 ) -> dict[str, Any]:
-    """Return all that is known of a login. `tried`: the options in place of the PAM line's."""
+    """Return all that is known of a login. `tried`: the options in place of the PAM line's.
+
+    `other`: what other lines of the stack make of it.
+    """
     login, node = found.login, found.node
     refused = what_if.refused_by_stepd(found)
     session = _session(found, lines)
@@ -53,6 +58,7 @@ def of_login(
         "uid": login.uid,
         "service": login.service,
         "verdict": of_verdict(found),
+        "instead": other.as_dict() if other else None,
         "option": _option(found, lines, tried),
         "tried": list(tried),
         "message": found.options["message"] or None,

@@ -20,6 +20,8 @@ def show(facts: dict[str, Any]) -> None:
     line(f"{user} would be {verdict['words']}")
     if facts["lines"] == {"account": None, "session": None}:
         _item("but", f"{facts['service']}'s PAM stack has no line of this module: it is not asked")
+    if facts["instead"]:
+        _item("but", _instead(facts["instead"]))
     if verdict["outcome"] != "adopted":
         _item("because", verdict["why"])
     if verdict["outcome"] == "refused" and facts["message"]:
@@ -46,6 +48,18 @@ def _item(name: str, text: str) -> None:
 def _items(name: str, texts: Iterable[str]) -> None:
     for text in texts:
         _item(name, text)
+
+
+def _instead(other: dict[str, Any]) -> str:
+    """Say what other lines of the stack make of it."""
+    said = {
+        "let in": "another line lets the user in without a job",
+        "perhaps let in": "another line may let the user in without a job",
+        "refused": "the user is refused all the same",
+    }
+    where = other["where"]
+    place = f" ({where['file']}:{where['line']})" if where["file"] else ""
+    return f"{said[other['outcome']]}: {other['why']}{place}"
 
 
 def _option(facts: dict[str, Any]) -> str:
