@@ -27,6 +27,4 @@ BRISK  = 10.0  # all checks, where it has to be quick
 ENDS   = 0.1   # a process that is just ending, or a login, until it has settled
 EVERY  = 2.0   # sessions --watch: from one look to the next
 READ   = 2.0   # what users' processes can hold up: their stat and environ
-SLOW   = 10.0  # a check that asks other processes or hosts
-SHARED = 3.0   # what several checks need
 # fmt: on
