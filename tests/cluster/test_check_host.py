@@ -220,6 +220,7 @@ OWN = (
     "mkdir -p /run/slurm_adopt/adoptions; chmod 711 /run/slurm_adopt; chmod 700 /run/slurm_adopt/*"
 )
 NOT_OWN = "rm -rf /run/slurm_adopt"
+CHOICES = OWN.replace("adoptions", "choices").replace("700", "711")
 CGROUPS = "$(findmnt -nr -t cgroup,cgroup2 -o TARGET | head -1)"
 DOCKER = "groupadd -f docker; gpasswd -a alice docker >/dev/null"
 
@@ -241,6 +242,19 @@ BROKEN = (
     Broken("a link", "SA804", "error", "/run/slurm_adopt is not a directory",
            shell("rm -rf /run/slurm_adopt; ln -s /tmp /run/slurm_adopt", NOT_OWN),
            "/run/slurm_adopt"),
+    Broken("choices that others could make", "SA804", "error",
+           "/run/slurm_adopt/choices is open to others",
+           shell(f"{CHOICES}; chmod 777 /run/slurm_adopt/choices", NOT_OWN),
+           "/run/slurm_adopt/choices"),
+    Broken("a file in the place of a choice", "SA804", "error",
+           "/run/slurm_adopt/choices/1001 is not the link of a user's choice",
+           shell(f"{CHOICES}; touch /run/slurm_adopt/choices/1001", NOT_OWN),
+           "/run/slurm_adopt/choices/1001"),
+    Broken("another user's link", "SA804", "error",
+           "/run/slurm_adopt/choices/1001 is not the link of a user's choice",
+           shell(f"{CHOICES}; ln -s x /run/slurm_adopt/choices/1001; "
+                 "chown -h bob /run/slurm_adopt/choices/1001", NOT_OWN),
+           "/run/slurm_adopt/choices/1001"),
     Broken("a cleaner by age", "SA805", "warning",
            "systemd-tmpfiles removes what is old in /run/slurm_adopt",
            with_file("/etc/tmpfiles.d/site.conf", "# ours\nd /run 0755 root root 10d\n"),

@@ -92,6 +92,12 @@ def setting(name: str, code: str, result: str, title: str, line: str) -> Broken:
     return Broken(name, code, result, title, line, SETTINGS, BOTH, do, undo)
 
 
+def asking(name: str, code: str, title: str, line: str) -> Broken:
+    """Return the same where users are asked for one of several jobs."""
+    stack = pam.both(*pam.PRODUCTION, "action_unknown=ask")
+    return setting(name, code, "warning", title, line)._replace(stack=stack)
+
+
 OPTIONAL = LINE.replace("required", "optional")
 SUFFICIENT = SESSION_LINE.replace("required", "sufficient")
 ALLOWED = "account sufficient pam_listfile.so item=user sense=allow file=/etc/allowed onerr=fail"
@@ -230,6 +236,10 @@ OPTIONS = [
            "callerid=0", "single_job_skip_rpc=0"),
     option("several jobs are never known", "SA125", "warning", "action_unknown=deny",
            "callerid=0", "action_unknown=deny"),
+    Broken("a question where nobody can be asked", "SA125", "warning", "action_unknown=ask",
+           f"{SESSION_LINE} action_unknown=ask",
+           stack=instead(f"{LINE} action_unknown=ask", lines=instead(
+               GUARD, lines=pam.both(*pam.PRODUCTION, "action_unknown=ask")))),
     Broken("limits without a session line", "SA125", "warning", "job_limits=1",
            f"{LINE} job_limits=1", stack=pam.with_module(*pam.PRODUCTION, "job_limits=1")),
     Broken("namespaces without a session line", "SA125", "warning", "join_container=true",
@@ -311,6 +321,9 @@ SETTINGS_OF_SSHD = [
            f"cp -p {SETTINGS} {SETTINGS}.kept; sed -i '1i PubkeyAuthentication no\\n"
            f"PasswordAuthentication no\\nKbdInteractiveAuthentication no' {SETTINGS}",
            f"mv {SETTINGS}.kept {SETTINGS}"),
+    asking("a question that no method asks", "SA704", "action_unknown=ask asks nobody",
+           "KbdInteractiveAuthentication no"),
+    asking("a question without an end", "SA706", "LoginGraceTime 0", "LoginGraceTime 0"),
     setting("root is kept out", "SA705", "warning", "only the console", "PermitRootLogin no"),
     setting("no end of a login", "SA706", "warning", "LoginGraceTime 0", "LoginGraceTime 0"),
     setting("a short login", "SA706", "warning", "may be too short", "LoginGraceTime 20"),

@@ -18,8 +18,11 @@ from slurm_adopt.cli.checks.pam import options, pam_users
 from slurm_adopt.cli.checks.sshd import configured as sshd
 from slurm_adopt.cli.checks.sshd import sshd_settings as of_sshd
 from slurm_adopt.cli.checks.table import CHECKS
-from slurm_adopt.decision.outcome import ACTIONS, REFUSALS
-from slurm_adopt.front import refusal_text
+from slurm_adopt.cli.verdict.remarks import Remarks
+from slurm_adopt.decision.login import Claims, Login
+from slurm_adopt.decision.options import Options
+from slurm_adopt.decision.outcome import ACTIONS, REFUSALS, SITUATIONS, Outcome
+from slurm_adopt.front import pam_python, refusal_text
 from slurm_adopt.node.pam_files import Line
 
 if TYPE_CHECKING:
@@ -262,12 +265,53 @@ def test_messages(tmp_path: Path) -> None:
         (b"\xff\n", "is not UTF-8"),
         (b"100% of %u\n", "has % , which stands for nothing"),
         (b"see %x\n", "has %x, which stands for nothing"),
+        (b"%m (%r)\n", "has %r, which stands for nothing without reference=1"),
         (b"\x1b[31mno\n", "has control characters, which are left out"),
         (b"x" * 4097, "is larger than 4096 bytes"),
     ]:
         file.write_bytes(data)
-        assert options._wrong_message(str(file)).endswith(wrong)
-        assert bool(options._wrong_message(str(file))) == bool(wrong)
+        assert options._wrong_message(str(file), referred=False).endswith(wrong)
+        assert bool(options._wrong_message(str(file), referred=False)) == bool(wrong)
+    file.write_text("%m (%r)\n")
+    assert options._wrong_message(str(file), referred=True) == ""
+
+
+def test_the_signs_of_a_message_are_the_module_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has a value when the file is shown."""
+    monkeypatch.setattr(refusal_text, "render", lambda _, values: "".join(sorted(values)))
+    outcome = Outcome(SITUATIONS["no jobs"], "PAM_PERM_DENIED", "")
+    login = Login("alice", 5001, "sshd", 1, Claims(None))
+    said = pam_python._words(Options({"message": "/m"}), login, outcome, "4F7K", Remarks())
+    assert said == "".join(sorted(options.REPLACED))
+
+
+def _with_lines(monkeypatch: pytest.MonkeyPatch, **lines: str) -> Host:
+    """Return a host with these options on the lines of its phases."""
+    host = Host()
+    script = "/o/pam_slurm_adopt.py"
+    there = {phase: [line(f"pam_python.so {script} {said}")] for phase, said in lines.items()}
+    monkeypatch.setattr(host, "our_lines", lambda phase: there.get(phase, []))
+    return host
+
+
+SEVERAL = "callerid=0 action_unknown=deny"
+ASK = "action_unknown=ask"
+# (options of the account line, of the session line, whether something is odd)
+ODD = [
+    (SEVERAL, SEVERAL, True),
+    (f"{SEVERAL} user_choice=1", f"{SEVERAL} user_choice=1", False),
+    (ASK, ASK, False),
+    (None, ASK, True),
+]
+
+
+@pytest.mark.parametrize(("account", "session", "odd"), ODD)
+def test_options_that_fit_together(
+    account: str | None, session: str, odd: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = {"account": account, "session": session}
+    host = _with_lines(monkeypatch, **{phase: said for phase, said in lines.items() if said})
+    assert [seen.result for seen in options.consistent(host)] == ["warning" if odd else "ok"]
 
 
 # sshd

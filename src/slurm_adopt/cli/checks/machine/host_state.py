@@ -45,8 +45,10 @@ TMPFILES = (
     "/usr/lib/tmpfiles.d",
 )
 
-# What each directory of ours must not allow others (adoption_note.py, runtime_dir.py).
-FORBIDDEN = {NAME: 0o022, f"{NAME}/adoptions": 0o077, f"{NAME}/runtime": 0o022}
+# What each directory of ours must not allow others (adoption_note.py, runtime_dir.py,
+# user_choice.py).
+CHOICES = f"{NAME}/choices"
+FORBIDDEN = {NAME: 0o022, f"{NAME}/adoptions": 0o077, f"{NAME}/runtime": 0o022, CHOICES: 0o022}
 
 
 def in_container() -> bool:
@@ -132,6 +134,8 @@ def own_directories(host: Host) -> Iterator[Seen]:  # noqa: ARG001
         yield ok(f"{NAME} is not there yet: the first login that needs it makes it")
         return
     wrong = [seen for path in there for seen in _unfit(path)]
+    if not wrong:
+        wrong = list(_squatted(CHOICES))
     yield from wrong or [ok(f"{NAME} is root's, and nobody else can write there")]
 
 
@@ -144,6 +148,21 @@ def _unfit(path: str) -> Iterator[Seen]:
         yield error(f"{path} does not belong to root", f"owner {found.st_uid}", path)
     elif mode & FORBIDDEN[path]:
         yield error(f"{path} is open to others", f"mode {mode:04o}", path)
+
+
+def _squatted(choices: str) -> Iterator[Seen]:
+    """Say where there is something else than the link of a user's choice (user_choice.py)."""
+    for name in sorted(proc.listing(choices)):  # root sees the names
+        path = f"{choices}/{name}"
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISLNK(found.st_mode):
+            yield error(f"{path} is not the link of a user's choice", "it is no link", path)
+        elif str(found.st_uid) != name:
+            said = f"its owner is {found.st_uid}"
+            yield error(f"{path} is not the link of a user's choice", said, path)
 
 
 def cleaners(host: Host) -> Iterator[Seen]:  # noqa: ARG001
@@ -338,11 +357,12 @@ CHECKS = (
         "/run/slurm_adopt",
         own_directories,
         expected="/run/slurm_adopt and what is in it are root's, and others cannot write there. "
-        "adoptions has mode 0700.",
+        "adoptions has mode 0700. choices has one link for a user, which is that user's.",
         why="The module does not use a directory that others could have changed. Notes are then "
-        "not kept, and jobs get no runtime directory.",
-        fix="Look who has made or changed it. Then give it to root: mode 711 for /run/slurm_adopt "
-        "and runtime, 700 for adoptions. What is no directory has to go.",
+        "not kept, jobs get no runtime directory, and what users have chosen does not count.",
+        fix="Look who has made or changed it. Then give it to root: mode 711 for "
+        "/run/slurm_adopt, runtime and choices, 700 for adoptions. Remove what is no directory, "
+        "and what is in choices and is no link of its user's.",
     ),
     Check(
         "SA805",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 OPTIONS = "options"
 MESSAGE_LIMIT = 4096  # bytes, as in front/refusal_text.py
-REPLACED = "uhjm%"  # what stands behind a % of the message file
+REPLACED = "uhjmr%"  # what stands behind a % of the message file
 
 # What lets users in where something is wrong: option, value, and when that is.
 FAIL_OPEN = (
@@ -112,12 +112,13 @@ def consistent(host: Host) -> Iterator[Seen]:
 
 def message(host: Host) -> Iterator[Seen]:
     """Tell whether the file for refused users can be shown."""
-    said: dict[str, Line] = {}
+    said: dict[str, tuple[Line, Options]] = {}
     for _, line, options in _lines(host):
         if options["message"]:
-            said.setdefault(options["message"], line)
-    for path, line in said.items():
-        wrong = _wrong_message(path) or others_may_write(path, host.once("groups", Groups))
+            said.setdefault(options["message"], (line, options))
+    for path, (line, options) in said.items():
+        wrong = _wrong_message(path, referred=options.on("reference"))
+        wrong = wrong or others_may_write(path, host.once("groups", Groups))
         if wrong:
             yield warning("the file of message= is not shown as it is", wrong, *pam_line(line))
         else:
@@ -168,12 +169,18 @@ def _odd(host: Host, phase: str, line: Line, options: Options) -> Iterator[tuple
                 "the source host is never asked",
             )
         unknown = action_of(options, "action_unknown")
-        if unknown.does == "answer" and unknown.code in REFUSALS:
+        refuses = unknown.does == "answer" and unknown.code in REFUSALS
+        if refuses and not options.on("user_choice"):
             yield (
                 "callerid=0 with action_unknown=deny refuses users with several jobs",
                 "nobody is asked which of the jobs a login comes from",
             )
     session = host.our_lines("session")
+    if options["action_unknown"] == "ask" and not host.our_lines("account"):
+        yield (
+            "action_unknown=ask is not on an account line",
+            "nobody is asked in the session phase: it is newest there",
+        )
     joins = "join_container" in given and options.on("join_container")
     if phase == "account" and joins and not session:
         yield (
@@ -194,8 +201,11 @@ def _odd(host: Host, phase: str, line: Line, options: Options) -> Iterator[tuple
             )
 
 
-def _wrong_message(path: str) -> str:
-    """Return why the file is not shown, or not as it is; "" if it is."""
+def _wrong_message(path: str, *, referred: bool) -> str:
+    """Return why the file is not shown, or not as it is; "" if it is.
+
+    `referred`: whether logins get a reference.
+    """
     try:
         data = files.read(path, MESSAGE_LIMIT)
     except SetupError as wrong:
@@ -206,11 +216,18 @@ def _wrong_message(path: str) -> str:
         text = data.decode()
     except UnicodeDecodeError:
         return f"{path} is not UTF-8"
-    unknown = sorted(set(re.findall(r"%(.?)", text)) - set(REPLACED))
+    has = _wrong_signs(set(re.findall(r"%(.?)", text)), referred=referred)
+    if not has and any(not char.isprintable() and char not in "\n\t" for char in text):
+        has = "control characters, which are left out"
+    return f"{path} has {has}" if has else ""
+
+
+def _wrong_signs(signs: set[str], *, referred: bool) -> str:
+    unknown = sorted(signs - set(REPLACED))
     if unknown:
-        return f"{path} has %{unknown[0]}, which stands for nothing"
-    if any(not char.isprintable() and char not in "\n\t" for char in text):
-        return f"{path} has control characters, which are left out"
+        return f"%{unknown[0]}, which stands for nothing"
+    if "r" in signs and not referred:
+        return "%r, which stands for nothing without reference=1"
     return ""
 
 
@@ -272,7 +289,7 @@ CHECKS = (
         "the message for refused users",
         message,
         expected="The file is root's, has at most 4096 bytes of UTF-8, and no other signs than "
-        "%u, %h, %j, %m and %%.",
+        "%u, %h, %j, %m, %r and %%.",
         why="Where the file cannot be read refused users are told the module's own sentence, and "
         "each refusal logs an error.",
         fix="Correct the file, or take message= out.",

@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 SSHD = "sshd"
 NOBODY = "nobody"  # for a user about whom nothing is said
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+ASKING = "keyboard-interactive"  # the method that has a conversation in the account phase
 METHODS = {
     "pubkeyauthentication": "publickey",
     "passwordauthentication": "password",
-    "kbdinteractiveauthentication": "keyboard-interactive",
-    "challengeresponseauthentication": "keyboard-interactive",
+    "kbdinteractiveauthentication": ASKING,
+    "challengeresponseauthentication": ASKING,
     "gssapiauthentication": "gssapi-with-mic",
     "hostbasedauthentication": "hostbased",
 }
@@ -104,6 +105,10 @@ def methods(host: Host, sshd: Sshd, said: Settings) -> Iterator[Seen]:
     if not names:
         yield warning("sshd takes no method of authentication", "", sshd.config)
         return
+    if _asks(host) and ASKING not in names:
+        found = "it is newest with all other methods"
+        where = _place(sshd, said, "KbdInteractiveAuthentication")
+        yield warning(f"action_unknown=ask asks nobody: sshd takes no {ASKING}", found, *where)
     ports = said.get("port", "22").split()
     by_port = [_settings(host, sshd, port=port)[0].get("authenticationmethods") for port in ports]
     chains = dict.fromkeys(chain for chain in by_port if chain not in (None, "any"))
@@ -136,7 +141,9 @@ def grace(host: Host, sshd: Sshd, said: Settings) -> Iterator[Seen]:
         host.options.seconds(name) for name in ("wait_for_job", "callerid_timeout")
     )
     if seconds == 0:
-        yield warning("a login that hangs holds its slot for good: LoginGraceTime 0", "", *where)
+        found = "so does each question of action_unknown=ask without an answer"
+        title = "a login that hangs holds its slot for good: LoginGraceTime 0"
+        yield warning(title, found if _asks(host) else "", *where)
     elif seconds < wanted:
         found = f"the module may take {wanted:g} s to count the jobs of a user, and to choose one"
         yield warning(f"LoginGraceTime is {seconds} s, which may be too short", found, *where)
@@ -237,6 +244,10 @@ def _place(sshd: Sshd, said: Settings, name: str) -> tuple[str, int]:
     return place(sshd.config, name, said.get(name.lower(), ""))
 
 
+def _asks(host: Host) -> bool:
+    return host.options["action_unknown"] == "ask"
+
+
 def _methods(said: Settings) -> list[str]:
     return list(dict.fromkeys(METHODS[name] for name in METHODS if said.get(name) == "yes"))
 
@@ -286,10 +297,12 @@ CHECKS = (
         SSHD,
         "methods of authentication",
         methods,
-        expected="sshd takes at least one method of authentication.",
+        expected="sshd takes at least one method of authentication, and keyboard-interactive where "
+        "action_unknown is ask.",
         why="All methods come to the same job. With keyboard-interactive the account phase runs "
-        "in another process than the session.",
-        fix="Switch on one of the methods in sshd_config.",
+        "in another process than the session, and with it alone users can be asked for a job.",
+        fix="Switch on one of the methods in sshd_config; for the question "
+        "KbdInteractiveAuthentication.",
         seconds=SLOW,
     ),
     Check(
