@@ -17,7 +17,7 @@ MODE = 0o644  # node_exporter is a user of its own
 def sample(name: str, labels: Mapping[str, str], value: float) -> str:
     """Return one line of Prometheus's text format."""
     shown = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
-    return f"{name}{{{shown}}} {value:g}" if shown else f"{name} {value:g}"
+    return f"{name}{{{shown}}} {value}" if shown else f"{name} {value}"
 
 
 def head(name: str, kind: str, help_: str) -> list[str]:

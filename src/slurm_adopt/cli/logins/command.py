@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from slurm_adopt.cli import complete, output
+from slurm_adopt.cli import complete, output, textfile
 from slurm_adopt.cli.errors import OK, USAGE, WARNING, CliError
 from slurm_adopt.decision.record import OUTCOMES
 
@@ -215,7 +215,7 @@ def _add_to(path: str, reader: Reader, begin: float, now: float) -> None:
     for login in reader.between(so_far.until or begin, until):
         so_far.add(login)
     so_far.until = max(until, so_far.until)
-    counts.write(path, so_far.text())
+    textfile.write(path, so_far.lines())
 
 
 # What is printed

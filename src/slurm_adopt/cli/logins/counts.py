@@ -14,10 +14,13 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from slurm_adopt.cli.errors import CliError
+from slurm_adopt.cli.textfile import head, sample
 from slurm_adopt.decision.outcome import ACTIONS, SITUATIONS
 from slurm_adopt.decision.record import outcome_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .decisions import Login
 
 BOUNDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, math.inf)  # s
@@ -55,25 +58,19 @@ class Counts:
         """All of them."""
         return sum(self.by_outcome.values())
 
-    def text(self) -> str:
-        """Return them as Prometheus reads them; what has not happened yet is 0."""
-        known = [*_possible(), *sorted(self.by_outcome.keys() - _possible())]
-        return "".join(
-            (
-                _head(TOTAL),
-                *(
-                    f'{TOTAL}{{outcome="{outcome}",situation="{situation}"}} '
-                    f"{self.by_outcome[outcome, situation]}\n"
-                    for outcome, situation in known
-                ),
-                _head(SECONDS),
-                *(f'{SECONDS}_bucket{{le="{_bound(b)}"}} {self.by_bound[b]}\n' for b in BOUNDS),
-                f"{SECONDS}_sum {self.seconds:.4f}\n",
-                f"{SECONDS}_count {self.by_bound[math.inf]}\n",
-                _head(UNTIL),
-                f"{UNTIL} {self.until:.0f}\n",
-            )
-        )
+    def lines(self) -> Iterator[str]:
+        """Yield them as Prometheus reads them; what has not happened yet is 0."""
+        yield from head(TOTAL, *HEADS[TOTAL])
+        for outcome, situation in (*_possible(), *sorted(self.by_outcome.keys() - _possible())):
+            labels = {"outcome": outcome, "situation": situation}
+            yield sample(TOTAL, labels, self.by_outcome[outcome, situation])
+        yield from head(SECONDS, *HEADS[SECONDS])
+        for bound in BOUNDS:
+            yield sample(f"{SECONDS}_bucket", {"le": _bound(bound)}, self.by_bound[bound])
+        yield sample(f"{SECONDS}_sum", {}, round(self.seconds, 4))
+        yield sample(f"{SECONDS}_count", {}, self.by_bound[math.inf])
+        yield from head(UNTIL, *HEADS[UNTIL])
+        yield sample(UNTIL, {}, round(self.until))
 
 
 def _possible() -> dict[tuple[str, str], None]:
@@ -89,11 +86,6 @@ def _possible() -> dict[tuple[str, str], None]:
             ((outcome_of(name, code), name), None) for code in codes if code != "the same again"
         )
     return found
-
-
-def _head(name: str) -> str:
-    kind, text = HEADS[name]
-    return f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
 
 
 def _bound(bound: float) -> str:
@@ -139,21 +131,3 @@ def before(path: str) -> Counts | None:
             "be written over"
         )
     return counts
-
-
-def write(path: str, text: str) -> None:
-    """Write a file whole, by rename: a reader sees the one before or this one."""
-    folder, name = os.path.split(path)
-    new = os.path.join(folder, f".{name}.{os.getpid()}")
-    try:
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        try:
-            with open(descriptor, "w", encoding="ascii") as file:
-                file.write(text)
-                os.fchmod(descriptor, 0o644)  # whatever the umask is
-            os.rename(new, path)
-        except BaseException:
-            os.unlink(new)
-            raise
-    except OSError as error:
-        raise CliError(f"cannot write {path}: {error.strerror}") from None
