@@ -16,7 +16,7 @@ from slurm_adopt.cli.explain import session_place, what_if
 from slurm_adopt.cli.explain import text as explain_text
 from slurm_adopt.cli.explain.command import check
 from slurm_adopt.cli.verdict import looking_job
-from slurm_adopt.cli.verdict.pam_line import Lines
+from slurm_adopt.cli.verdict.pam_line import Lines, where
 from slurm_adopt.cli.verdict.verdict import Verdict, verdict
 from slurm_adopt.decision.options import Options, parse
 from slurm_adopt.node.slurm_site import SlurmSite
@@ -316,7 +316,7 @@ def test_where_the_lines_are(
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     lines = Lines("sshd", (str(tmp_path),))
-    found = {phase: line and str(line) for phase, line in lines.of.items()}
+    found = {phase: line and where(line) for phase, line in lines.of.items()}
     wanted = {"account": account, "session": session}
     assert found == {name: end and f"{tmp_path}/{end}" for name, end in wanted.items()}
     asks = lines.options()[0].on("callerid")

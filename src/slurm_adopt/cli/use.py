@@ -107,7 +107,7 @@ def _state(uid: int) -> State:
 def _enabled(host: Host) -> bool | None:
     """Say whether a line of ours has the option; None where no line is to be seen."""
     try:
-        lines = [*host.our_lines("account"), *host.our_lines("session")]
+        lines = host.all_our_lines()
     except Exception:  # noqa: BLE001 - then nothing is said of it
         return None
     return host.options.on("user_choice") if lines else None

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from slurm_adopt.cli.deadlines import SHARED
+from slurm_adopt.cli.verdict.pam_line import PHASES
 from slurm_adopt.cli.verdict.remarks import Remarks
 from slurm_adopt.decision.options import Options, parse
 from slurm_adopt.node import pam_files
@@ -100,12 +101,15 @@ class Host:
         stack = self.stack(phase)
         return [stack.lines[index] for index in stack.ours]
 
+    def all_our_lines(self) -> list[pam_files.Line]:
+        """Return those of the account stack, then those of the session stack."""
+        return [line for phase in PHASES for line in self.our_lines(phase)]
+
     @cached_property
     def options(self) -> Options:
         """The options of the first of our lines, account before session; else the defaults."""
-        for phase in ("account", "session"):
-            for line in self.our_lines(phase):
-                return parse(line.ours or [])[0]
+        for line in self.all_our_lines():
+            return parse(line.ours or [])[0]
         return Options({"service": self.service})
 
     # Slurm

@@ -87,7 +87,7 @@ def _unknown(user: str, why: str) -> Decision:
 
 
 def _decisions(host: Host) -> list[Decision]:
-    if not (host.our_lines("account") or host.our_lines("session")):
+    if not host.all_our_lines():
         why = f"{host.service} has no line of slurm_adopt"
         return [_unknown(user, why) for user in host.users or ("",)]
     stepds = _Answers(host.phase)

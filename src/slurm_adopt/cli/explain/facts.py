@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from slurm_adopt.cli.verdict import looking_job
+from slurm_adopt.cli.verdict.pam_line import named, where
 from slurm_adopt.decision.options import OPTIONS
 from slurm_adopt.slurm import auth
 from slurm_adopt.slurm.config import slurmd_ports
@@ -62,7 +63,7 @@ def of_login(
         "option": _option(found, lines, tried),
         "tried": list(tried),
         "message": found.options["message"] or None,
-        "lines": {phase: str(line) if line else None for phase, line in lines.of.items()},
+        "lines": {phase: where(line) if line else None for phase, line in lines.of.items()},
         "mistakes": lines.options(tried)[1],
         "jobs": _jobs(found),
         "being_set_up": _being_set_up(found),
@@ -102,11 +103,11 @@ def _option(found: Verdict, lines: Lines, tried: Sequence[str]) -> dict[str, Any
     if not name:
         return None
     (value,) = (found.options[option.name] for option in OPTIONS if option.name == name)
-    if any(word.partition("=")[0].lower() == name for word in tried):
-        where = "the command line"
+    if name in named(tried):
+        place = "the command line"
     else:
-        where = str(lines.first) if lines.sets(name) else "default"
-    return {"name": name, "value": value, "where": where}
+        place = where(lines.first) if lines.first and lines.sets(name) else "default"
+    return {"name": name, "value": value, "where": place}
 
 
 # The jobs

@@ -13,8 +13,8 @@ from slurm_adopt.cli.checks.finding import Check, error, ok, skipped, warning
 from slurm_adopt.cli.checks.pam import pam_modules
 from slurm_adopt.cli.checks.places import pam_line
 from slurm_adopt.cli.deadlines import BRIDGE, SLOW
+from slurm_adopt.cli.verdict.pam_line import script_of
 from slurm_adopt.node import pam_stack
-from slurm_adopt.node.pam_files import SCRIPT
 
 from . import parts
 from .bridge_trial import FailedError, NoTrialError, trial
@@ -188,10 +188,9 @@ def psutil(host: Host) -> Iterator[Seen]:
 def _scripts(host: Host) -> list[Script]:
     """Return the entry scripts of our lines, each once."""
     found: dict[str, Script] = {}
-    for phase in ("account", "session"):
-        for line in host.our_lines(phase):
-            path = next(word for word in line.arguments if word.rpartition("/")[2] == SCRIPT)
-            found.setdefault(path, Script(path, line))
+    for line in host.all_our_lines():
+        path = script_of(line)
+        found.setdefault(path, Script(path, line))
     return list(found.values())
 
 

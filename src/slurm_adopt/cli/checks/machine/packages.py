@@ -10,6 +10,7 @@ import slurm_adopt
 from slurm_adopt.cli.checks import places
 from slurm_adopt.cli.checks.finding import Check, ok, skipped, warning
 from slurm_adopt.cli.deadlines import SLOW
+from slurm_adopt.cli.verdict.pam_line import script_of
 from slurm_adopt.slurm import proc
 from slurm_adopt.system import missing
 
@@ -93,12 +94,10 @@ def copies(host: Host) -> Iterator[Seen]:
 def _of_lines(host: Host) -> dict[str, tuple[str, int]]:
     """Return the folders that our lines take the package from, and where those lines are."""
     found: dict[str, tuple[str, int]] = {}
-    for phase in ("account", "session"):
-        for line in host.our_lines(phase):
-            script = next((a for a in line.arguments if a.endswith("/pam_slurm_adopt.py")), "")
-            checkout, pam, _ = script.rpartition(ENTRY)
-            if pam:
-                found.setdefault(os.path.realpath(f"{checkout}/src"), places.pam_line(line))
+    for line in host.all_our_lines():
+        checkout, pam, _ = script_of(line).rpartition(ENTRY)
+        if pam:
+            found.setdefault(os.path.realpath(f"{checkout}/src"), places.pam_line(line))
     return found
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from slurm_adopt.cli.checks.bridge.owners import Groups, others_may_write
 from slurm_adopt.cli.checks.finding import Check, error, ok, skipped, warning
 from slurm_adopt.cli.checks.places import pam_line
+from slurm_adopt.cli.verdict.pam_line import PHASES, named, where
 from slurm_adopt.decision.options import parse
 from slurm_adopt.decision.outcome import REFUSALS, action_of
 from slurm_adopt.slurm import files
@@ -78,8 +79,7 @@ def fail_closed(host: Host) -> Iterator[Seen]:
         for name, value, when in FAIL_OPEN:
             if options[name] == value:  # type: ignore[index]
                 wrong = True
-                by_hand = any(word.lower().startswith(f"{name}=") for word in line.ours or [])
-                found = when if by_hand else f"{when}; this is the default"
+                found = when if name in named(line.ours or []) else f"{when}; this is the default"
                 yield warning(f"{name}={value} lets users in", found, *pam_line(line))
     if not wrong:
         yield _unless_no_line(
@@ -144,7 +144,7 @@ def for_this_service(host: Host) -> Iterator[Seen]:
 
 def _lines(host: Host) -> Iterator[tuple[str, Line, Options]]:
     """Yield the first of our lines in each phase, with its options."""
-    for phase in ("account", "session"):
+    for phase in PHASES:
         for line in host.our_lines(phase)[:1]:
             yield phase, line, parse(line.ours or [])[0]
 
@@ -161,7 +161,7 @@ def _different(host: Host) -> Iterator[tuple[str, Line, Options]]:
 
 
 def _odd(host: Host, phase: str, line: Line, options: Options) -> Iterator[tuple[str, str]]:
-    given = {word.partition("=")[0].lower() for word in line.ours or []}
+    given = named(line.ours or [])
     if not options.on("callerid"):
         if not options.on("single_job_skip_rpc"):
             yield (
@@ -194,10 +194,9 @@ def _odd(host: Host, phase: str, line: Line, options: Options) -> Iterator[tuple
     if options.on("runtime_dir"):
         there = [one for one in host.stack("session").lines if name_of(one) == "pam_systemd.so"]
         if there:
-            place = f"{there[0].path}:{there[0].number}"
             yield (
                 "runtime_dir=job and pam_systemd both set XDG_RUNTIME_DIR",
-                f"pam_systemd is in {place}",
+                f"pam_systemd is in {where(there[0])}",
             )
 
 

@@ -11,6 +11,7 @@ from slurm_adopt.cli.checks.bridge.owners import Groups, all_others_may_write
 from slurm_adopt.cli.checks.finding import Check, error, ok, skipped, warning
 from slurm_adopt.cli.checks.places import pam_line
 from slurm_adopt.cli.deadlines import SLOW
+from slurm_adopt.cli.verdict.pam_line import PHASES, where
 from slurm_adopt.decision.outcome import REFUSALS
 from slurm_adopt.node import pam_stack
 from slurm_adopt.node.pam_files import PLACES, SCRIPT, TYPES
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from .pam_runs import Returns, Run
 
 PAM = "PAM"
-PHASES = ("account", "session")
 NO = tuple(sorted(code.removeprefix("PAM_").lower() for code in REFUSALS))
 BROKEN = {
     "module_unknown": "pam_python.so cannot be loaded",
@@ -236,7 +236,8 @@ def movers(host: Host) -> Iterator[Seen]:
         if not stack.ours:
             found = "there is no session line of this module that would bring it back"
         elif index > stack.ours[-1]:
-            found = f"it stands behind the session line of this module ({_place(stack)})"
+            last = where(stack.lines[stack.ours[-1]])
+            found = f"it stands behind the session line of this module ({last})"
         else:
             yield ok(f"{name_of(line)} stands in front of the session line", "", *pam_line(line))
             continue
@@ -306,8 +307,7 @@ def tools(host: Host) -> Iterator[Seen]:
 
 
 def _tools(host: Host) -> Iterator[Seen]:
-    lines = [line for phase in PHASES for line in host.our_lines(phase)]
-    for line in lines:
+    for line in host.all_our_lines():
         tool = _tool_of(line.path)
         if tool:
             yield warning(
@@ -377,7 +377,7 @@ def _lines_of(host: Host, phase: str, other: str) -> Iterator[Seen]:
     if len(lines) == 1:
         yield ok(f"there is one {phase} line of this module", str(lines[0]), *pam_line(lines[0]))
     elif lines:
-        found = f"{len(lines)} lines; the first is in {lines[0].path}:{lines[0].number}"
+        found = f"{len(lines)} lines; the first is in {where(lines[0])}"
         yield warning(f"there are several {phase} lines of this module", found, *pam_line(lines[1]))
     elif host.our_lines(other):
         yield warning(f"there is no {phase} line of this module", "", _file_of(host))
@@ -434,11 +434,6 @@ def _who_refuses(stack: Stack, run: Run, why: str) -> str:
 
 def _root_first(name: str) -> tuple[bool, str]:
     return name != "root", name
-
-
-def _place(stack: Stack) -> str:
-    line = stack.lines[stack.ours[-1]]
-    return f"{line.path}:{line.number}"
 
 
 _GUARD = "[success=1 default=ignore] pam_succeed_if.so quiet uid eq 0"

@@ -11,7 +11,8 @@ from slurm_adopt.cli import deadlines
 from slurm_adopt.cli.checks.finding import skipped
 from slurm_adopt.cli.checks.host import LateError
 from slurm_adopt.cli.checks.machine import processes
-from slurm_adopt.node import pam_files
+from slurm_adopt.cli.checks.places import pam_line
+from slurm_adopt.cli.verdict.pam_line import named
 from slurm_adopt.slurm import auth, proc, versions
 from slurm_adopt.slurm.config import conf as slurm_config
 from slurm_adopt.slurm.config import hostlist, slurmd_processes
@@ -235,16 +236,5 @@ _LACKING: dict[Callable[[Host], object], str] = {
 
 def option_place(host: Host, name: str) -> tuple[str, int]:
     """Return file and line of PAM where one of our lines sets an option; "" and 0 for nowhere."""
-    for phase in ("account", "session"):
-        for line in host.our_lines(phase):
-            for folder in pam_files.PLACES:
-                path = line.place if line.place.startswith("/") else f"{folder}/{line.place}"
-                if found := _line_with(path, f"{name}="):
-                    return path, found
-    return "", 0
-
-
-def _line_with(path: str, text: str) -> int:
-    words = proc.read(path).decode("utf-8", "replace").split("\n")
-    found = (number for number, line in enumerate(words, 1) if text in line.partition("#")[0])
-    return next(found, 0)
+    setting = (line for line in host.all_our_lines() if name in named(line.ours or []))
+    return next(map(pam_line, setting), ("", 0))
