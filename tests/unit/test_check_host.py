@@ -15,6 +15,7 @@ from slurm_adopt.cli.checks.machine import (
     log_path,
     packages,
     processes,
+    run_dir,
     selinux,
     ways_out,
 )
@@ -132,7 +133,7 @@ def test_how_proc_is_mounted(text: str, options: list[str] | None) -> None:
     ],
 )
 def test_what_cleans_by_age(line: str, removes: bool) -> None:
-    assert bool(host_state.cleaned(line)) is removes
+    assert bool(run_dir.cleaned(line)) is removes
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_what_cleans_by_age(line: str, removes: bool) -> None:
      ("x /run", False), ("x", False), ("", False)],
 )  # fmt: skip
 def test_what_is_not_cleaned(line: str, spared: bool) -> None:
-    assert host_state.is_spared(line) is spared
+    assert run_dir.is_spared(line) is spared
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from slurm_adopt.cli.checks.slurm import (
     slurmd,
     stepds,
 )
+from slurm_adopt.cli.checks.slurm import slurm_conf_keys as keys
 from slurm_adopt.cli.checks.slurm.host_lists import folded
 from slurm_adopt.cli.checks.slurm.slurm_facts import Asked
 from slurm_adopt.decision.options import Options
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
     from slurm_adopt.cli.checks.finding import Check, Look, Seen
 
-MODULES = (slurm_conf, cgroup_conf, slurmd, stepds, cgroups, auth, callerid)
+MODULES = (slurm_conf, keys, cgroup_conf, slurmd, stepds, cgroups, auth, callerid)
 CHECKS: list[Check] = [check for module in MODULES for check in module.CHECKS]
 RUNNING, STARTING, ENDING = 2, 1, 3
 
@@ -89,18 +90,23 @@ def one(look: Look, host: Host) -> Seen:
 
 NEWEST = RELEASES[-1].name
 BY_RELEASE = [
-    (slurm_conf.prolog_flags, "PrologFlags=RunInJob\n", "24.05.2", "ok"),
-    (slurm_conf.prolog_flags, "PrologFlags=RunInJob\n", "23.11.1", "error"),
-    (slurm_conf.prolog_flags, "PrologFlags=RunInJob\n", "", "ok"),
-    (slurm_conf.prolog_flags, "PrologFlags=X11\n", "18.08.1", "ok"),
-    (slurm_conf.prolog_flags, "PrologFlags=Alloc,NoHold\n", "24.05.2", "error"),
-    (slurm_conf.encryption, "TLSType=tls/s2n\n", "25.05.0", "warning"),
-    (slurm_conf.encryption, "TLSType=tls/s2n\n", "24.11.5", "ok"),
-    (slurm_conf.encryption, "TLSType=tls/s2n\n", "", "warning"),
-    (slurm_conf.encryption, "TLSType=none\n", "25.05.0", "ok"),
-    (slurm_conf.launch_parameters, "LaunchParameters=ulimit_pam_adopt\n", "23.02.1", "ok"),
-    (slurm_conf.launch_parameters, "LaunchParameters=ulimit_pam_adopt\n", "22.05.8", "warning"),
-    (slurm_conf.launch_parameters, "LaunchParameters=ulimit_pam_adopt\n", "", "ok"),
+    (keys.prolog_flags, "PrologFlags=RunInJob\n", "24.05.2", "ok"),
+    (keys.prolog_flags, "PrologFlags=RunInJob\n", "23.11.1", "error"),
+    (keys.prolog_flags, "PrologFlags=RunInJob\n", "", "ok"),
+    (keys.prolog_flags, "PrologFlags=X11\n", "18.08.1", "ok"),
+    (keys.prolog_flags, "PrologFlags=Alloc,NoHold\n", "24.05.2", "error"),
+    (keys.encryption, "TLSType=tls/s2n\n", "25.05.0", "warning"),
+    (keys.encryption, "TLSType=tls/s2n\n", "24.11.5", "ok"),
+    (keys.encryption, "TLSType=tls/s2n\n", "", "warning"),
+    (keys.encryption, "TLSType=none\n", "25.05.0", "ok"),
+    (keys.launch_parameters, "LaunchParameters=ulimit_pam_adopt\n", "23.02.1", "ok"),
+    (
+        keys.launch_parameters,
+        "LaunchParameters=ulimit_pam_adopt\n",
+        "22.05.8",
+        "warning",
+    ),
+    (keys.launch_parameters, "LaunchParameters=ulimit_pam_adopt\n", "", "ok"),
     (cgroup_conf.memory, "TaskPlugin=cgroup\nSelectTypeParameters=CR_Core\n", "23.02.1", "warning"),
     (cgroup_conf.memory, "TaskPlugin=cgroup\nSelectTypeParameters=CR_Core\n", "22.05.8", "ok"),
     (cgroup_conf.memory, "TaskPlugin=cgroup\nSelectTypeParameters=CR_Memory\n", "23.02.1", "ok"),
@@ -119,7 +125,7 @@ def test_by_release(tmp_path: Path, look: Look, text: str, version: str, result:
 
 def test_encryption_where_nobody_is_asked(tmp_path: Path) -> None:
     host = host_with(tmp_path, "TLSType=tls/s2n\n", version=NEWEST, callerid="0")
-    assert one(slurm_conf.encryption, host).result == "ok"
+    assert one(keys.encryption, host).result == "ok"
     assert one(callerid.own, host).result == "skipped"
 
 

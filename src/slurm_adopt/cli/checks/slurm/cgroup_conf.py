@@ -12,7 +12,7 @@ from slurm_adopt.slurm.errors import SetupError
 
 from . import slurm_facts
 from .conf_lines import where
-from .slurm_conf import confines_tasks
+from .slurm_conf_keys import confines_tasks
 from .slurm_facts import needs
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from slurm_adopt.cli.checks.finding import Check, error, ok, skipped, warning
-from slurm_adopt.cli.checks.pam.pam_stack import free
+from slurm_adopt.cli.checks.pam.ways_in import free
 from slurm_adopt.cli.deadlines import SLOW
 from slurm_adopt.time_limits import COUNTED
 
