@@ -141,7 +141,7 @@ TABLES: list[tuple[str, list[Row], list[tuple[int, int | None, str, str]]]] = [
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a host with the users of the tables."""
     uids = {"sshd": SSHD_UID, "daemon": 1, "root": 0}
-    monkeypatch.setattr(ssh_sessions, "_uid_of", uids.get)
+    monkeypatch.setattr(ssh_sessions, "uid_of", uids.get)
 
 
 @pytest.mark.usefixtures("known")

@@ -7,7 +7,6 @@ The one command that writes something: the time of a link that root has made for
 from __future__ import annotations
 
 import os
-import pwd
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +17,7 @@ from slurm_adopt.node.jobs import UNKNOWN
 from slurm_adopt.slurm.digits import number
 from slurm_adopt.slurm.errors import PeerError, SetupError
 
+from .accounts import name_of
 from .checks.host import Host, LateError, within
 from .deadlines import SLOW
 from .errors import ERROR, OK, USAGE, WARNING, CliError
@@ -97,11 +97,7 @@ def _state(uid: int) -> State:
         jobs = within(SLOW, lambda: node.jobs(uid))
     except (SetupError, PeerError, LateError) as error:
         raise CliError(f"your jobs on this node cannot be told: {error}") from None
-    try:
-        user = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        user = str(uid)
-    return State(user, _enabled(host), jobs=jobs, **_chosen(uid, jobs))
+    return State(name_of(uid), _enabled(host), jobs=jobs, **_chosen(uid, jobs))
 
 
 def _enabled(host: Host) -> bool | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from slurm_adopt.cli import complete, output, textfile
+from slurm_adopt.cli.accounts import uid_of
 from slurm_adopt.cli.errors import CliError
 from slurm_adopt.node import pam_files
 from slurm_adopt.slurm.config import hostlist
@@ -103,7 +104,7 @@ def command(
 def _host(users: tuple[str, ...], service: str | None, quick: bool, nodes: str | None) -> Host:
     """Return what the checks look at; CliError for what is not there."""
     for user in users:
-        if not _is_known(user):
+        if uid_of(user) is None:
             raise CliError(f"no user {user} on this host (see getent passwd {user})")
     if service is not None:
         paths = [os.path.join(place, service) for place in pam_files.PLACES]
@@ -112,13 +113,6 @@ def _host(users: tuple[str, ...], service: str | None, quick: bool, nodes: str |
     if nodes is not None and quick:
         raise CliError("--nodes needs the network, which --quick does without")
     return Host(service or "sshd", users, quick=quick, nodes=_host_list(nodes))
-
-
-def _is_known(user: str) -> bool:
-    try:
-        return bool(pwd.getpwnam(user))
-    except (KeyError, ValueError):
-        return False
 
 
 def _places() -> str:

@@ -6,10 +6,10 @@ The stepds are asked once, for all users. The engine then decides about each ove
 from __future__ import annotations
 
 import os
-import pwd
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from slurm_adopt.cli.accounts import name_of, uid_of
 from slurm_adopt.cli.deadlines import QUICK, SLOW
 from slurm_adopt.cli.verdict.looking_node import LookingNode
 from slurm_adopt.decision.engine import decide, our_mistake
@@ -91,12 +91,12 @@ def _decisions(host: Host) -> list[Decision]:
         why = f"{host.service} has no line of slurm_adopt"
         return [_unknown(user, why) for user in host.users or ("",)]
     stepds = _Answers(host.phase)
-    users = host.users or tuple(sorted(map(_name_of, stepds.uids())))
+    users = host.users or tuple(sorted(map(name_of, stepds.uids())))
     return [_decision(user, host, stepds) for user in users]
 
 
 def _decision(user: str, host: Host, stepds: _Answers) -> Decision:
-    login = Login(user, _uid_of(user), host.service, os.getpid(), Claims(None))
+    login = Login(user, uid_of(user), host.service, os.getpid(), Claims(None))
     outcome = decide(login, host.options, _AnsweredNode(host.phase, stepds))
     return of_outcome(login, outcome, host.options)
 
@@ -187,17 +187,3 @@ class _AnsweredNode(LookingNode):
     def awaited_jobs(self, uid: int) -> list[Job]:  # noqa: ARG002
         """Wait for no job."""
         return []
-
-
-def _uid_of(user: str) -> int | None:
-    try:
-        return pwd.getpwnam(user).pw_uid
-    except KeyError:
-        return None
-
-
-def _name_of(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

@@ -5,12 +5,12 @@ By the module's own engine, over a node that changes nothing (looking_node.py).
 
 from __future__ import annotations
 
-import pwd
 from typing import TYPE_CHECKING
 
 import click
 
 from slurm_adopt.cli import complete
+from slurm_adopt.cli.accounts import uid_of
 from slurm_adopt.cli.errors import UNKNOWN, USAGE, CliError
 from slurm_adopt.cli.output import as_json
 from slurm_adopt.cli.verdict.looking_node import NO_SOURCE
@@ -141,11 +141,3 @@ def _said(word: str, complaint: str) -> str:
         return complaint
     allowed = complaint.rpartition("(it takes ")[2].rstrip(")")
     return f"unrecognized {word}: {word.partition('=')[0]} takes {allowed}"
-
-
-def uid_of(user: str) -> int | None:
-    """Return the uid of a user name; None if this host does not know it."""
-    try:
-        return pwd.getpwnam(user).pw_uid
-    except (KeyError, ValueError):  # ValueError: a NUL in it
-        return None

@@ -6,10 +6,10 @@ each hierarchy that confines.
 
 from __future__ import annotations
 
-import pwd
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from slurm_adopt.cli.accounts import name_of
 from slurm_adopt.cli.errors import UNKNOWN, CliError
 from slurm_adopt.cli.verdict.verdict import verdict
 from slurm_adopt.node import listening
@@ -74,7 +74,7 @@ def of(pid: int, options: Options, service: str, proc: str = PROC) -> dict[str, 
     parents = {one: _parent(one, proc) for one in pids(proc)}
     sshd = sshd_of(pid, parents, proc)
     uid = user_of(pid, sshd, parents, proc)
-    expected = verdict(_name(uid), uid, options, service)
+    expected = verdict(name_of(uid), uid, options, service)
     found = placed(pid, cgroups, uid, expected.node)
     should = sshd is not None and expected.end in ("adopted", "refused")
     return {
@@ -240,10 +240,3 @@ def user_of(pid: int, sshd: int | None, parents: dict[int, int], proc: str = PRO
 def _parent(pid: int, proc: str) -> int:
     parent = status(f"{proc}/{pid}/status").get("PPid", "")
     return int(parent) if parent.isdecimal() else 0
-
-
-def _name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import pwd
 import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from slurm_adopt.cli import complete
+from slurm_adopt.cli.accounts import uid_of
 from slurm_adopt.cli.checks.host import Host
 from slurm_adopt.cli.deadlines import EVERY
 from slurm_adopt.cli.errors import OK, UNKNOWN, WARNING, CliError
@@ -129,10 +129,7 @@ def _known(host: Host) -> SlurmSite:
 
 def _chosen(sight: Sight, which: str) -> list[Session]:
     """Return the sessions of a user or in a job; CliError if there is neither."""
-    try:
-        uid = pwd.getpwnam(which).pw_uid
-    except (KeyError, ValueError):
-        uid = None
+    uid = uid_of(which)
     if uid is not None:
         return [one for one in sight.sessions if one.login.uid == uid]
     job = number(which)

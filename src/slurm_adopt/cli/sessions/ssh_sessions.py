@@ -8,12 +8,12 @@ listens, and those that have not authenticated, are told by their titles, which 
 from __future__ import annotations
 
 import os
-import pwd
 import re
 from dataclasses import dataclass, field
 from time import sleep
 from typing import TYPE_CHECKING, NamedTuple
 
+from slurm_adopt.cli.accounts import name_of, uid_of
 from slurm_adopt.cli.checks.host import LateError
 from slurm_adopt.cli.deadlines import ENDS
 from slurm_adopt.slurm.cgroup import paths
@@ -94,8 +94,8 @@ def title(pid: int, proc: str = PROC) -> re.Match[str] | None:
 def logins(found: dict[int, Process], proc: str = PROC) -> list[Login]:
     """Return the authenticated logins among processes, in the order of their pids."""
     daemons = [one for one in found.values() if one.program in PROGRAMS]
-    unprivileged = _uid_of("sshd")
     hidden = 1 not in found  # root's processes, by hidepid
+    unprivileged = uid_of("sshd")
     with_user: dict[int, Login] = {}
     for one in daemons:
         parent = found.get(one.parent)
@@ -124,7 +124,7 @@ def _alone(process: Process, found: dict[int, Process], proc: str) -> Login | No
     named = title(process.pid, proc)
     if not named or named["before"]:
         return None
-    uid = _uid_of(named["user"])
+    uid = uid_of(named["user"])
     if uid is None:
         return None
     top = found.get(process.parent)
@@ -137,21 +137,6 @@ def _alone(process: Process, found: dict[int, Process], proc: str) -> Login | No
 def _terminal(named: re.Match[str] | None) -> str:
     terminal = named["terminal"] if named else None
     return "" if terminal in NO_TERMINAL else str(terminal)
-
-
-def _uid_of(name: str) -> int | None:
-    try:
-        return pwd.getpwnam(name).pw_uid
-    except (KeyError, ValueError):
-        return None
-
-
-def name_of(uid: int) -> str:
-    """Return the name of a uid; its number where it has none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 # Their jobs

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from slurm_adopt.cli.accounts import name_of
 from slurm_adopt.cli.checks.finding import Check, ok, skipped, warning
 from slurm_adopt.cli.checks.host import LateError
 from slurm_adopt.cli.deadlines import AGAIN, SLOW
@@ -15,7 +16,7 @@ from slurm_adopt.slurm.errors import SetupError, SlurmAdoptError
 from slurm_adopt.slurm.stepd import step_sockets
 
 from . import processes
-from .ways_out import SHOWN, _user
+from .ways_out import SHOWN, UNKNOWN_UID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +50,7 @@ def sessions(host: Host) -> Iterator[Seen]:
 
 
 def _counted(found: Counter[int]) -> str:
-    told = [f"{_user(uid)} {count}" for uid, count in sorted(found.items())]
+    told = [f"{name_of(uid, UNKNOWN_UID)} {count}" for uid, count in sorted(found.items())]
     more = f" and {len(told) - SHOWN} more users" if len(told) > SHOWN else ""
     return ", ".join(told[:SHOWN]) + more
 

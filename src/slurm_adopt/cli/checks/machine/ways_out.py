@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import grp
 import os
-import pwd
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
+from slurm_adopt.cli.accounts import name_of, uid_of
 from slurm_adopt.cli.checks import places
 from slurm_adopt.cli.checks.finding import Check, ok, skipped, warning
 from slurm_adopt.cli.deadlines import SLOW
@@ -28,6 +28,7 @@ LINGER = "/var/lib/systemd/linger"
 SYSTEMD = "/run/systemd/system"  # there where PID 1 is systemd: sd_booted(3)
 UNIT = "user@.service"
 SHOWN = 8  # names in a line
+UNKNOWN_UID = "uid {}"  # a user without a name
 
 
 class Scheduler(NamedTuple):
@@ -110,23 +111,9 @@ def _names(names: Iterable[str]) -> str:
     return ", ".join(found[:SHOWN]) + more
 
 
-def _uid(name: str) -> int | None:
-    try:
-        return pwd.getpwnam(name).pw_uid
-    except (KeyError, ValueError):
-        return None
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid {uid}"
-
-
 def _users(names: Iterable[str]) -> list[str]:
     """Return those names that are users', and not root's or a service's."""
-    return [name for name in names if (uid := _uid(name)) is not None and processes.is_user(uid)]
+    return [name for name in names if (uid := uid_of(name)) is not None and processes.is_user(uid)]
 
 
 # The user's own systemd
@@ -141,7 +128,7 @@ def linger(host: Host) -> Iterator[Seen]:  # noqa: ARG001
     except OSError as wrong:
         yield skipped(f"{LINGER} cannot be read", str(wrong.strerror))
         return
-    users = [name for name in names if _uid(name) != 0]
+    users = [name for name in names if uid_of(name) != 0]
     if users:
         yield warning("users have a systemd of their own without a session", _names(users), LINGER)
     else:
@@ -153,7 +140,7 @@ def user_manager(host: Host) -> Iterator[Seen]:
     if not os.path.isdir(SYSTEMD):
         yield ok("PID 1 is not systemd: users have no systemd of their own")
         return
-    running = {_user(one.uid) for one in processes.of(host) if _is_manager(one)}
+    running = {name_of(one.uid, UNKNOWN_UID) for one in processes.of(host) if _is_manager(one)}
     stack = host.stack("session").lines
     lines = [line for line in stack if os.path.basename(line.module) == "pam_systemd.so"]
     if running and (not lines or stub()):
@@ -260,7 +247,7 @@ def _kept_for(one: Scheduler) -> set[str]:
             except OSError:
                 continue
             if stat.S_ISREG(file.st_mode) and processes.is_user(file.st_uid):
-                found.add(_user(file.st_uid))
+                found.add(name_of(file.st_uid, UNKNOWN_UID))
     return found
 
 

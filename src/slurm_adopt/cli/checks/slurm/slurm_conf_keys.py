@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import pwd
 from typing import TYPE_CHECKING
 
+from slurm_adopt.cli.accounts import uid_of
 from slurm_adopt.cli.checks.finding import Check, error, ok, warning
 from slurm_adopt.slurm.cgroup import step_cgroup
 from slurm_adopt.slurm.config import conf as config
@@ -103,19 +103,11 @@ def slurmd_user(host: Host) -> Iterator[Seen]:
     user = conf.get("SlurmdUser", "root").partition("(")[0]
     if user in ("root", "0"):
         yield ok("SlurmdUser is root: no other user's process is taken for Slurm's", "", *at)
-    elif number(user) is None and not _known(user):
+    elif number(user) is None and uid_of(user) is None:
         yield error("SlurmdUser names a user that this host does not know", user, *at)
     else:
         yield warning("SlurmdUser is not root: processes of that user are taken for Slurm's", user,
                       *at)  # fmt: skip
-
-
-def _known(user: str) -> bool:
-    try:
-        pwd.getpwnam(user)
-    except (KeyError, ValueError):
-        return False
-    return True
 
 
 @needs(slurm_facts.conf)
