@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from slurm_adopt.cli import processes
 from slurm_adopt.cli.checks.machine import processes as host_processes
 from slurm_adopt.cli.sessions import command as sessions
-from slurm_adopt.cli.sessions import processes, sockets, ssh_sessions
+from slurm_adopt.cli.sessions import sockets, ssh_sessions
 from slurm_adopt.cli.sessions.places import Places
 from slurm_adopt.slurm.errors import SetupError
 

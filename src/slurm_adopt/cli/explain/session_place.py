@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from slurm_adopt.cli.accounts import name_of
 from slurm_adopt.cli.errors import UNKNOWN, CliError
+from slurm_adopt.cli.processes import listed
 from slurm_adopt.cli.verdict.verdict import verdict
 from slurm_adopt.node import listening
 from slurm_adopt.slurm.cgroup import hierarchy, paths
 from slurm_adopt.slurm.cgroup.step_cgroup import V2
 from slurm_adopt.slurm.errors import SetupError, SlurmAdoptError
-from slurm_adopt.slurm.proc import PROC, comm, is_root, pids, status, uids
+from slurm_adopt.slurm.proc import PROC, comm, is_root, uids
 
 from . import decided
 from .facts import SCHEMA, of_verdict
@@ -46,9 +47,6 @@ WHO = (
 )
 # fmt: on
 NOWHERE = "it is where nothing has moved it"
-# A job's cgroup by its name; a SLUID in the place of this is known by the stepd alone.
-JOB = re.compile(r"/job_(\d{1,10})(?:/|$)")
-STEP = re.compile(r"/step_([^/]+)(?:/|$)")
 
 
 class Live(NamedTuple):
@@ -71,7 +69,7 @@ def of(pid: int, options: Options, service: str, proc: str = PROC) -> dict[str, 
         cgroups = hierarchy.of_process(pid, proc)
     except SetupError:
         raise CliError(f"there is no process {pid}, or /proc does not show it", UNKNOWN) from None
-    parents = {one: _parent(one, proc) for one in pids(proc)}
+    parents = {one.pid: one.parent for one in listed(proc).values()}
     sshd = sshd_of(pid, parents, proc)
     uid = user_of(pid, sshd, parents, proc)
     expected = verdict(name_of(uid), uid, options, service)
@@ -145,18 +143,25 @@ def _lives(node: LookingNode, layout: Layout) -> list[Live]:
 def _row(controller: str, path: str, confines: bool, lives: list[Live]) -> dict[str, Any]:
     """Return what one hierarchy shows."""
     live = next((one for one in lives if one.holds(controller, path)), None)
-    named = JOB.search(path)
-    job = live.step.job_id if live else int(named[1]) if named else None
-    step = STEP.search(path) if job else None
+    job, step = _named(path)
+    job = live.step.job_id if live else job  # a SLUID is known by the stepd alone
     return {
         "controller": controller,
         "path": path,
         "confines": confines,
         "job": job,
-        "step": step[1] if step else None,
+        "step": step if job else None,
         "of_uid": live.uid if live else None,
         "who": "" if job else who(path),
     }
+
+
+def _named(path: str) -> tuple[int | None, str | None]:
+    """Return the job and the step that the names of a path tell."""
+    found = paths.any_step(path)
+    if not found:
+        return None, None
+    return paths.job_id_of(found[0].rpartition("/")[2]), found[1].removeprefix("step_")
 
 
 def _judged(
@@ -235,8 +240,3 @@ def user_of(pid: int, sshd: int | None, parents: dict[int, int], proc: str = PRO
             break
         generation = {child for child, parent in parents.items() if parent in generation}
     return 0
-
-
-def _parent(pid: int, proc: str) -> int:
-    parent = status(f"{proc}/{pid}/status").get("PPid", "")
-    return int(parent) if parent.isdecimal() else 0

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from time import sleep
 from typing import TYPE_CHECKING, NamedTuple
 
+from slurm_adopt.cli import processes
 from slurm_adopt.cli.accounts import name_of, uid_of
 from slurm_adopt.cli.checks.host import LateError
 from slurm_adopt.cli.deadlines import ENDS
@@ -21,17 +22,17 @@ from slurm_adopt.slurm.errors import SetupError
 from slurm_adopt.slurm.proc import PROC, peer, read, start_time
 from slurm_adopt.slurm.stepd import step_sockets
 
-from . import processes, sockets
+from . import sockets
 from .places import Places
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from slurm_adopt.cli.processes import Process
     from slurm_adopt.node.slurm_site import SlurmSite
     from slurm_adopt.node.ssh_connection import Connection
 
     from .places import Place
-    from .processes import Process
 
 PROGRAMS = ("sshd", "sshd-session")
 _TITLE = re.compile(
@@ -256,7 +257,7 @@ def _gathered(uid: int | None, proc: str) -> tuple[dict[int, Process], list[Sess
     """Return all processes, and the sessions with their processes and places."""
     found, places = processes.listed(proc), Places(proc=proc)
     every = logins(found, proc)
-    children, of_session = processes.below(found), _by_session(found)
+    children, of_session = processes.below(found.values()), _by_session(found)
     boot, tops = processes.boot_time(proc), {one.pid for one in every}
     sessions = []
     for one in every:

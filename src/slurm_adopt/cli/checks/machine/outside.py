@@ -10,6 +10,7 @@ from slurm_adopt.cli.accounts import name_of
 from slurm_adopt.cli.checks.finding import Check, ok, skipped, warning
 from slurm_adopt.cli.checks.host import LateError
 from slurm_adopt.cli.deadlines import AGAIN, SLOW
+from slurm_adopt.cli.processes import below, tree
 from slurm_adopt.cli.verdict.looking_node import LookingNode
 from slurm_adopt.cli.verdict.remarks import Remarks
 from slurm_adopt.slurm.errors import SetupError, SlurmAdoptError
@@ -86,17 +87,8 @@ def _has_job(host: Host, uid: int) -> bool:
 
 def _descendants(everything: list[Process], tops: list[Process]) -> set[int]:
     """Return the pids of some processes and of all that they have started."""
-    children: dict[int, list[int]] = {}
-    for one in everything:
-        children.setdefault(one.parent, []).append(one.pid)
-    found: set[int] = set()
-    left = [one.pid for one in tops]
-    while left:
-        pid = left.pop()
-        if pid not in found:
-            found.add(pid)
-            left += children.get(pid, [])
-    return found
+    children = below(everything)
+    return {pid for one in tops for pid in tree(one.pid, children)}
 
 
 def left_over(host: Host) -> Iterator[Seen]:

@@ -9,21 +9,18 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from slurm_adopt.cli import live_thread
+from slurm_adopt.cli import processes
 from slurm_adopt.slurm import proc
+from slurm_adopt.slurm.cgroup import paths
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
     from slurm_adopt.cli.checks.host import Host
 
-LARGEST = 1 << 14  # bytes of `status` or `cgroup`
 FIRST_USER = 1000  # UID_MIN of login.defs
 RESERVED = range(60000, 65536)  # of distributions and systemd: dynamic users, packages, nobody
 
-# A cgroup of any step, after the mount: the job's id where the path has it (slurm/cgroup/paths.py).
-_V1 = re.compile(r"/slurm(?:_[^/]*)?/uid_\d+/job_(\d+)/step_")
-_V2 = re.compile(r"/[^/]*slurmstepd\.scope/(?:job_(\d+)|s[0-9A-Za-z]{13})/step_")
 _OF_USERS = re.compile(r"/user\.slice/|/user@\d+\.service/")  # users make cgroups of any name there
 
 
@@ -40,13 +37,13 @@ class Process(NamedTuple):
     @property
     def in_job(self) -> bool:
         """Whether a hierarchy has it in a step of a job."""
-        return any(map(_step, self.cgroups))
+        return any(map(_job, self.cgroups))
 
     @property
     def job_id(self) -> int | None:
         """The job whose step it is in; None in no job, and where the path has no job's id."""
-        found = (_step(path) for path in self.cgroups)
-        return next((int(step[1]) for step in found if step and step[1]), None)
+        ids = (paths.job_id_of(job.rpartition("/")[2]) for job in map(_job, self.cgroups))
+        return next((job_id for job_id in ids if job_id is not None), None)
 
     @property
     def cgroup(self) -> str:
@@ -54,8 +51,10 @@ class Process(NamedTuple):
         return max(self.cgroups, key=len, default="")
 
 
-def _step(path: str) -> re.Match[str] | None:
-    return None if _OF_USERS.search(path) else _V1.search(path) or _V2.search(path)
+def _job(path: str) -> str:
+    """Return the cgroup of the job that a cgroup is in a step of; "" for none."""
+    found = paths.any_step(path)
+    return found[0] if found and not _OF_USERS.search(found[0]) else ""
 
 
 def is_user(uid: int) -> bool:
@@ -70,8 +69,7 @@ def of(host: Host) -> list[Process]:
 
 def look(root: str = proc.PROC) -> list[Process]:
     """Look at each process once."""
-    seen = (_process(pid, f"{root}/{pid}") for pid in proc.pids(root))
-    return [process for process in seen if process]
+    return list(map(_process, processes.listed(root).values()))
 
 
 def running(host: Host, names: Container[str]) -> list[Process]:
@@ -110,37 +108,11 @@ def sshds(host: Host) -> list[Process]:
     return daemons(running(host, ("sshd",)))
 
 
-def _process(pid: int, path: str) -> Process | None:
-    """Look at a process: two files, since there may be thousands of processes."""
-    status = b"\n" + _read(f"{path}/status")
-    if live_thread.has_ended(status):
-        path = live_thread.place(path, status)
-        status = b"\n" + _read(f"{path}/status")
-    uids, parent = _field(status, b"Uid").split(), _field(status, b"PPid")
-    if not uids or not parent.isdigit() or live_thread.has_ended(status):
-        return None
-    name = _field(status, b"Name").decode("utf-8", "replace")
-    if uids == [b"0"] * 4:
-        name = os.path.basename(proc.exe(path)) or name
-    lines = _read(f"{path}/cgroup").decode("utf-8", "replace").split("\n")
+def _process(seen: processes.Process) -> Process:
+    """Add cgroups, and of root's the program."""
+    lines = proc.read(f"{seen.path}/cgroup").decode("utf-8", "replace").split("\n")
     cgroups = tuple(line.split(":", 2)[2] for line in lines if line.count(":") > 1)
-    nested = len(_field(status, b"NSpid").split()) > 1
-    return Process(pid, int(parent), int(uids[0]), name, cgroups, nested)
-
-
-def _field(status: bytes, name: bytes) -> bytes:
-    return status.partition(b"\n" + name + b":")[2].partition(b"\n")[0].strip()
-
-
-def _read(path: str) -> bytes:
-    """Read what the kernel gives in one piece; nothing where it cannot be read."""
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    try:
-        return os.read(file, LARGEST)
-    except OSError:
-        return b""
-    finally:
-        os.close(file)
+    program = seen.program
+    if seen.is_root:
+        program = os.path.basename(proc.exe(seen.path)) or program
+    return Process(seen.pid, seen.parent, seen.uids[0], program, cgroups, seen.nested)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from slurm_adopt.cli import live_thread
 from slurm_adopt.cli.deadlines import READ
@@ -17,6 +17,9 @@ from slurm_adopt.slurm.errors import PeerError
 from slurm_adopt.slurm.proc import PROC, pids, read, stat
 from slurm_adopt.slurm.waiting import Deadline
 from slurm_adopt.system import child
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
 
 # Fields of stat(5) from the third on: times of a process, and of its children that have ended.
 _TIMES = slice(11, 15)
@@ -33,6 +36,8 @@ class Process(NamedTuple):
     program: str  # its name
     memory: int  # resident, in bytes
     session: int  # as setsid(2) has made it
+    nested: bool  # in a PID namespace below this one, as of a container
+    path: str = ""  # its directory, or that of its live thread
 
     @property
     def is_root(self) -> bool:
@@ -49,11 +54,13 @@ def listed(proc: str = PROC) -> dict[int, Process]:
     """Return all processes by pid, in order; those that have ended meanwhile are left out."""
     found = {}
     for pid in pids(proc):
-        status = read(f"{proc}/{pid}/status")
+        path = f"{proc}/{pid}"
+        status = read(f"{path}/status")
         if live_thread.has_ended(status):
-            status = read(f"{live_thread.place(f'{proc}/{pid}', status)}/status")
+            path = live_thread.place(path, status)
+            status = read(f"{path}/status")
         if process := parse(pid, status):
-            found[pid] = process
+            found[pid] = process._replace(path=path)
     return found
 
 
@@ -76,18 +83,31 @@ def parse(pid: int, status: bytes) -> Process | None:
         name[5:].strip().decode("utf-8", "replace"),
         int(memory[0]) * 1024 if memory else 0,
         int(session[0]) if session else 0,
+        len(words(b"NSpid")) > 1,
     )
 
 
-def below(processes: dict[int, Process]) -> dict[int, list[int]]:
+class Born(Protocol):
+    """A process with its parent."""
+
+    @property
+    def pid(self) -> int:
+        """Its id."""
+
+    @property
+    def parent(self) -> int:
+        """That of its parent."""
+
+
+def below(processes: Iterable[Born]) -> dict[int, list[int]]:
     """Return the children of each process."""
     found: dict[int, list[int]] = {}
-    for process in processes.values():
+    for process in processes:
         found.setdefault(process.parent, []).append(process.pid)
     return found
 
 
-def tree(top: int, children: dict[int, list[int]], others: set[int]) -> list[int]:
+def tree(top: int, children: dict[int, list[int]], others: Collection[int] = ()) -> list[int]:
     """Return a process and all below it, but for what is below `others`."""
     found, waiting = [], [top]
     while waiting:
