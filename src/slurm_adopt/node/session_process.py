@@ -9,10 +9,10 @@ connection. The sshd that listens is the same program and root's, too: it is nev
 from __future__ import annotations
 
 import os
-from time import CLOCK_BOOTTIME, clock_gettime, time
+from time import time
 
 from slurm_adopt.slurm.errors import SetupError
-from slurm_adopt.slurm.proc import PROC, is_root, program_of, same_program, start_time
+from slurm_adopt.slurm.proc import PROC, age, is_root, program_of, same_program, start_time
 
 COARSE = 0.02  # seconds: a clock tick, and as much again for file systems' times
 GENERATIONS = 4  # ancestors looked at
@@ -76,11 +76,10 @@ def login_began(proc: str = PROC) -> float:
     """Return when the login began, or a bit before: seconds since the epoch.
 
     Nothing of it, its PAM files included, has been looked at before. It is the start of the process
-    that opens the session (clock ticks since boot, which CLOCK_BOOTTIME counts as well).
+    that opens the session.
     """
     pid = os.getppid() if is_child(proc) else os.getpid()
-    age = clock_gettime(CLOCK_BOOTTIME) - start_time(pid, proc) / os.sysconf("SC_CLK_TCK")
-    return time() - age - COARSE
+    return time() - age(start_time(pid, proc)) - COARSE
 
 
 def _highest(own: int, sockets: set[int], proc: str) -> int:

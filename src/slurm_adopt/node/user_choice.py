@@ -17,9 +17,10 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
-from time import CLOCK_BOOTTIME, clock_gettime, time
+from time import time
 
 from slurm_adopt.slurm.errors import PeerError, SetupError
+from slurm_adopt.slurm.proc import age
 from slurm_adopt.system.root_dirs import TOP, opened
 
 from .jobs import UNKNOWN
@@ -57,8 +58,7 @@ class UserChoice:
 
 def started_at(job: Job) -> float:
     """Return when a job's extern step was started: seconds since the epoch."""
-    age = clock_gettime(CLOCK_BOOTTIME) - job.started / os.sysconf("SC_CLK_TCK")
-    return time() - age
+    return time() - age(job.started)
 
 
 def have_place(uid: int, top: str = TOP) -> None:

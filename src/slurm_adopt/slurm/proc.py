@@ -13,6 +13,7 @@ from __future__ import annotations
 import _socket
 import os
 from sys import byteorder
+from time import CLOCK_BOOTTIME, clock_gettime
 
 PROC = "/proc"
 _LARGEST = 1 << 17  # bytes that are read of a file
@@ -73,6 +74,11 @@ def start_time(pid: int, proc: str = PROC) -> int:
     """
     found = stat(f"{proc}/{pid}")[_START : _START + 1]
     return int(found[0]) if found and found[0].isdigit() else 0
+
+
+def age(started: int) -> float:
+    """Return how many seconds ago a process was started, by what start_time() says."""
+    return clock_gettime(CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
 
 
 def exe(process: str) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
 from slurm_adopt.cli.errors import CliError
 from slurm_adopt.cli.logins import decisions, log_lines
-from slurm_adopt.slurm.proc import PROC, start_time
+from slurm_adopt.slurm.proc import PROC, age, start_time
 
 if TYPE_CHECKING:
     from slurm_adopt.cli.logins.decisions import Login
@@ -44,5 +43,4 @@ def _newest(sshd: int, user: str, source: Source) -> Login | None:
 
 def began(pid: int, proc: str = PROC) -> float:
     """Return when a process was started, or a bit before: seconds since the epoch."""
-    age = time.clock_gettime(time.CLOCK_BOOTTIME) - start_time(pid, proc) / os.sysconf("SC_CLK_TCK")
-    return time.time() - age - TICK
+    return time.time() - age(start_time(pid, proc)) - TICK

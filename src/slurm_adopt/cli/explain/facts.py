@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from slurm_adopt.decision.options import OPTIONS
 from slurm_adopt.slurm import auth
 from slurm_adopt.slurm.config import slurmd_ports
 from slurm_adopt.slurm.errors import SlurmAdoptError
-from slurm_adopt.slurm.proc import start_time
+from slurm_adopt.slurm.proc import age, start_time
 from slurm_adopt.slurm.stepd.stepd import ALIVE, STARTING
 from slurm_adopt.slurm.versions import layout_of
 from slurm_adopt.slurm.waiting import Deadline
@@ -145,12 +144,11 @@ def _counted(job: Job, node: LookingNode) -> dict[str, Any]:
 
 def _row(job_id: int, pid: int, *, counts: bool) -> dict[str, Any]:
     ticks = start_time(pid) if pid else 0
-    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     return {
         "job": job_id,
         "counts": counts,
         "state": "",
-        "started": round(time.time() - age) if ticks else None,
+        "started": round(time.time() - age(ticks)) if ticks else None,
         "release": "",
         "stepd": pid or None,
         "trouble": "",

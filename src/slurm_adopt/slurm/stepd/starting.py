@@ -12,12 +12,12 @@ one could do is make a login of that user wait before it is refused.
 from __future__ import annotations
 
 import os
-from time import CLOCK_BOOTTIME, clock_gettime, sleep
+from time import sleep
 
 from slurm_adopt.slurm import time_limits
 from slurm_adopt.slurm.config.slurmd_processes import programs
 from slurm_adopt.slurm.digits import number
-from slurm_adopt.slurm.proc import PROC, is_root, listing, read, stat
+from slurm_adopt.slurm.proc import PROC, age, is_root, listing, read, stat
 from slurm_adopt.slurm.waiting import Deadline
 
 TYPE_CHECKING = False
@@ -84,8 +84,7 @@ class Watch:
         fields = stat(f"{self._proc}/{pid}")
         if len(fields) < 20:  # it has ended
             return False
-        parent, started = int(fields[1]), int(fields[19]) / os.sysconf("SC_CLK_TCK")
-        young = clock_gettime(CLOCK_BOOTTIME) - started < YOUNG
+        parent, young = int(fields[1]), age(int(fields[19])) < YOUNG
         return young and (pid not in self._slurmds or parent in self._slurmds)
 
     def _job(self, pid: int) -> int | None:

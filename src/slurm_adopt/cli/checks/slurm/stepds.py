@@ -169,10 +169,7 @@ def states(host: Host) -> Iterator[Seen]:
 def _age(pid: int) -> float:
     """Return how many seconds ago a process was started; 0 where that does not show."""
     started = proc.start_time(pid)
-    uptime = proc.read(f"{proc.PROC}/uptime").split()
-    if not started or not uptime:
-        return 0.0
-    return float(uptime[0]) - started / os.sysconf("SC_CLK_TCK")
+    return proc.age(started) if started else 0.0
 
 
 @ASKED
