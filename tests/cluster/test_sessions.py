@@ -349,7 +349,8 @@ def test_without_what_it_can_do_without(cluster: Cluster) -> None:
         assert done.stderr == ""
         asked = (
             "from slurm_adopt.cli.sessions import sockets; known = dict(sockets._asked()); "
-            f"print(*(known[one] for one in sockets.of_process({monitor(session, node)}) "
+            "from slurm_adopt.node.ssh_connection import socket_inodes; "
+            f"print(*(known[one] for one in socket_inodes('/proc/{monitor(session, node)}/fd') "
             "if one in known))"
         )
         env_argv = [f"{name}={value}" for name, value in cli.FROM_CHECKOUT.items()]

@@ -14,6 +14,7 @@ from slurm_adopt.cli.checks.machine import processes as host_processes
 from slurm_adopt.cli.sessions import command as sessions
 from slurm_adopt.cli.sessions import sockets, ssh_sessions
 from slurm_adopt.cli.sessions.places import Places
+from slurm_adopt.node.ssh_connection import socket_inodes
 from slurm_adopt.slurm.errors import SetupError
 
 if TYPE_CHECKING:
@@ -428,7 +429,7 @@ def test_sock_diag_and_the_table_agree(monkeypatch: pytest.MonkeyPatch) -> None:
             accepted, _ = server.accept()
             with accepted:
                 inode = os.fstat(accepted.fileno()).st_ino
-                assert inode in sockets.of_process(os.getpid())
+                assert inode in socket_inodes("/proc/self/fd")
                 holders = {os.getpid(): [1, inode], os.getppid(): [2], 1: []}
                 by_table, remark = sockets.connections(holders)
                 assert not remark

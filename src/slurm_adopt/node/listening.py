@@ -31,7 +31,7 @@ _LISTEN = b"0A"
 
 def listens(pid: int, proc: str = "/proc") -> bool:
     """Say whether a process listens for connections; SetupError where that cannot be told."""
-    inodes = socket_inodes(f"{proc}/{pid}/fd")
+    inodes = {*socket_inodes(f"{proc}/{pid}/fd")}
     if not inodes:
         return False
     with suppress(OSError, ImportError, AttributeError, MemoryError):

@@ -179,7 +179,7 @@ def connections_of(
     Memory is bounded whatever the size of the tables; after `deadline` no more is read, and what
     was found until then is returned. Lines that are not rows are passed over.
     """
-    inodes = socket_inodes(f"{proc}/{pid}/fd")
+    inodes = {*socket_inodes(f"{proc}/{pid}/fd")}
     found: dict[int, Connection] = {}
     for _ in range(_PASSES):
         for table in ("tcp", "tcp6"):
@@ -190,16 +190,16 @@ def connections_of(
     return [found[inode] for inode in sorted(found)]
 
 
-def socket_inodes(directory: str) -> set[int]:
-    """Return the inodes of the sockets a process has open."""
-    inodes = set()
+def socket_inodes(directory: str) -> list[int]:
+    """Return the inodes of the sockets a process has open, in the order of its descriptors."""
+    inodes = []
     for fd in _descriptors(directory):
         try:
             target = os.readlink(f"{directory}/{fd}")
         except OSError:  # closed since, or not ours to see
             continue
         if found := re.fullmatch(r"socket:\[([0-9]+)\]", target):
-            inodes.add(int(found[1]))
+            inodes.append(int(found[1]))
     return inodes
 
 

@@ -10,7 +10,7 @@ import os
 
 from slurm_adopt.cli import live_thread
 from slurm_adopt.slurm.cgroup import paths
-from slurm_adopt.slurm.cgroup.hierarchy import UNIFIED, mounted
+from slurm_adopt.slurm.cgroup.hierarchy import UNIFIED, by_controller, mounted
 from slurm_adopt.slurm.errors import SetupError
 from slurm_adopt.slurm.proc import PROC, read
 
@@ -85,7 +85,7 @@ class Places:
         return mount.directory(found[0]) if mount and found else ""
 
     def _place(self, text: bytes) -> Place:
-        place = Place(split(text))
+        place = Place(by_controller(text.decode("utf-8", "surrogateescape").split("\n")))
         jobs: dict[str, str] = {}
         for controller, path in place.paths.items():
             found = paths.any_step(path)
@@ -124,18 +124,6 @@ class Places:
         """Say whether a hierarchy has a cgroup for this step of a job, whose path is another's."""
         mount = self._mounts.get(controller)
         return mount is not None and os.path.isdir(f"{mount.directory(job)}/{step}")
-
-
-def split(text: bytes) -> dict[str, str]:
-    """Take the text of /proc/PID/cgroup apart: path by controller."""
-    found = {}
-    for line in text.decode("utf-8", "surrogateescape").split("\n"):
-        _, colon, rest = line.partition(":")
-        if colon:
-            controllers, _, path = rest.partition(":")
-            for controller in controllers.split(","):
-                found[controller] = path
-    return found
 
 
 def _mounted(proc: str) -> dict[str, Mount]:

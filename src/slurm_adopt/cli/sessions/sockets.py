@@ -7,7 +7,6 @@ long as to read some ten thousand lines. Those at other ports are looked up in t
 
 from __future__ import annotations
 
-import os
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -115,24 +114,4 @@ def listed(table: str, inodes: set[int]) -> dict[int, Connection]:
                     found[row[0]] = row[1]
     except OSError:
         return found
-    return found
-
-
-def of_process(pid: int, proc: str = PROC) -> list[int]:
-    """Return the inodes of the sockets that a process has open, in the order of its descriptors.
-
-    None of a process that has ended, or may not be looked at.
-    """
-    found = []
-    try:
-        names = sorted(os.listdir(f"{proc}/{pid}/fd"), key=int)
-    except (OSError, ValueError):
-        return []
-    for name in names:
-        try:
-            target = os.readlink(f"{proc}/{pid}/fd/{name}")
-        except OSError:  # closed since
-            continue
-        if target.startswith("socket:["):
-            found.append(int(target[8:-1]))
     return found

@@ -17,6 +17,7 @@ from slurm_adopt.cli import processes
 from slurm_adopt.cli.accounts import name_of, uid_of
 from slurm_adopt.cli.checks.host import LateError
 from slurm_adopt.cli.deadlines import ENDS
+from slurm_adopt.node.ssh_connection import socket_inodes
 from slurm_adopt.slurm.cgroup import paths
 from slurm_adopt.slurm.errors import SetupError
 from slurm_adopt.slurm.proc import PROC, peer, read, start_time
@@ -317,7 +318,7 @@ def _left(
 
 def _fill_ends(sessions: list[Session], proc: str) -> str:
     """Note which connection each session has come by; return a remark."""
-    inodes = {one.login.pid: sockets.of_process(one.login.pid, proc) for one in sessions}
+    inodes = {one.login.pid: socket_inodes(f"{proc}/{one.login.pid}/fd") for one in sessions}
     known, remark = sockets.connections(inodes, proc)
     for one in sessions:
         one.connection = known.get(one.login.pid)

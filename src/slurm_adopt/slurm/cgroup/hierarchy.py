@@ -47,8 +47,13 @@ def mounted(mountpoint: str, proc: str = PROC) -> dict[str, Mount]:
 
 def of_process(pid: int, proc: str = PROC) -> dict[str, str]:
     """Return the cgroups of a process by controller, "" for v2, as /proc/PID/cgroup says."""
+    return by_controller(_lines(f"{proc}/{pid}/cgroup"))
+
+
+def by_controller(lines: list[str]) -> dict[str, str]:
+    """Return the cgroups in the lines of /proc/PID/cgroup by controller, "" for v2."""
     found = {}
-    for line in _lines(f"{proc}/{pid}/cgroup"):
+    for line in lines:
         _, colon, rest = line.partition(":")
         if not colon:
             continue
