@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from slurm_adopt.cli.errors import CliError
+from slurm_adopt.cli.explain import command, session_place, what_if
 from slurm_adopt.cli.explain import facts as explain_facts
-from slurm_adopt.cli.explain import session_place, what_if
 from slurm_adopt.cli.explain import text as explain_text
 from slurm_adopt.cli.explain.command import check
 from slurm_adopt.cli.verdict import looking_job
@@ -339,3 +339,9 @@ def test_mistakes_of_the_line(tmp_path: Path) -> None:
 def test_a_very_long_word() -> None:
     with pytest.raises(CliError, match="the options are 1008 characters long"):
         check(["message=" + "/" * 1000])
+
+
+@pytest.mark.parametrize("asked", [["alice"], ["--pid", "1"]])
+def test_a_service_that_is_not_there(asked: list[str]) -> None:
+    with pytest.raises(CliError, match=r"no PAM service \.\./passwd: no file of that name"):
+        command.command.main([*asked, "--service", "../passwd"], standalone_mode=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pwd
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import click
 from slurm_adopt.cli import complete, output, textfile
 from slurm_adopt.cli.accounts import uid_of
 from slurm_adopt.cli.errors import CliError
-from slurm_adopt.node import pam_files
+from slurm_adopt.cli.verdict.pam_line import service_of
 from slurm_adopt.slurm.config import hostlist
 from slurm_adopt.slurm.errors import SetupError
 
@@ -106,17 +105,9 @@ def _host(users: tuple[str, ...], service: str | None, quick: bool, nodes: str |
     for user in users:
         if uid_of(user) is None:
             raise CliError(f"no user {user} on this host (see getent passwd {user})")
-    if service is not None:
-        paths = [os.path.join(place, service) for place in pam_files.PLACES]
-        if "/" in service or not any(map(os.path.isfile, paths)):
-            raise CliError(f"no PAM service {service}: no file of that name in {_places()}")
     if nodes is not None and quick:
         raise CliError("--nodes needs the network, which --quick does without")
-    return Host(service or "sshd", users, quick=quick, nodes=_host_list(nodes))
-
-
-def _places() -> str:
-    return " or ".join(pam_files.PLACES)
+    return Host(service_of(service), users, quick=quick, nodes=_host_list(nodes))
 
 
 def _host_list(nodes: str | None) -> str | None:

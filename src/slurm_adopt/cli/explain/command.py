@@ -11,10 +11,10 @@ import click
 
 from slurm_adopt.cli import complete
 from slurm_adopt.cli.accounts import uid_of
-from slurm_adopt.cli.errors import UNKNOWN, USAGE, CliError
+from slurm_adopt.cli.errors import OK, UNKNOWN, USAGE, WARNING, CliError
 from slurm_adopt.cli.output import as_json
 from slurm_adopt.cli.verdict.looking_node import NO_SOURCE
-from slurm_adopt.cli.verdict.pam_line import Lines
+from slurm_adopt.cli.verdict.pam_line import Lines, service_of
 from slurm_adopt.cli.verdict.verdict import verdict
 from slurm_adopt.decision.options import BY_NAME, parse
 from slurm_adopt.slurm.digits import number
@@ -26,16 +26,14 @@ from . import text as explain_text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-WELL, BAD = 0, 1  # exit status: would get in; would be refused, or is outside of a job
-STATUS = {True: WELL, False: BAD, None: UNKNOWN}
+# Exit status by whether the user would get in, or the session is where it should be.
+STATUS = {True: OK, False: WARNING, None: UNKNOWN}
 
 
 @click.command()
 @click.argument("user", required=False, shell_complete=complete.users)
 @click.argument("options", nargs=-1, metavar="[OPTION=VALUE]...", shell_complete=complete.options)
-@click.option(
-    "--service", metavar="NAME", default="sshd", show_default=True, help="The PAM service."
-)
+@click.option("--service", metavar="NAME", help="The PAM service to look at. Default: sshd.")
 @click.option(
     "--from",
     "from_",
@@ -48,7 +46,7 @@ STATUS = {True: WELL, False: BAD, None: UNKNOWN}
 def command(
     user: str | None,
     options: tuple[str, ...],
-    service: str,
+    service: str | None,
     from_: str | None,
     pid: str | None,
     ref: str | None,
@@ -81,9 +79,10 @@ def command(
 
 
 def _of_login(
-    user: str, service: str, tried: Sequence[str], from_: str | None, *, json_: bool
+    user: str, service: str | None, tried: Sequence[str], from_: str | None, *, json_: bool
 ) -> int:
     check(tried)
+    service = service_of(service)
     given = login_source.parse(from_) if from_ is not None else None
     lines = Lines(service)
     options, _ = lines.options(tried)
@@ -99,11 +98,11 @@ def _of_login(
         explain_text.show(facts)
     certain = other is not None and other.outcome != "perhaps let in"
     end = other.outcome if other and certain else found.end
-    return BAD if end == "refused" else WELL
+    return STATUS[end != "refused"]
 
 
 def _of_process(
-    text: str, user: str | None, service: str, tried: Sequence[str], *, json_: bool
+    text: str, user: str | None, service: str | None, tried: Sequence[str], *, json_: bool
 ) -> int:
     if user is not None:
         tried = (user, *tried)  # options may be given without a user
@@ -113,6 +112,7 @@ def _of_process(
         raise CliError(f"--pid {text}: a process id is a number", USAGE)
     from . import session_place
 
+    service = service_of(service)
     options, _ = Lines(service).options(tried)
     facts = session_place.of(pid, options, service)
     if json_:

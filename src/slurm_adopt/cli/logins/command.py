@@ -267,7 +267,7 @@ def _as_json(found: Found, reader: Reader) -> dict[str, Any]:
     """Return what --json prints; the page docs/reference/logins.md has the names."""
     by_outcome = sorted(found.counts.by_outcome.items())
     return {
-        "schema": 1,
+        "schema": story.SCHEMA,
         "source": reader.source.name,
         "logins": [login.as_dict() for login in found.newest],
         "total": found.counts.total,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LETTERS = frozenset("0123456789ABCDEFGHJKMNPQRSTVWXYZ")  # of a reference
 TAKEN_FOR = str.maketrans("OIL", "011")  # as people read them
 MOST = 1000  # lines
+SCHEMA = 1
 
 
 class Story(NamedTuple):
@@ -104,7 +105,7 @@ def show(source: Source, ref: str, wanted: Wanted, *, as_json: bool = False) -> 
 
 def _as_json(story: Story) -> dict[str, Any]:
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "login": story.login.as_dict(),
         "words": words(story.login),
         "lines": [

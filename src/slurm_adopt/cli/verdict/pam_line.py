@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
+from slurm_adopt.cli.errors import CliError
 from slurm_adopt.decision.options import Options, parse
 from slurm_adopt.node import pam_files, pam_stack
 
@@ -12,7 +14,19 @@ if TYPE_CHECKING:
 
     from slurm_adopt.node.pam_files import Line
 
+SSHD = "sshd"
 PHASES = ("account", "session")
+
+
+def service_of(given: str | None) -> str:
+    """Return the PAM service to look at, sshd by default; CliError if one is given in vain."""
+    if given is None:
+        return SSHD
+    paths = [os.path.join(place, given) for place in pam_files.PLACES]
+    if "/" in given or not any(map(os.path.isfile, paths)):
+        places = " or ".join(pam_files.PLACES)
+        raise CliError(f"no PAM service {given}: no file of that name in {places}")
+    return given
 
 
 def where(line: Line) -> str:
