@@ -191,3 +191,11 @@ def test_what_counts_as_a_limit(source: str, expected: bool) -> None:
 
 if __name__ == "__main__":
     print("\n".join(table()))
+
+
+def test_each_number_of_the_commands_stands_once() -> None:
+    """Of two of one name the last would count, and the first be read."""
+    tree = ast.parse((SOURCE / "cli" / "deadlines.py").read_text())
+    names = [ast.unparse(target) for node in tree.body if isinstance(node, ast.Assign)
+             for target in node.targets]  # fmt: skip
+    assert sorted(names) == sorted({*names})
