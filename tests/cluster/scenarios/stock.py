@@ -174,11 +174,13 @@ def logins_with(cluster: Cluster, text: str) -> None:
     assert login("root", METHODS[0]) == (0, None)
 
 
-def stock_file(cluster: Cluster) -> None:
-    """Log in with the file of docs/examples for this suite, or with its own and our lines."""
-    suite = suite_of(cluster)
+def with_ours(suite: Suite) -> str:
+    """Return the file of docs/examples for a suite, or the suite's own with our lines."""
     if suite.name in EXAMPLE_OF:
-        text = (EXAMPLES / EXAMPLE_OF[suite.name]).read_text()
-    else:
-        text = "\n".join(with_lines(debian(suite), both_lines(*PRODUCTION)))
-    logins_with(cluster, text)
+        return (EXAMPLES / EXAMPLE_OF[suite.name]).read_text()
+    return "\n".join((*with_lines(debian(suite), both_lines(*PRODUCTION)), ""))
+
+
+def stock_file(cluster: Cluster) -> None:
+    """Log in with that file."""
+    logins_with(cluster, with_ours(suite_of(cluster)))
