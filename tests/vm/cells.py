@@ -78,6 +78,9 @@ CELLS = {
         # the session phase, with pam_systemd
         Cell("systemd-252",   "test_session.py", BOOKWORM),
         Cell("systemd-257",   "test_session.py", TRIXIE),
+        # the command, on a node as the guide installs it
+        Cell("commands-12",   "test_commands.py", BOOKWORM),
+        Cell("commands-sid",  "test_commands.py", SID),
         # the demo, and the cluster's tests, on Debian as it comes
         Cell("demo-bookworm", "test_stock.py",   BOOKWORM, STOCK, (BOOKWORM, TRIXIE)),
         Cell("demo-trixie",   "test_stock.py",   TRIXIE,   STOCK, (BOOKWORM, TRIXIE)),
@@ -89,4 +92,5 @@ CELLS = {
 OF_FILE = {
     "test_v2.py": {f"v2-{SUITES[name].slurm}": name for name in ("trixie", "sid")},
     "test_session.py": {"systemd-252": "bookworm", "systemd-257": "trixie"},
+    "test_commands.py": {"commands-12": "bookworm", "commands-sid": "sid"},
 }

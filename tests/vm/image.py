@@ -35,8 +35,9 @@ MACHINE = (
 )
 NODE = (
     *MACHINE,
-    "dbus-user-session", "libpam-python", "libpam-slurm-adopt", "munge", "polkitd",
-    "python3-psutil", "slurm-client", "slurmctld", "slurmd",
+    "cron", "dbus-user-session", "libpam-python", "libpam-slurm-adopt", "munge", "polkitd",
+    "python3-click", "python3-psutil", "python3-pyroute2", "python3-rich",
+    "slurm-client", "slurmctld", "slurmd",
 )
 STOCK = (*MACHINE, "debootstrap", "python3-venv")  # the latter two are what `./dev` installs
 # fmt: on
