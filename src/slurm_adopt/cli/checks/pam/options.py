@@ -176,7 +176,7 @@ def _odd(host: Host, phase: str, line: Line, options: Options) -> Iterator[tuple
                 "nobody is asked which of the jobs a login comes from",
             )
     session = host.our_lines("session")
-    if options["action_unknown"] == "ask" and not host.our_lines("account"):
+    if action_of(options, "action_unknown").does == "ask" and not host.our_lines("account"):
         yield (
             "action_unknown=ask is not on an account line",
             "nobody is asked in the session phase: it is newest there",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from slurm_adopt.cli.checks.finding import Check, error, ok, skipped, warning
 from slurm_adopt.cli.checks.pam.ways_in import free
 from slurm_adopt.cli.deadlines import SLOW
+from slurm_adopt.decision.outcome import action_of
 from slurm_adopt.time_limits import COUNTED
 
 from .sshd_settings import SettingsError, place, settings, sshds
@@ -245,7 +246,7 @@ def _place(sshd: Sshd, said: Settings, name: str) -> tuple[str, int]:
 
 
 def _asks(host: Host) -> bool:
-    return host.options["action_unknown"] == "ask"
+    return action_of(host.options, "action_unknown").does == "ask"
 
 
 def _methods(said: Settings) -> list[str]:
