@@ -123,9 +123,10 @@ class LookingJob:
         """Read the job's variables as a login does: a child reads what users can hold up."""
         options, site, job = self._phase.options, self._phase.site, self.job
         given = options["job_env"]
-        mounts = hierarchy.mounted(site.mountpoint())
-        paths = {name: path for name, path in _cgroups(site.layout(), job).items() if path}
-        cgroups = JobCgroups(paths, mounts)
+        layout = site.layout()
+        cgroups = JobCgroups({}, {})
+        if layout:
+            cgroups = JobCgroups.of_step(layout, job.socket, job.uid)
         process = self._process(step, cgroups, variables=asks_a_process(given))
         self.limits_of = process.pid if process and options.on("job_limits") else None
         own = environment.own(job.job_id, job.uid, site.name)

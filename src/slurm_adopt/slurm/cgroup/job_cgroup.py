@@ -1,9 +1,11 @@
 """The cgroups of a job: who is in it, how many CPUs it has.
 
-Told from a process in its extern step.
+Told from a process in its extern step, or from where that step's cgroups are.
 """
 
 from __future__ import annotations
+
+import os
 
 from slurm_adopt.slurm.proc import PROC
 
@@ -13,7 +15,10 @@ from .paths import MOUNTPOINT, parse_v1, parse_v2
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from slurm_adopt.slurm.stepd.step_sockets import StepSocket
+
     from .hierarchy import Mount
+    from .step_cgroup import Layout
 
 
 class JobCgroups:
@@ -38,6 +43,13 @@ class JobCgroups:
         `mountpoint`: where cgroup.conf says that hierarchies are mounted.
         """
         return cls(of_process(pid, proc), mounted(mountpoint, proc))
+
+    @classmethod
+    def of_step(cls, layout: Layout, step: StepSocket, uid: int) -> JobCgroups:
+        """Look where an extern step's cgroups are, which may have no process."""
+        known = of_process(os.getpid(), layout.proc)  # mount options have other names
+        paths = {name: top for name, top in layout.tops_of(step, uid) if name in known}
+        return cls(paths, layout.mounts)
 
     def hold(self, paths: dict[str, str]) -> bool:
         """Say whether a process with these cgroups is in the job; True where there are none."""
