@@ -269,7 +269,7 @@ def test_a_session_line_that_came_while_the_login_waited(node: Cluster, method: 
     argv = [*ask, *ssh_argv("n1", "alice", method=method), "cat /proc/self/cgroup"]
     pipe = subprocess.PIPE
     waiting = node.login.popen(argv, "alice", stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
-    wait_for("the login waits", lambda: "sshd: alice" in node.n1.run(["ps", "axo", "args"]).stdout)
+    wait_for("the login waits", lambda: ": alice [" in node.n1.run(["ps", "axo", "args"]).stdout)
     time.sleep(0.5)  # it is in PAM by then
     node.pam(pam.both(*login_methods.STRICT))
     node.login.run(["touch", "/tmp/now"])

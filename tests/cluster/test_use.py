@@ -682,7 +682,7 @@ def test_silence(scene: Scene) -> None:
         try:
             asked = lambda: POSTPONED in str(node.log(mark))  # noqa: E731
             wait_for("the question", asked, 30, every=0.2)
-            of_login = ["pgrep", "-f", "sshd: alice"]
+            of_login = ["pgrep", "-f", "^sshd(-session)?: alice"]  # the second since OpenSSH 9.8
             assert node.run(of_login, check=False).stdout
             gone = lambda: node.run(of_login, check=False).stdout == ""  # noqa: E731
             wait_for("its processes gone", gone, 60, every=0.2)
