@@ -13,6 +13,7 @@ import pytest
 
 from tests.cluster.harness import cli, pam, scancel
 from tests.cluster.harness.cluster import EXTERN
+from tests.cluster.harness.moved import move, parent, unmove
 from tests.cluster.harness.wait import wait_for
 
 if TYPE_CHECKING:
@@ -175,6 +176,20 @@ def session_without_job(cluster: Cluster) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def session_in_part(cluster: Cluster) -> Iterator[None]:
+    """Have a session that is in some hierarchies of its job alone."""
+    node = cluster.n1
+    cluster.submit("alice", mem="10M")
+    try:
+        with cluster.session("alice") as session:
+            login = parent(node, session.pid)
+            move(node, [parent(node, login), login, session.pid], "memory")
+            yield
+    finally:
+        unmove(node)
+
+
+@contextlib.contextmanager
 def process_outside(cluster: Cluster) -> Iterator[None]:
     """Have a process in no job of a user who has one."""
     cluster.submit("alice", mem="10M")
@@ -195,10 +210,13 @@ def left_by_its_job(cluster: Cluster) -> Iterator[None]:
     job = cluster.submit("alice", mem="10M")
     with cluster.session("alice") as session:
         sleeping = int(session.run("setsid sleep 999 >&- 2>&- <&- & echo $!"))
+        login = parent(cluster.n1, session.pid)
         cluster.n1.run(["pkill", "-KILL", "-f", rf"^slurmstepd: \[{job}\.extern\]"])
         scancel.end(cluster, job)
         cluster.wait_idle()
         try:
+            cluster.n1.run(["kill", "-KILL", str(session.pid)])  # SA911 names it, too
+            wait_for("the session gone", lambda: not cluster.n1.alive(login))
             yield
         finally:
             cluster.n1.run(["sh", "-c", END.format(job=job)])
@@ -381,6 +399,8 @@ BROKEN = (
                     listening("/run/docker.sock", "660", "docker")), "/run/docker.sock"),
     Broken("a session without a job", "SA911", "warning", "ssh sessions of users are in no job",
            session_without_job),
+    Broken("a session partly in its job", "SA911", "warning",
+           "ssh sessions of users are not wholly in a running job of theirs", session_in_part),
     Broken("a process outside", "SA912", "warning",
            "users with a job here have processes in no job", process_outside),
     Broken("a job's rest", "SA913", "warning", "processes have outlived their job",

@@ -12,6 +12,7 @@ from tests.cluster.harness import cli, pam, scancel
 from tests.cluster.harness.cluster import EXTERN, Settings
 from tests.cluster.harness.host import end
 from tests.cluster.harness.login import ssh_argv
+from tests.cluster.harness.moved import move, parent, unmove
 from tests.cluster.harness.wait import wait_for
 
 if TYPE_CHECKING:
@@ -21,34 +22,12 @@ if TYPE_CHECKING:
     from tests.cluster.harness.host import Host
     from tests.cluster.harness.login import Session
 
-# What pam_systemd has logind do, by hand: a process goes into a cgroup of its own.
-MOVE = """\
-for top in /sys/fs/cgroup/$2; do
-    mkdir -p $top/elsewhere
-    for file in cpuset.cpus cpuset.mems; do
-        [ ! -e $top/elsewhere/$file ] || cat $top/$file >$top/elsewhere/$file
-    done
-    for pid in $1; do echo $pid >$top/elsewhere/cgroup.procs; done
-done
-"""
-UNMOVE = "find /sys/fs/cgroup -name elsewhere -type d -exec rmdir {} +"
-
-
-def move(node: Host, pids: list[int], hierarchies: str = "*") -> None:
-    """Have root move processes out of their job, in some hierarchies or all."""
-    node.run(["sh", "-ec", MOVE, "sh", " ".join(map(str, pids)), hierarchies])
-
 
 @pytest.fixture(autouse=True)
 def nothing_moved(cluster: Cluster) -> Iterator[None]:
     """Take away the cgroups that a test has moved processes into."""
     yield
-    gone = lambda: cluster.n1.run(["sh", "-c", UNMOVE], check=False).returncode == 0  # noqa: E731
-    wait_for("the cgroups removed", gone)
-
-
-def parent(node: Host, pid: int) -> int:
-    return int(node.read(f"proc/{pid}/stat").rpartition(")")[2].split()[1])
+    unmove(cluster.n1)
 
 
 def monitor(session: Session, node: Host) -> int:

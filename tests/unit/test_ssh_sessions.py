@@ -158,6 +158,17 @@ def test_logins(
     assert [(one.pid, one.inner, one.user, one.terminal) for one in found] == expected
 
 
+@pytest.mark.usefixtures("known")
+def test_a_container_s_sessions_are_none_of_this_host(tmp_path: Path) -> None:
+    """Its sshd is in a PID namespace of its own."""
+    write(tmp_path, [(20, 10, 0, "sshd", "sshd: bob [priv]"), (21, 20, 5002, "sshd", "sshd: bob")])
+    assert len(ssh_sessions.logins(processes.listed(str(tmp_path)), str(tmp_path))) == 1
+    for pid in (20, 21):
+        with (tmp_path / f"{pid}/status").open("a") as status:
+            status.write(f"NSpid:\t{pid}\t{pid - 10}\n")
+    assert ssh_sessions.logins(processes.listed(str(tmp_path)), str(tmp_path)) == []
+
+
 def test_a_process_whose_first_thread_has_ended(tmp_path: Path) -> None:
     """It is there, and is where its other threads are."""
     write(tmp_path, [(40, 1, 5001, "hidden", "x"), (41, 1, 5001, "ended", "x")])

@@ -70,7 +70,7 @@ def command(which: str | None, outside: bool, watch: float | None, log: bool, js
         sight = _seen(which)
         status = OK
         if outside:
-            kept = [one for one in sight.sessions if is_outside(one)]
+            kept = [one for one in sight.sessions if one.is_outside]
             unknown = any(one.outside == ssh_sessions.UNKNOWN for one in sight.sessions)
             status = WARNING if kept else UNKNOWN if unknown else OK
             if unknown:
@@ -96,11 +96,6 @@ def _none(which: str | None, outside: bool) -> str:
         return NONE_OUTSIDE if outside else NONE
     whose = f"of {which}" if number(which) is None else f"in job {which}"
     return f"no ssh session {whose}{' that is outside of jobs' if outside else ''}"
-
-
-def is_outside(one: Session) -> bool:
-    """Say whether a session of a user is not wholly in a job of the user's."""
-    return one.outside not in ("", ssh_sessions.ROOT, ssh_sessions.UNKNOWN)
 
 
 def _seen(which: str | None) -> Sight:

@@ -83,6 +83,11 @@ class Session:
         place = self.place
         return bool(self.elsewhere or place.missing or not (place.job or self.login.uid == 0))
 
+    @property
+    def is_outside(self) -> bool:
+        """Whether it is a user's, and not wholly in a job of the user's."""
+        return self.outside not in ("", ROOT, UNKNOWN)
+
 
 # Which there are
 
@@ -94,8 +99,11 @@ def title(pid: int, proc: str = PROC) -> re.Match[str] | None:
 
 
 def logins(found: dict[int, Process], proc: str = PROC) -> list[Login]:
-    """Return the authenticated logins among processes, in the order of their pids."""
-    daemons = [one for one in found.values() if one.program in PROGRAMS]
+    """Return the authenticated logins among processes, in the order of their pids.
+
+    Those of a container's sshd are none of this host's.
+    """
+    daemons = [one for one in found.values() if one.program in PROGRAMS and not one.nested]
     hidden = 1 not in found  # root's processes, by hidepid
     unprivileged = uid_of("sshd")
     with_user: dict[int, Login] = {}
@@ -239,6 +247,15 @@ def look(site: Callable[[], SlurmSite], uid: int | None = None, proc: str = PROC
 
     `site`: where this node's Slurm is.
     """
+    found, jobs, sessions = judged(site, uid, proc)
+    remarks = [_fill_ends(sessions, proc), jobs.remark, _ask(sessions, found, proc)]
+    return Sight(sessions, jobs, list(filter(None, remarks)))
+
+
+def judged(
+    site: Callable[[], SlurmSite], uid: int | None = None, proc: str = PROC
+) -> tuple[dict[int, Process], Jobs, list[Session]]:
+    """Return all processes, jobs, and sessions without what is read in sockets and by a child."""
     found, sessions = _gathered(uid, proc)
     if any(one.displaced for one in sessions):
         sleep(ENDS)
@@ -247,11 +264,9 @@ def look(site: Callable[[], SlurmSite], uid: int | None = None, proc: str = PROC
         for one in sessions:
             _confirm(one, before.get(one.login))
     jobs = Jobs(site, Places(proc=proc))
-    remarks = [_fill_ends(sessions, proc)]
     for one in sessions:
         _judge(one, jobs)
-    remarks += [jobs.remark, _ask(sessions, found, proc)]
-    return Sight(sessions, jobs, list(filter(None, remarks)))
+    return found, jobs, sessions
 
 
 def _gathered(uid: int | None, proc: str) -> tuple[dict[int, Process], list[Session]]:

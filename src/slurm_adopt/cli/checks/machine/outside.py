@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from slurm_adopt.cli.checks.finding import Check, ok, skipped, warning
 from slurm_adopt.cli.checks.host import LateError
 from slurm_adopt.cli.deadlines import AGAIN, SLOW
 from slurm_adopt.cli.processes import below, tree
+from slurm_adopt.cli.sessions import ssh_sessions
 from slurm_adopt.cli.verdict.looking_node import LookingNode
 from slurm_adopt.cli.verdict.remarks import Remarks
 from slurm_adopt.slurm.errors import SetupError, SlurmAdoptError
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
     from slurm_adopt.cli.checks.finding import Seen
     from slurm_adopt.cli.checks.host import Host
+    from slurm_adopt.cli.sessions.ssh_sessions import Session
+    from slurm_adopt.node.slurm_site import SlurmSite
 
     from .processes import Process
 
@@ -40,14 +44,34 @@ def _outside(host: Host) -> list[Process]:
 
 
 def sessions(host: Host) -> Iterator[Seen]:
-    """Which users have ssh sessions outside of jobs."""
-    found = Counter(one.uid for one in _outside(host) if one.program in SESSIONS)
-    if found:
-        yield warning("ssh sessions of users are in no job", _counted(found))
+    """Which users have ssh sessions outside of jobs: those of `slurm-adopt sessions --outside`."""
+
+    def site() -> SlurmSite:
+        _ = host.site.name, host.site.spool
+        return host.site
+
+    look = lambda: host.once("site of sessions", site)  # noqa: E731
+    _, _, every = ssh_sessions.judged(look, None if host.is_root else os.geteuid())
+    every = [one for one in every if processes.is_user(one.login.uid)]
+    alone = [one for one in every if one.outside == ssh_sessions.NO_JOB]
+    partly = [one for one in every if one.is_outside and one.outside != ssh_sessions.NO_JOB]
+    if alone:
+        yield warning("ssh sessions of users are in no job", _whose(alone))
+    if partly:
+        title = "ssh sessions of users are not wholly in a running job of theirs"
+        yield warning(title, f"{_whose(partly)}; {partly[0].why}")
+    if alone or partly:
+        return
+    if any(one.outside == ssh_sessions.UNKNOWN for one in every):
+        yield skipped("whether ssh sessions are in jobs does not show", ssh_sessions.NO_CGROUPS)
     elif host.is_root:
         yield ok("no ssh session of a user is outside of all jobs")
     else:
         yield ok("no ssh session that may be seen is outside of all jobs")
+
+
+def _whose(found: list[Session]) -> str:
+    return _counted(Counter(one.login.uid for one in found))
 
 
 def _counted(found: Counter[int]) -> str:
@@ -127,7 +151,7 @@ CHECKS = (
         OUTSIDE,
         "ssh sessions are in jobs",
         sessions,
-        expected="Each ssh session of a user is in a job.",
+        expected="Each ssh session of a user is wholly in a running job of the user's.",
         why="Such a session has no limits, is not charged, and does not end with a job. It was let "
         "in by an option or before this module was set up, was moved out, or was not asked for.",
         fix="Run `slurm-adopt sessions --outside`: it says whose they are, and why. Set "
