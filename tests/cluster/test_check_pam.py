@@ -327,7 +327,7 @@ SETTINGS_OF_SSHD = [
     setting("root is kept out", "SA705", "warning", "only the console", "PermitRootLogin no"),
     setting("no end of a login", "SA706", "warning", "LoginGraceTime 0", "LoginGraceTime 0"),
     setting("a short login", "SA706", "warning", "may be too short", "LoginGraceTime 20"),
-    Broken("few logins at a time", "SA707", "warning", "drops logins", "MaxStartups 5", SETTINGS,
+    Broken("few logins at a time", "SA707", "warning", "takes only 5", "MaxStartups 5", SETTINGS,
            BOTH, f"cp -p {SETTINGS} {SETTINGS}.kept; "
            f"sed -i 's/^MaxStartups .*/MaxStartups 5/' {SETTINGS}",
            f"mv {SETTINGS}.kept {SETTINGS}"),
