@@ -440,8 +440,12 @@ def test_a_step_of_slurm_s(cluster: Cluster) -> None:
     job = cluster.submit("alice", script="sleep 600")
     path = cgroups.folder("freezer", f"{cgroups.of_job('n1', ALICE, job)}/step_batch")
     members = f"find /{path} -name cgroup.procs | xargs cat"
-    pids = cluster.n1.run(["sh", "-c", members]).stdout.split()
-    named = [pid for pid in pids if cluster.n1.read(f"proc/{pid}/comm").strip() == "sleep"]
+
+    def sleeping() -> list[str]:
+        pids = cluster.n1.run(["sh", "-c", members]).stdout.split()
+        return [pid for pid in pids if cluster.n1.read(f"proc/{pid}/comm").strip() == "sleep"]
+
+    named = wait_for("the script runs its command", sleeping)
     found = explain(cluster, "--pid", named[0])
     assert (found["where"], found["job"], found["sshd"]) == ("in a step of its job", job, None)
 
