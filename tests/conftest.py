@@ -104,8 +104,17 @@ def running_cluster() -> Iterator[Cluster]:
         yield cluster
 
 
+@pytest.fixture(scope="module")
+def _emptied_cluster(running_cluster: Cluster) -> None:
+    """End what another file's tests have left of their jobs: `check` would name it."""
+    running_cluster.cancel_all()
+    running_cluster.end_left_over()
+
+
 @pytest.fixture
-def cluster(running_cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+def cluster(
+    running_cluster: Cluster, _emptied_cluster: None, request: pytest.FixtureRequest
+) -> Iterator[Cluster]:
     """Return the cluster without jobs, with our module in sshd's stack on the nodes."""
     show_logs_of(request.config, running_cluster)
     running_cluster.pam(pam.with_module())

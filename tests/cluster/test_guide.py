@@ -16,6 +16,7 @@ from tests.cluster.harness.config import Settings
 from tests.cluster.harness.host import CHECKOUT
 from tests.cluster.harness.landing import COMMAND, job_of
 from tests.cluster.harness.login import asking, ssh_argv
+from tests.cluster.harness.wait import wait_for
 from tests.cluster.scenarios import stock
 from tests.conftest import show_logs_of
 
@@ -95,9 +96,8 @@ def test_request_104(cluster: Cluster, tries: int, said: str) -> None:
     mark = cluster.n1.mark()
     ssh = [*asking(cluster.login, "alice", KBDINT), *argv, "true"]
     assert cluster.login.run(ssh, "alice", check=False).returncode == 255
-    lines = cluster.n1.log(mark)
-    assert said in lines[-1], lines
-    assert any("no jobs: " in line for line in lines)
+    wait_for(f"its last line: {said}", lambda: said in cluster.n1.log(mark)[-1])
+    assert any("no jobs: " in line for line in cluster.n1.log(mark))
 
 
 def samples(beginning: str) -> list[str]:

@@ -383,6 +383,13 @@ class Cluster:
         for job in jobs:
             self.wait_gone(job)
 
+    def end_left_over(self) -> None:
+        """End what jobs have left in their cgroups, such as those whose stepd a test has killed."""
+        found = "find /sys/fs/cgroup -path '*/job_*' -name cgroup.procs -exec cat {} +"
+        script = f"{found} | grep -xv 0 | xargs -r kill -KILL"
+        for node in self.nodes:
+            node.run(["sh", "-c", script], check=False)
+
     def in_job(
         self,
         job: int,

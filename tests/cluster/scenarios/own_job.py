@@ -188,7 +188,9 @@ def full_memory(cluster: Cluster, job: int) -> Iterator[None]:
     """Fill the memory of a job with a file: no process of the attacker's is large."""
     cluster.n1.write("usr/local/bin/fill", FILL)
     memory = cgroup("memory", job)
-    limit = int(cluster.n1.read(f"{memory}/memory.limit_in_bytes")) - SLACK
+    file = cluster.n1.root / memory.lstrip("/") / "memory.limit_in_bytes"
+    wait_for("the job's memory is limited", file.exists, 20, cluster.tails)
+    limit = int(file.read_text()) - SLACK
     argv = ["python3", "-IS", "/usr/local/bin/fill", memory, str(limit)]
     try:
         with in_job(cluster, job, argv) as process:
