@@ -121,8 +121,8 @@ def _daemon(node: Host, argv: Sequence[str]) -> Iterator[None]:
 
 
 def _pid(node: Host, name: str) -> str:
-    """Return the pid of a daemon, which is the oldest of that name."""
-    return node.run(["pgrep", "-ox", name], check=False).stdout.strip()
+    """Return the pid of a daemon: the first of that name, though a child may be as old in ticks."""
+    return min(node.run(["pgrep", "-x", name], check=False).stdout.split(), key=int, default="")
 
 
 def refusals(node: Host, mark: int, service: str) -> list[str]:

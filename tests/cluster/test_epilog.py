@@ -32,6 +32,8 @@ def with_epilog(running_cluster: Cluster) -> Iterator[Cluster]:
     running_cluster.reconfigure(Settings(slurm_conf="Epilog=/etc/slurm/epilog\n"))
     yield running_cluster
     running_cluster.reconfigure(Settings())
+    for host in running_cluster.nodes:
+        host.run(["rm", "/etc/slurm/epilog"])
 
 
 @pytest.fixture(autouse=True)

@@ -74,7 +74,8 @@ def plugin_in_use(site: Site, plugin: Plugin) -> Iterator[None]:
         for name, text in plugin.files.items():
             host.write(f"etc/slurm/{name}", text, 0o755 if text.startswith("#!") else 0o644)
     site.reconfigure(replace(before, slurm_conf=f"{before.slurm_conf}{plugin.line}\n"))
-    _let_bind(site.n1)
+    for node in site.nodes:
+        _let_bind(node)
     try:
         yield
     finally:
