@@ -32,6 +32,12 @@ OLD = "/usr/local/lib/python3.11/dist-packages/psutil-5.6.7.dist-info"
 INIT = "/opt/slurm_adopt/src/slurm_adopt/__init__.py"
 
 
+@pytest.fixture(autouse=True, scope="module")
+def without_an_epilog(running_cluster: Cluster) -> None:
+    """Begin where no file of tests has left its script of Slurm's Epilog."""
+    running_cluster.n1.run(["rm", "-f", EPILOG])
+
+
 class Broken(NamedTuple):
     """What is broken, and the finding that names it: `line` is text of the line that it shows."""
 
