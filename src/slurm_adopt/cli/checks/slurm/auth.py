@@ -62,21 +62,22 @@ def _of_kind(host: Host, kind: type[Munge | Sack]) -> tuple[Auth | None, str]:
 @needs(slurm_facts.conf)
 def munge(host: Host) -> Iterator[Seen]:
     """Whether munge makes a credential, and accepts it."""
-    found, why = _of_kind(host, Munge)
-    if found is None:
-        yield skipped("munge is not used by this configuration", why)
-        return
-    yield from _round_trip(host, found, "munge")
+    yield from _tried(host, Munge, "munge", "munge")
 
 
 @needs(slurm_facts.conf)
 def sack(host: Host) -> Iterator[Seen]:
     """Whether the sack makes a token, and accepts it."""
-    found, why = _of_kind(host, Sack)
+    yield from _tried(host, Sack, "the sack", "the sack socket")
+
+
+def _tried(host: Host, kind: type[Munge | Sack], who: str, what: str) -> Iterator[Seen]:
+    """Try the plugin if it is of this kind; `what` is not used if it is not."""
+    found, why = _of_kind(host, kind)
     if found is None:
-        yield skipped("the sack socket is not used by this configuration", why)
-        return
-    yield from _round_trip(host, found, "the sack")
+        yield skipped(f"{what} is not used by this configuration", why)
+    else:
+        yield from _round_trip(host, found, who)
 
 
 def _round_trip(host: Host, found: Auth, who: str) -> Iterator[Seen]:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from slurm_adopt.cli import deadlines
-from slurm_adopt.cli.checks.finding import Check, error, ok, skipped, warning
+from slurm_adopt.cli.checks.finding import Check, Seen, error, ok, skipped, warning
 from slurm_adopt.slurm import proc, versions
 from slurm_adopt.slurm.cgroup import hierarchy, paths, step_cgroup
 from slurm_adopt.slurm.config import conf as config
@@ -22,7 +22,6 @@ from .slurm_facts import listed, needs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from slurm_adopt.cli.checks.finding import Seen
     from slurm_adopt.cli.checks.host import Host
     from slurm_adopt.slurm.cgroup.step_cgroup import Layout
     from slurm_adopt.slurm.stepd.step_sockets import StepSocket
@@ -123,16 +122,21 @@ def _is_of_before(host: Host, pid: int) -> bool:
     return bool(started) and proc.start_time(pid) < min(started)
 
 
-@ASKED
-def suspended(host: Host) -> Iterator[Seen]:
-    """Whether jobs are frozen, so that nobody is adopted into them."""
+def _wanted_layout(host: Host, unused: str) -> Layout | Seen:
+    """Return where extern steps have their cgroups; else what to say, `unused` if nowhere."""
     try:
         layout = slurm_facts.layout(host)
     except SetupError as wrong:
-        yield skipped("the cgroups of this node are not known", str(wrong))
-        return
-    if layout is None:
-        yield skipped("this configuration has no cgroups that could be frozen")
+        return skipped("the cgroups of this node are not known", str(wrong))
+    return skipped(unused) if layout is None else layout
+
+
+@ASKED
+def suspended(host: Host) -> Iterator[Seen]:
+    """Whether jobs are frozen, so that nobody is adopted into them."""
+    layout = _wanted_layout(host, "this configuration has no cgroups that could be frozen")
+    if isinstance(layout, Seen):
+        yield layout
         return
     asked = slurm_facts.asked(host)
     texts = [
@@ -175,13 +179,9 @@ def _age(pid: int) -> float:
 @ASKED
 def step_cgroups(host: Host) -> Iterator[Seen]:
     """Whether each extern step has the cgroups that sessions are to be put into."""
-    try:
-        layout = slurm_facts.layout(host)
-    except SetupError as wrong:
-        yield skipped("the cgroups of this node are not known", str(wrong))
-        return
-    if layout is None:
-        yield skipped("this configuration confines nothing by cgroups")
+    layout = _wanted_layout(host, "this configuration confines nothing by cgroups")
+    if isinstance(layout, Seen):
+        yield layout
         return
     asked = slurm_facts.asked(host)
     running = {step: each.uid for step, each in asked.answers.items()
