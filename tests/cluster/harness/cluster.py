@@ -222,7 +222,11 @@ class Cluster:
             states = self.ctl.run(["sinfo", "-hN", "-o", "%T"], check=False).stdout.split()
             return len(states) == len(self.settings.nodes) and set(states) <= {"idle", "mixed"}
 
-        wait_for("both nodes idle in sinfo", usable, 20, self.tails, every=0.05)
+        def details() -> str:
+            shown = self.ctl.run(["scontrol", "-o", "show", "node"], check=False).stdout
+            return f"{shown}\n{self.tails()}"
+
+        wait_for("both nodes idle in sinfo", usable, 40, details, every=0.05)
 
     def reconfigure(self, settings: Settings) -> None:
         """Restart Slurm's daemons with other settings; running jobs are cancelled first."""
