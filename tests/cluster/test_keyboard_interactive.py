@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.harness import pam
 from tests.cluster.harness.host import end
 from tests.cluster.harness.login import Session, asking, ssh, ssh_argv
 from tests.cluster.harness.wait import wait_for
@@ -17,7 +16,6 @@ from tests.cluster.scenarios.login_methods import (
     ONE_PROMPT,
     PUBLIC_KEY,
     TWO_METHODS,
-    TWO_PROMPTS,
     Taken,
     Way,
 )
@@ -28,11 +26,7 @@ if TYPE_CHECKING:
     from tests.cluster.harness.cluster import Cluster
 
 DENIED = "failed to adopt process into cgroup, denying access because action_adopt_failure=deny"
-PSUTIL = "/usr/lib/python3/dist-packages/psutil"
 MANY = 10
-EACH = pytest.mark.parametrize(
-    "way", [ONE_PROMPT, TWO_PROMPTS, TWO_METHODS], ids=lambda way: way.name
-)
 
 
 @pytest.fixture
@@ -42,14 +36,6 @@ def prepared(cluster: Cluster) -> Iterator[Cluster]:
     with login_methods.prepared(cluster.n1):
         yield cluster
     cluster.n1.run(["rm", "-rf", "/run/slurm_adopt"])
-
-
-@pytest.fixture
-def without_psutil(prepared: Cluster) -> Iterator[Cluster]:
-    """Take psutil away on n1."""
-    prepared.n1.run(["mv", PSUTIL, PSUTIL + ".away"])
-    yield prepared
-    prepared.n1.run(["mv", PSUTIL + ".away", PSUTIL])
 
 
 def in_job(cluster: Cluster, way: Way) -> bool:
@@ -64,66 +50,6 @@ def in_job(cluster: Cluster, way: Way) -> bool:
         assert found == login_methods.job_with(cluster.n1, monitor)
         assert found is None or taken.pids() == {(job, monitor): 1}
     return found == job
-
-
-# psutil
-
-
-@EACH
-def test_without_psutil(without_psutil: Cluster, way: Way) -> None:
-    """Which process becomes the session cannot be told: an adoption that failed."""
-    cluster = without_psutil
-    cluster.pam(login_methods.stack("account"))
-    cluster.submit(way.user)
-    mark = cluster.n1.mark()
-    result = cluster.ssh(way.user, method=way.method, options=way.options)
-    assert result.rc == 255
-    assert DENIED in result.out + result.err
-    said = [line for line in cluster.n1.log(mark) if "pam_slurm_adopt" in line]
-    assert "install python3-psutil" in said[-1]
-    assert login_methods.listens_outside(cluster.n1)
-
-
-# Of this Python, by pip: in sshd its prefix is /, so it looks in /local/lib. And of another.
-ELSEWHERE = [f"/usr/local/lib/python{minor}/dist-packages" for minor in ("3.11", "3.99")]
-
-
-@pytest.mark.parametrize("place", ELSEWHERE)
-def test_psutil_that_is_elsewhere(without_psutil: Cluster, place: str) -> None:
-    """The line names where it is, and where sshd's Python looks."""
-    cluster, node = without_psutil, without_psutil.n1
-    cluster.pam(login_methods.stack("account"))
-    cluster.submit("alice")
-    node.run(["sh", "-ec", f"mkdir -p {place}; cp -r {PSUTIL}.away {place}/psutil"])
-    try:
-        mark = node.mark()
-        assert cluster.ssh("alice", method=ONE_PROMPT.method).rc == 255
-        (line,) = [line for line in node.log(mark) if "install python3-psutil" in line]
-        assert f"/lib/python3/dist-packages, and not in {place};" in line
-    finally:
-        node.run(["rm", "-r", f"{place}/psutil"])
-
-
-def test_without_psutil_others_are_adopted(without_psutil: Cluster) -> None:
-    """A public key needs none, and the session phase runs in the right process itself."""
-    cluster = without_psutil
-    cluster.pam(login_methods.stack("account"))
-    assert in_job(cluster, PUBLIC_KEY)
-    cluster.pam(login_methods.stack("session"))
-    assert in_job(cluster, TWO_PROMPTS)
-
-
-def test_let_in_without_psutil(without_psutil: Cluster) -> None:
-    """With action_adopt_failure=allow the session line makes good what the account line could not.
-
-    Whether a login was let through is not told to another process: it decides for itself.
-    """
-    cluster = without_psutil
-    cluster.pam([*pam.with_module(), login_methods.ASK])
-    assert not in_job(cluster, ONE_PROMPT)
-    cluster.cancel_all()
-    cluster.pam([*pam.both(), login_methods.ASK])
-    assert in_job(cluster, ONE_PROMPT)
 
 
 # The note

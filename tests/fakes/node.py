@@ -33,7 +33,7 @@ def made(top: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, account_of: str
     here = node.Node(options, cast("Log", Lines()), "n1", account_of)
     monkeypatch.setitem(cast("dict[str, Any]", auth.PLUGINS), "auth/test", lambda _: slurmd.Auth())
     # PID is of the tree: it need not be there
-    monkeypatch.setattr(adopting, "session_process", lambda: PID)
+    monkeypatch.setattr(adopting, "session_process", lambda _: PID)
     for module in (adopting, moving):
         monkeypatch.setattr(module, "check_alive", lambda one: one.pid == PID or check_alive(one))
     monkeypatch.setattr(SlurmSite, "layout", lambda _: tree.layout(""))

@@ -22,7 +22,8 @@ from slurm_adopt.cli.verdict.remarks import Remarks
 from slurm_adopt.decision.login import Claims, Login
 from slurm_adopt.decision.options import Options
 from slurm_adopt.decision.outcome import ACTIONS, REFUSALS, SITUATIONS, Outcome
-from slurm_adopt.front import pam_python, refusal_text
+from slurm_adopt.front import answer as front_answer
+from slurm_adopt.front import refusal_text
 from slurm_adopt.node.pam_files import Line
 
 if TYPE_CHECKING:
@@ -281,7 +282,7 @@ def test_the_signs_of_a_message_are_the_module_s(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(refusal_text, "render", lambda _, values: "".join(sorted(values)))
     outcome = Outcome(SITUATIONS["no jobs"], "PAM_PERM_DENIED", "")
     login = Login("alice", 5001, "sshd", 1, Claims(None))
-    said = pam_python._words(Options({"message": "/m"}), login, outcome, "4F7K", Remarks())
+    said = front_answer._words(Options({"message": "/m"}), login, outcome, "4F7K", Remarks())
     assert said == "".join(sorted(options.REPLACED))
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Callable
 import pytest
 
 from slurm_adopt.node import listening
+from slurm_adopt.node import sockets as asked_sockets
 from slurm_adopt.node.listening import listens
 from slurm_adopt.slurm.errors import SetupError
 from tests.fakes.peers import no_descriptor_left
@@ -97,8 +98,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def need_pidfd_getfd() -> None:
     try:
-        listening._asked(os.getpid(), "/proc/self/fd")
-    except (OSError, AttributeError):
+        with holding([]) as pid, pytest.raises(OSError, match="non-socket"):
+            asked_sockets.copied(0, pid)
+    except SetupError:
         pytest.fail("neither this kernel nor this Python lends descriptors")
 
 
@@ -115,7 +117,7 @@ def no_python(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listening, "PIDFD_GETFD", 100_000)  # ENOSYS
+    monkeypatch.setattr(asked_sockets, "PIDFD_GETFD", 100_000)  # ENOSYS
 
 
 def no_ctypes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,7 @@ OURS = {
     "slurm_adopt.slurm.stepd",
     "slurm_adopt",
     "slurm_adopt.decision.adoption",
+    "slurm_adopt.front.answer",
     "slurm_adopt.front.pam_python",
     "slurm_adopt.decision.engine",
     "slurm_adopt.session.handover",
@@ -112,7 +113,8 @@ stack.why_uncertain.__defaults__ = (({places!r},), float("inf"))
 before = set(sys.modules) - {{"slurm_adopt.node.pam_files", "slurm_adopt.node.pam_stack"}}
 
 class Handle:
-    PAM_SUCCESS, user, service, rhost, env = 0, "daemon", "sshd", "127.0.0.1", dict()
+    PAM_SUCCESS, PAM_SILENT, user, service = 0, 1, "daemon", "sshd"
+    rhost, env = "127.0.0.1", dict()
 
 memory = dict()
 for phase in {phases!r}:
@@ -147,7 +149,7 @@ STACKED = {
     "slurm_adopt.node.pam_files",
     "slurm_adopt.node.pam_stack",
 }
-SLOT = {"slurm_adopt.node.login_slot", *STACKED}
+SLOT = {"slurm_adopt.node.login_slot", "slurm_adopt.node.sockets", *STACKED}
 WATCHED = {
     *SLOT,
     "gc",
@@ -276,8 +278,9 @@ log.SOCKETS = (syslog.getsockname(),)
 before = set(sys.modules)
 
 class Handle:
-    PAM_SUCCESS, user, service, rhost, env = 0, "daemon", "sshd", "127.0.0.1", dict()
-    PAM_SILENT, PAM_TEXT_INFO, tty = 0x8000, 4, "ssh"
+    PAM_SUCCESS, PAM_SILENT, user, service = 0, 1, "daemon", "sshd"
+    rhost, env = "127.0.0.1", dict()
+    PAM_TEXT_INFO, tty = 4, "ssh"
     conversation, Message = lambda *_: None, tuple
 """
 

@@ -76,7 +76,7 @@ case, ours = sys.argv[1], int(sys.argv[2])
 
 def ask(pid):
     found = slot_of(pid)
-    print(found and found.pid == pid and found.link, process.is_child(), flush=True)
+    print(found and found.pid == pid and found.link, process.is_child(os.getpid()), flush=True)
 
 if "made by the login" in case:
     os.close(ours)
@@ -101,7 +101,7 @@ if "child" in case:
         ask(os.getppid() if "in a child" in case else os.getpid())
         from slurm_adopt.node import listening
         listening.listens = None  # nobody is asked
-        print(process.session_process() == os.getppid(), flush=True)
+        print(process.session_process(os.getpid()) == os.getppid(), flush=True)
         os._exit(0)
     other.close()
     os.wait()
@@ -234,9 +234,9 @@ def test_the_session_is_who_has_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     """No socket is looked at then."""
     monkeypatch.setattr(login_slot, "slot_of", lambda *_: Slot(os.getpid(), 3, "pipe:[1]"))
     monkeypatch.setattr("slurm_adopt.node.session_process.same_program", lambda *_: True)
-    monkeypatch.setattr("slurm_adopt.node.ssh_connection.own_sockets", None)
-    assert session_process() == os.getpid()
-    assert not is_child()
+    monkeypatch.setattr("slurm_adopt.node.ssh_connection.connected_sockets", None)
+    assert session_process(os.getpid()) == os.getpid()
+    assert not is_child(os.getpid())
 
 
 # (whether the parent listens, whether this is a child of the process that opens the session)
@@ -257,7 +257,7 @@ def test_where_no_slot_is_found(
     monkeypatch.setattr("slurm_adopt.node.session_process.same_program", lambda *_: True)
     monkeypatch.setattr(login_slot, "slot_of", lambda *_: None)
     monkeypatch.setattr("slurm_adopt.node.listening.listens", listens)
-    assert is_child() == child
+    assert is_child(os.getpid()) == child
 
 
 def test_what_may_not_be_seen_makes_it_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,7 +268,7 @@ def test_what_may_not_be_seen_makes_it_a_child(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr("slurm_adopt.node.session_process.same_program", lambda *_: True)
     monkeypatch.setattr(login_slot, "slot_of", denied)
-    assert is_child()
+    assert is_child(os.getpid())
 
 
 def test_what_the_listener_has_open_may_not_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:

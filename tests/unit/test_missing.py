@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_adopt.system.missing import why
+from slurm_adopt.cli.checks.machine.missing import why
 
 NAME = "of_another_python"
 VERSION = ".".join(map(str, sys.version_info[:2]))

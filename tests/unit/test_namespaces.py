@@ -342,7 +342,7 @@ def test_who_enters(
     tree.make("freezer/slurm/uid_5001/job_7/step_extern")
     tree.process(pid, "6:freezer:/slurm/uid_5001/job_7/step_extern")
     here = made(tmp_path, tree, monkeypatch)
-    monkeypatch.setattr(adopting, "session_process", lambda: pid)
+    monkeypatch.setattr(adopting, "session_process", lambda _: pid)
     monkeypatch.setattr(here.phase, "account_of", "sshd" if phase == "account" else "")
     monkeypatch.setattr(adopting.Adopter, "_tell", lambda *_: None)
     monkeypatch.setattr(pam_stack, "joins", lambda _: line)

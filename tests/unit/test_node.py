@@ -304,7 +304,7 @@ def test_the_session_s_process_ends_meanwhile(
     """Its pid may be another's by then: the stepd is not asked to take that."""
     here = made(tmp_path, tree, monkeypatch, "sshd")
     Ends.session = subprocess.Popen(["sleep", "60"])
-    monkeypatch.setattr(adopting, "session_process", lambda: Ends.session.pid)
+    monkeypatch.setattr(adopting, "session_process", lambda _: Ends.session.pid)
     with Ends(tmp_path / "n1_6.4294967292", state=1) as stepd:
         (job,) = here.jobs(UID)
         with pytest.raises(PeerError, match=r"process \d+, which was to become the session, has"):
@@ -316,7 +316,7 @@ def test_the_session_s_process_has_ended(
     tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = made(tmp_path, tree, monkeypatch, "sshd")
-    monkeypatch.setattr(adopting, "session_process", lambda: 1 << 22)
+    monkeypatch.setattr(adopting, "session_process", lambda _: 1 << 22)
     with Stepd(tmp_path / "n1_6.4294967292") as stepd:
         (job,) = here.jobs(UID)
         with pytest.raises(PeerError, match=f"process {1 << 22}, which was to become"):
@@ -612,7 +612,7 @@ def test_a_note_that_cannot_be_read_is_none(
 def test_what_is_left_to_the_session_line(
     monkeypatch: pytest.MonkeyPatch, account_of: str, sshd: bool, why: str, defers: bool
 ) -> None:
-    monkeypatch.setattr(deferral, "is_sshd", lambda: sshd)
+    monkeypatch.setattr(deferral, "is_sshd", lambda _: sshd)
     monkeypatch.setattr("slurm_adopt.node.pam_stack.why_uncertain", lambda *_, **__: why)
     monkeypatch.setattr("slurm_adopt.node.pam_stack.session_line", lambda _: [])
     here = node.Node(parse([])[0], cast("Log", Lines()), "n1", account_of)
@@ -633,7 +633,7 @@ def test_what_is_left_to_the_session_line(
 def test_a_session_line_with_other_options_is_not_left_the_adoption(
     monkeypatch: pytest.MonkeyPatch, account: str, session: str, defers: bool
 ) -> None:
-    monkeypatch.setattr(deferral, "is_sshd", lambda: True)
+    monkeypatch.setattr(deferral, "is_sshd", lambda _: True)
     monkeypatch.setattr("slurm_adopt.node.pam_stack.why_uncertain", lambda *_, **__: "")
     monkeypatch.setattr("slurm_adopt.node.pam_stack.session_line", lambda _: session.split())
     here = node.Node(parse(account.split())[0], cast("Log", Lines()), "n1", "sshd")

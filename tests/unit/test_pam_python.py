@@ -20,6 +20,7 @@ from slurm_adopt.decision.adoption import Adoption
 from slurm_adopt.decision.login import Login
 from slurm_adopt.decision.options import BY_NAME, parse
 from slurm_adopt.decision.outcome import ACTIONS, SITUATIONS, Outcome
+from slurm_adopt.front import answer as front_answer
 from slurm_adopt.front import pam_python
 from slurm_adopt.node import node
 from slurm_adopt.node.ssh_connection import Connection
@@ -49,7 +50,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     monkeypatch.setattr(log.Log, "_connect", lambda _: None)
     monkeypatch.setattr(log.Log, "_send", lambda _, line: found.append(line.decode()))
-    monkeypatch.setattr(pam_python, "uid_of", {"root": 0, "alice": 5001}.get)
+    monkeypatch.setattr(front_answer, "uid_of", {"root": 0, "alice": 5001}.get)
     return found
 
 
@@ -61,7 +62,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, outcome: Outcome | Exception) -> Non
             raise outcome
         return outcome
 
-    monkeypatch.setattr(pam_python, "decide", decide)
+    monkeypatch.setattr(front_answer, "decide", decide)
 
 
 class Asked(Handle):
@@ -118,10 +119,11 @@ def test_the_user_is_asked(
             came.append(str(error))
         return Outcome(SITUATIONS["adopted"], "PAM_SUCCESS", "x")
 
-    monkeypatch.setattr(pam_python, "decide", decide)
+    monkeypatch.setattr(front_answer, "decide", decide)
     pamh = Asked(said)
     clock = SimpleNamespace(monotonic=lambda: pamh.clock.value)
-    monkeypatch.setattr(pam_python, "time", clock)
+    for module in (pam_python, front_answer):
+        monkeypatch.setattr(module, "time", clock)
     assert pam_python.account(pamh, flags, [], {}) == pamh.PAM_SUCCESS
     (found,) = came
     assert found == expected or (isinstance(expected, str) and expected in str(found))
@@ -142,7 +144,7 @@ def test_nobody_is_asked_without_a_terminal(
         came.append(here.ask(jobs, jobs[1]))
         return Outcome(SITUATIONS["adopted"], "PAM_SUCCESS", "x")
 
-    monkeypatch.setattr(pam_python, "decide", decide)
+    monkeypatch.setattr(front_answer, "decide", decide)
     pamh = Asked("7")
     pamh.tty = tty
     assert pam_python.account(pamh, 0, [], {}) == pamh.PAM_SUCCESS
@@ -160,7 +162,7 @@ def test_root_is_not_asked(monkeypatch: pytest.MonkeyPatch, lines: list[str]) ->
         came.append(here.ask(jobs, jobs[1]))
         return Outcome(SITUATIONS["adopted"], "PAM_SUCCESS", "x")
 
-    monkeypatch.setattr(pam_python, "decide", decide)
+    monkeypatch.setattr(front_answer, "decide", decide)
     pamh = Asked("7")
     assert pam_python.account(pamh, 0, ["ignore_root=0"], {}) == pamh.PAM_SUCCESS
     assert came == [None]
@@ -175,7 +177,7 @@ def test_the_session_phase_asks_nobody(monkeypatch: pytest.MonkeyPatch, lines: l
         assert here.ask(jobs, jobs[1]) is None
         return Outcome(SITUATIONS["adopted"], "PAM_SUCCESS", "x")
 
-    monkeypatch.setattr(pam_python, "decide_session", decide)
+    monkeypatch.setattr(front_answer, "decide_session", decide)
     pamh = Asked("7")
     assert pam_python.session(pamh, 0, [], {}) == pamh.PAM_SUCCESS
     assert not pamh.said
@@ -235,8 +237,8 @@ def test_nothing_keeps_the_handle(
             failed.append(str(error))
         return Outcome(SITUATIONS["no jobs"], "PAM_PERM_DENIED", f"{login.user}: no job here")
 
-    monkeypatch.setattr(pam_python, "decide", look)
-    monkeypatch.setattr(pam_python, "decide_session", look)
+    monkeypatch.setattr(front_answer, "decide", look)
+    monkeypatch.setattr(front_answer, "decide_session", look)
     handle = Handle()
     left = weakref.ref(handle)
     gc.disable()
@@ -280,7 +282,7 @@ def test_an_sshd_under_another_name(
     expected: list[str],
 ) -> None:
     """Is let by, and not in silence; other programs are."""
-    monkeypatch.setattr(pam_python, "is_sshd", lambda: sshd)
+    monkeypatch.setattr(front_answer, "is_sshd", lambda _: sshd)
     handle = Handle(user=user, service="sshd-compute")
     assert CODES[pam_python.account(handle, 0, [f"log_level={level}"], {})] == "PAM_IGNORE"
     assert [line[:4] for line in lines] == expected
@@ -350,7 +352,7 @@ def beforehand(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         adopted = Adoption(login.pid, 5001, 8)
         return Outcome(SITUATIONS["adopted"], "PAM_SUCCESS", "session", adopted)
 
-    monkeypatch.setattr(pam_python, "decide_session", decide_session)
+    monkeypatch.setattr(front_answer, "decide_session", decide_session)
     monkeypatch.setattr("slurm_adopt.node.adoption_note.take", lambda pid, uid: (pid, uid))
     return found
 
@@ -401,7 +403,9 @@ def test_what_is_remembered_is_of_one_process_and_user(
     pam_python.account(Handle(), 0, [], memory)
     if change == "process":
         monkeypatch.setattr(os, "getpid", lambda: 4711)
-    monkeypatch.setattr(pam_python, "uid_of", {"alice": 5001 + (change == "uid"), "bob": 5001}.get)
+    monkeypatch.setattr(
+        front_answer, "uid_of", {"alice": 5001 + (change == "uid"), "bob": 5001}.get
+    )
     pam_python.session(Handle("bob" if change == "user" else "alice"), 0, [], memory)
     ((before, _),) = told
     assert before == (os.getpid(), 5001 + (change == "uid"))
@@ -418,7 +422,7 @@ def test_job_id_of_the_environment_is_a_hint_in_the_session_phase(
         hints.append(login.hint)
         return Outcome(SITUATIONS["no jobs"], "PAM_IGNORE", "")
 
-    monkeypatch.setattr(pam_python, "decide", decide)
+    monkeypatch.setattr(front_answer, "decide", decide)
     handle = Handle()
     handle.env = {"SLURM_JOB_ID": "9"}
     pam_python.account(handle, 0, [], {})
@@ -487,7 +491,7 @@ def test_the_reference_is_shown_and_logged(
     given = [f"message={tmp_path}/m"] if message else []
     pam_python.account(handle, 0, ["reference=1", *given], {})
     (found,) = re.findall(r", pid \d+, ref (\w+): no job here -> PAM_PERM_DENIED in ", lines[0])
-    assert re.fullmatch(f"[{pam_python.LETTERS}]{{4}}", found)
+    assert re.fullmatch(f"[{front_answer.LETTERS}]{{4}}", found)
     ((_, words),) = handle.said
     assert words == (f"{NO_JOBS}%n {found}" if message else f"{NO_JOBS} (ref {found})")
 
@@ -521,9 +525,9 @@ def test_a_reference_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, lines:
 
 def test_letters_of_a_reference() -> None:
     """Each is as likely as the others, and none is taken for another."""
-    assert 256 % len(pam_python.LETTERS) == 0
-    assert len({*pam_python.LETTERS}) == len(pam_python.LETTERS)
-    assert not {*pam_python.LETTERS} & {*"ILOU"}
+    assert 256 % len(front_answer.LETTERS) == 0
+    assert len({*front_answer.LETTERS}) == len(front_answer.LETTERS)
+    assert not {*front_answer.LETTERS} & {*"ILOU"}
 
 
 # What stands at the end of a line is looked for
@@ -596,11 +600,11 @@ def test_our_own_mistake(
 
 @pytest.mark.parametrize("name", ["", "x" * 300, "a\nb", "a/b", "%s%n", "nobody-knows-me"])
 def test_odd_user_names_are_unknown(name: str) -> None:
-    assert pam_python.uid_of(name) is None
+    assert front_answer.uid_of(name) is None
 
 
 def test_a_nul_in_a_user_name() -> None:
-    assert pam_python.uid_of("a\0b") is None
+    assert front_answer.uid_of("a\0b") is None
 
 
 class Undecodable(Handle):
@@ -861,5 +865,5 @@ def test_nothing_is_left_in_the_engine_for_the_front() -> None:
 
 def test_a_log_that_fails_does_not_change_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, Outcome(SITUATIONS["no jobs"], "PAM_PERM_DENIED", ""))
-    monkeypatch.setattr(pam_python, "_report", lambda *_: 1 // 0)
+    monkeypatch.setattr(front_answer, "_report", lambda *_: 1 // 0)
     assert CODES[pam_python.account(Handle("alice"), 0, [], {})] == "PAM_PERM_DENIED"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -20,7 +19,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 SCRIPT = """
 import os, socket, sys
 sys.path.insert(0, {source!r})
-case, port = sys.argv[1], int(sys.argv[2])
+case, port, apart = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "apart"
 
 def listen(family=socket.AF_INET, address=("127.0.0.1", 0)):
     found = socket.socket(family)
@@ -46,25 +45,18 @@ if "listens" in case:
     keep = listen()
 ready, told = os.pipe()
 
-def caught(case):
-    if "signals" in case:
-        assert "psutil" in sys.modules
-        with open("/proc/self/status") as file:
-            yield file.read().partition("SigCgt:")[2].split()[0]
-
 def ask():
     os.read(ready, 1)
-    if case == "no psutil":
-        sys.modules["psutil"] = None
     from slurm_adopt.node import session_process as process
-    process.is_sshd = lambda _: not case.startswith("not sshd")
+    process.is_sshd = lambda *_: not case.startswith("not sshd")
+    own, above = os.getpid(), os.getppid()
+    if apart and os.fork():  # as pam_exec: the process waits for another program
+        os.wait()
+        return
+    if apart:
+        os.closerange(3, 64)
     try:
-        if "signals" in case:
-            import signal
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            for name in ("_signal", "signal", "psutil"):
-                sys.modules.pop(name, None)
-        print(process.session_process(), os.getpid(), os.getppid(), *caught(case), flush=True)
+        print(process.session_process(own), own, above, flush=True)
     except Exception as error:
         print(repr(error), flush=True)
 
@@ -106,9 +98,15 @@ def listening() -> socket.socket:
     return _KEEP[0]
 
 
-def asked(case: str, port: int) -> tuple[int, list[str]]:
-    """Run a case; return the pid of the parent and what the child said."""
-    argv = [sys.executable, "-c", SCRIPT.format(source=str(SOURCE)), case, str(port)]
+@pytest.fixture(params=["itself", "apart"])
+def asker(request: pytest.FixtureRequest) -> str:
+    """Whether the process asks itself, or a child of its that has nothing of its open."""
+    return str(request.param)
+
+
+def asked(case: str, port: int, asker: str) -> tuple[int, list[str]]:
+    """Run a case; return the pid of the parent and what was said for the child."""
+    argv = [sys.executable, "-c", SCRIPT.format(source=str(SOURCE)), case, str(port), asker]
     done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60)
     parent, said = done.stdout.splitlines()
     return int(parent), said.split(" ")
@@ -118,8 +116,8 @@ def asked(case: str, port: int) -> tuple[int, list[str]]:
     "case",
     ["shared", "two generations", "shared, and a connection of its own", "a named unix socket"],
 )
-def test_the_ancestor_with_the_connection(case: str, port: int) -> None:
-    parent, (found, own, _) = asked(case, port)
+def test_the_ancestor_with_the_connection(case: str, port: int, asker: str) -> None:
+    parent, (found, own, _) = asked(case, port, asker)
     assert int(found) == parent
     assert int(own) != parent
 
@@ -135,8 +133,8 @@ def test_the_ancestor_with_the_connection(case: str, port: int) -> None:
         "the parent was root's",
     ],
 )
-def test_the_process_itself(case: str, port: int) -> None:
-    parent, (found, own, above) = asked(case, port)
+def test_the_process_itself(case: str, port: int, asker: str) -> None:
+    parent, (found, own, above) = asked(case, port, asker)
     assert (found, int(above)) == (own, parent)
 
 
@@ -144,33 +142,21 @@ def test_the_process_itself(case: str, port: int) -> None:
     "case",
     ["closed in the parent", "a connection of its own alone", "an unnamed unix socket"],
 )
-def test_what_cannot_be_told_is_not_guessed(case: str, port: int) -> None:
+def test_what_cannot_be_told_is_not_guessed(case: str, port: int, asker: str) -> None:
     """A child of a sshd of root's that does not listen, without a connection that both have."""
-    parent, said = asked(case, port)
+    parent, said = asked(case, port, asker)
     assert f"process {parent} may become the session" in " ".join(said)
 
 
-def test_a_parent_that_is_not_root_s(port: int) -> None:
-    parent, (found, own, above) = asked("the parent is not root's", port)
+def test_a_parent_that_is_not_root_s(port: int, asker: str) -> None:
+    parent, (found, own, above) = asked("the parent is not root's", port, asker)
     assert (found, int(above)) == (own, parent)
-
-
-def test_psutil_takes_no_signal(port: int) -> None:
-    """It imports Python's signals, which take SIGINT where nobody has imported them before."""
-    _, said = asked("shared, with signals as sshd has them", port)
-    assert int(said[-1], 16) & 1 << signal.SIGINT - 1 == 0
-
-
-def test_without_psutil_it_is_not_guessed(port: int) -> None:
-    _, said = asked("no psutil", port)
-    assert "SetupError" in " ".join(said)
-    assert "install python3-psutil" in " ".join(said)
 
 
 def test_another_program_with_the_same_connection(port: int) -> None:
     ask = f"import sys; sys.path.insert(0, {str(SOURCE)!r}); "
     ask += "import os; from slurm_adopt.node.session_process import session_process as f; "
-    ask += "print(f(), os.getpid())"
+    ask += "print(f(os.getpid()), os.getpid())"
     shell = f'exec 3<>/dev/tcp/127.0.0.1/{port}; "$0" -c "$1"; exit'
     argv = ["bash", "-c", shell, sys.executable, ask]
     done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60)
@@ -179,7 +165,7 @@ def test_another_program_with_the_same_connection(port: int) -> None:
 
 
 def test_no_proc(tmp_path: Path) -> None:
-    assert session_process(str(tmp_path)) == os.getpid()
+    assert session_process(os.getpid(), str(tmp_path)) == os.getpid()
 
 
 def test_start_time() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import socket
+import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from slurm_adopt.decision.login import Claims, Login
 from slurm_adopt.node import ssh_connection
 from slurm_adopt.node.ssh_connection import Connection
 from slurm_adopt.slurm.waiting import Deadline
@@ -93,12 +95,18 @@ def connected(listen: str, connect: str) -> Iterator[tuple[socket.socket, socket
 )
 def test_both_ways_agree(listen: str, connect: str, source: str, family: int) -> None:
     """Getsockname on our own descriptors and the kernel's tables give the same connections."""
-    with connected(listen, connect) as (_, there), socket.socket() as idle:
+    with connected(listen, connect) as (here, there), socket.socket() as idle:
         expected = Connection(*there.getsockname()[:2], *there.getpeername()[:2])
         assert idle.fileno() >= 0  # a TCP socket without a peer is in neither answer
         with no_descriptor_left():
-            own = ssh_connection.own_connections()
+            own = ssh_connection.asked_connections(os.getpid())
             looked_up = ssh_connection.connections_of(os.getpid())
+            argv = [sys.executable, "-c", "input()"]
+            kept = [here.fileno()]
+            with subprocess.Popen(argv, stdin=subprocess.PIPE, pass_fds=kept) as process:
+                lent = ssh_connection.asked_connections(process.pid)
+                process.communicate(b"\n")
+    assert lent == [expected]
     assert set(own) == set(looked_up)
     assert expected in own
     assert (expected.family, expected.source) == (family, source)
@@ -109,7 +117,7 @@ def test_sockets_stay_as_they_are() -> None:
     with connected("127.0.0.1", "127.0.0.1") as (here, there):
         here.setblocking(False)
         there.setblocking(True)
-        ssh_connection.own_connections()
+        ssh_connection.asked_connections(os.getpid())
         assert not os.get_blocking(here.fileno())
         assert os.get_blocking(there.fileno())
         there.sendall(b"x")
@@ -118,12 +126,12 @@ def test_sockets_stay_as_they_are() -> None:
 
 def test_other_sockets_are_none() -> None:
     """Unix, UDP, listening and unconnected sockets are not connections, nor are files."""
-    before = ssh_connection.own_connections()
+    before = ssh_connection.asked_connections(os.getpid())
     left, right = socket.socketpair()
     with left, right, socket.socket(type=socket.SOCK_DGRAM) as udp, socket.socket() as listener:
         udp.connect(("127.0.0.1", 9))
         listener.listen()
-        assert ssh_connection.own_connections() == before
+        assert ssh_connection.asked_connections(os.getpid()) == before
         assert set(ssh_connection.connections_of(os.getpid())) == set(before)
 
 
@@ -131,7 +139,11 @@ def test_closed_by_peer() -> None:
     """A connection whose other end has closed is still ours, in both ways."""
     with connected("127.0.0.1", "127.0.0.1") as (_, there):
         there.close()
-        assert ssh_connection.own_connections() == ssh_connection.connections_of("self") != []
+        assert (
+            ssh_connection.asked_connections(os.getpid())
+            == ssh_connection.connections_of("self")
+            != []
+        )
 
 
 # The kernel's tables
@@ -261,7 +273,7 @@ def test_nothing_there(proc: Proc) -> None:
     assert proc.connections() == []
     proc.sockets(7)
     assert proc.connections() == []
-    assert ssh_connection.own_connections(str(proc.root)) == []
+    assert ssh_connection.asked_connections(43, str(proc.root)) == []
 
 
 def test_row_appears_in_the_second_pass(proc: Proc, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,14 +394,21 @@ def test_find_holder(proc: Proc) -> None:
     """Another process is looked at when this one holds no connection, and only then."""
     proc.sockets(7)
     proc.table("tcp", row(SSH, 7))
-    assert ssh_connection.find(str(SSH), None, 42, str(proc.root)) == (SSH, "")
-    assert ssh_connection.find(str(SSH), None, None, str(proc.root))[0] is None
+    child = proc.root / "41"
+    child.mkdir()
+
+    def found(pid: int, said: str | None) -> tuple[Connection | None, str]:
+        return ssh_connection.find(Login("x", 1, "sshd", pid, Claims(said)), str(proc.root))
+
+    assert found(41, str(SSH))[0] is None
+    (child / "status").write_text("Name:\tsshd\nPPid:\t42\n")
+    assert found(41, str(SSH)) == (SSH, "")
     with connected("127.0.0.1", "127.0.0.1") as (here, there):
-        here_fd, proc_self = here.fileno(), proc.root / "self" / "fd"
-        proc_self.mkdir(parents=True)
-        (proc_self / str(here_fd)).touch()
+        own = proc.root / str(os.getpid()) / "fd"
+        own.mkdir(parents=True)
+        (own / str(here.fileno())).symlink_to(f"/proc/self/fd/{here.fileno()}")
         expected = Connection(*there.getsockname(), *there.getpeername())
-        assert ssh_connection.find(None, None, 42, str(proc.root)) == (expected, "")
+        assert found(os.getpid(), None) == (expected, "")
 
 
 def test_remark_is_short() -> None:

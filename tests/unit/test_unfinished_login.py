@@ -780,7 +780,7 @@ def test_no_stepd_is_asked_then(
     tree.make("freezer/slurm/uid_5001/job_7/step_extern")
     here = made(tmp_path, tree, monkeypatch)
     here.phase.account_of = "sshd"
-    monkeypatch.setattr(adopting, "session_process", lambda: login.pid)
+    monkeypatch.setattr(adopting, "session_process", lambda _: login.pid)
 
     def refuse_fork() -> Any:
         raise BlockingIOError(11, "no more processes")

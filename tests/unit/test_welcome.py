@@ -10,6 +10,7 @@ import pytest
 
 from slurm_adopt.decision.adoption import Adoption
 from slurm_adopt.decision.outcome import SITUATIONS, Outcome
+from slurm_adopt.front import answer as front_answer
 from slurm_adopt.front import pam_python, welcome
 from slurm_adopt.system import log
 from tests.fakes.handle import CODES, Handle
@@ -27,7 +28,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Collect what would go to syslog."""
     found: list[str] = []
     monkeypatch.setattr(log.Log, "write", lambda *said: found.append(said[2]))
-    monkeypatch.setattr(pam_python, "uid_of", {"alice": 5001}.get)
+    monkeypatch.setattr(front_answer, "uid_of", {"alice": 5001}.get)
     return found
 
 
@@ -40,7 +41,7 @@ def log_in(
     tty: str | None = "ssh",
 ) -> list[Any]:
     """Have a phase come to an outcome; return what the user is told."""
-    monkeypatch.setattr(pam_python, "_decide", lambda *_: outcome)
+    monkeypatch.setattr(front_answer, "_decide", lambda *_: outcome)
     handle = Handle()
     handle.tty = tty
     assert CODES[getattr(pam_python, phase)(handle, flags, list(options), {})] == outcome.code
@@ -86,7 +87,7 @@ def test_a_refusal_is_told_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_once_a_handle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where there are two session lines of ours."""
-    monkeypatch.setattr(pam_python, "_decide", lambda *_: IN_JOB)
+    monkeypatch.setattr(front_answer, "_decide", lambda *_: IN_JOB)
     handle, memory = Handle(), {}  # type: ignore[var-annotated]
     for _ in range(2):
         pam_python.session(handle, 0, ["welcome=1"], memory)
@@ -94,7 +95,7 @@ def test_once_a_handle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_failed_conversation_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pam_python, "_decide", lambda *_: IN_JOB)
+    monkeypatch.setattr(front_answer, "_decide", lambda *_: IN_JOB)
     handle = Handle()
     monkeypatch.setattr(handle, "conversation", lambda _: 1 // 0)
     assert CODES[pam_python.session(handle, 0, ["welcome=1"], {})] == "PAM_SUCCESS"
@@ -118,7 +119,7 @@ def test_nothing_is_read_after_the_decision(monkeypatch: pytest.MonkeyPatch) -> 
             monkeypatch.setattr(loaded, name, {"gmtime": time.gmtime}.get(name))
         return IN_JOB
 
-    monkeypatch.setattr(pam_python, "_decide", decide)
+    monkeypatch.setattr(front_answer, "_decide", decide)
     handle = Handle()
     pam_python.session(handle, 0, ["welcome=1"], {})
     assert handle.said == TOLD

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         "welcome",
         "job_limits",
         "reference",
+        "ignore_passes",
     ]
     Time = Literal["callerid_timeout", "wait_for_job"]
     Text = Literal["service", "nodename", "log_level", "job_env", "message", "slurm_conf"]
@@ -176,6 +177,10 @@ OPTIONS = (
            "1: each login gets a reference of four letters and digits. It stands in the login's "
            "lines in the log, and behind the sentence that a refused user is shown: (ref 4F7K). A "
            "site's own message has it as %r."),
+    Option("ignore_passes",          ("1", "0"),                   "1",      "0",       "",
+           "Of the pam_exec front alone, which has no PAM_IGNORE. 1: where this manual page says "
+           "PAM_IGNORE the script's exit status is 0, as it has to be on a line that is required. "
+           "0: it is 1, but for root, as it has to be on one that is sufficient."),
     Option("slurm_conf",             PATH,                         "",       "",        "",
            "Where slurm.conf is, where it is in none of the usual places and is not what root's "
            "running slurmd was started with. The login's variable SLURM_CONF is not read."),
@@ -198,6 +203,7 @@ SWITCHES: dict[Switch, dict[str, bool]] = {
     "welcome":             {"1": True, "0": False},
     "job_limits":          {"1": True, "0": False},
     "reference":           {"1": True, "0": False},
+    "ignore_passes":       {"1": True, "0": False},
 }
 # fmt: on
 

@@ -56,7 +56,7 @@ class Adopter:
             try:
                 adoption = self._take(adoption, step, confinement, before)
             finally:  # the stepd has it, whatever comes of the rest
-                if adoption.pid != pid:
+                if self._phase.account_of and adoption.pid != os.getpid():
                     self._tell(adoption)
         return adoption
 
@@ -84,7 +84,7 @@ class Adopter:
     def _adoption(self, pid: int, job: Job) -> Adoption:
         """Return the adoption that is to be: of which process, and when that was started."""
         # A session is opened in the process that becomes it.
-        session = session_process() if self._phase.account_of else pid
+        session = session_process(pid) if self._phase.account_of else pid
         started = 0 if session == os.getpid() else start_time(session) or GONE
         return Adoption(session, job.uid, job.job_id, started)
 
@@ -138,6 +138,8 @@ class Adopter:
         site = phase.site
         session = Session(pid, adoption.uid, job_id, site.name, site.mountpoint())
         handover = Handover(session, step, phase.options, phase.log, limits=not phase.account_of)
+        if phase.apart:
+            handover.without_variables()
         environment = handover.environment()  # after all that: it may make the stepd hang up
         if namespaces:
             self._join(adoption, namespaces)
@@ -165,13 +167,20 @@ class Adopter:
         log.debug(f"namespaces of job {adoption.job_id} entered: {names}")
 
     def _tell(self, adoption: Adoption) -> None:
-        """Leave word for the session phase, which another process runs."""
+        """Leave word for the session phase, which another process runs, if it comes to us."""
         from . import adoption_note
 
+        if self._phase.apart and not self._session_line():
+            return
         try:
             adoption_note.leave(adoption)
         except SetupError as error:
             self._phase.log.error(f"{error}; a session line will ask the stepd a second time")
+
+    def _session_line(self) -> bool:
+        from . import pam_stack
+
+        return pam_stack.session_line(self._phase.account_of) is not None
 
 
 def _check_owner(job: Job, step: Stepd) -> None:

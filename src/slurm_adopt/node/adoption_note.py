@@ -57,7 +57,8 @@ def take(pid: int, uid: int, top: str = TOP) -> Adoption | Choice | None:
 
     Of the variables it has the names alone.
     """
-    name = f"{pid}-{start_time(pid)}"
+    started = start_time(pid)
+    name = f"{pid}-{started}"
     try:
         directory = os.open(f"{top}/{NAME}", DIRECTORY)
     except OSError:
@@ -70,7 +71,7 @@ def take(pid: int, uid: int, top: str = TOP) -> Adoption | Choice | None:
         return None
     finally:
         os.close(directory)
-    return _parse(data, pid, uid)
+    return _parse(data, uid, pid, started if pid != os.getpid() else 0)
 
 
 def _write(directory: int, name: str, data: bytes) -> None:
@@ -103,7 +104,7 @@ def _sweep(directory: int) -> None:
                 os.unlink(name, dir_fd=directory)
 
 
-def _parse(data: bytes, pid: int, uid: int) -> Adoption | Choice | None:
+def _parse(data: bytes, uid: int, pid: int, started: int) -> Adoption | Choice | None:
     """Read what was written; None if it is not whole, or about another user."""
     first, *lines = data.decode("utf-8", "surrogateescape").split("\n")
     words = first.split(" ")
@@ -117,4 +118,4 @@ def _parse(data: bytes, pid: int, uid: int) -> Adoption | Choice | None:
     if job_id is None or not all(map(str.isidentifier, names)):
         return None
     paths = dict(line.partition(":")[::2] for line in lines)
-    return Adoption(pid, uid, job_id).proven(paths, dict.fromkeys(names, ""))
+    return Adoption(pid, uid, job_id, started).proven(paths, dict.fromkeys(names, ""))

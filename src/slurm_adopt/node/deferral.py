@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 
 def session_line_comes(phase: Phase) -> bool:
     """Say whether a session line of this module will adopt the login; why not goes to the log."""
-    why = "" if is_sshd() else "this program is not OpenSSH's sshd, and may not open a session"
-    why = why or pam_stack.why_uncertain(phase.account_of, since=login_began())
+    why = (
+        ""
+        if is_sshd(phase.pid)
+        else "this program is not OpenSSH's sshd, and may not open a session"
+    )
+    why = why or pam_stack.why_uncertain(phase.account_of, since=login_began(phase.pid))
     why = why or _other_options(phase)
     if why:  # no session line at all is a choice
         there = pam_stack.session_line(phase.account_of) is not None

@@ -10,19 +10,18 @@ from __future__ import annotations
 import _socket
 import os
 from contextlib import suppress
-from errno import EBADF
 
 from slurm_adopt import time_limits
 from slurm_adopt.slurm.errors import SetupError
 from slurm_adopt.slurm.waiting import Deadline
 
+from .sockets import copied
 from .ssh_connection import socket_inodes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PIDFD_GETFD = 438  # asm-generic/unistd.h
 READING = time_limits.LISTENS.last
 _STATE, _INODE = 3, 9  # columns
 _COLUMNS = 11  # the fewest of a whole row
@@ -34,38 +33,21 @@ def listens(pid: int, proc: str = "/proc") -> bool:
     inodes = {*socket_inodes(f"{proc}/{pid}/fd")}
     if not inodes:
         return False
-    with suppress(OSError, ImportError, AttributeError, MemoryError):
-        return _asked(pid, f"{proc}/{pid}/fd")
+    with suppress(SetupError, OSError):
+        return any(_accepts(pid, int(name)) for name in _sockets(f"{proc}/{pid}/fd"))
     return _looked_up(pid, inodes, proc)
 
 
-def _asked(pid: int, directory: str) -> bool:
-    """Ask each socket of a process; OSError where this kernel does not lend them."""
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def accepts(descriptor: int) -> bool:
-        """Say whether a socket takes connections; no if it has been closed since."""
-        lent = libc.syscall(PIDFD_GETFD, process, descriptor, 0)
-        if lent < 0:
-            number = ctypes.get_errno()
-            if number == EBADF:
-                return False
-            raise OSError(number, os.strerror(number))
-        value, size = ctypes.c_int(), ctypes.c_uint(ctypes.sizeof(ctypes.c_int))
-        option = (_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN)
-        try:
-            libc.getsockopt(lent, *option, ctypes.byref(value), ctypes.byref(size))
-        finally:
-            os.close(lent)
-        return bool(value.value)
-
-    process = os.pidfd_open(pid)
+def _accepts(pid: int, descriptor: int) -> bool:
+    """Say whether a socket takes connections; no if it is none any more. SetupError."""
     try:
-        return any(accepts(int(name)) for name in _sockets(directory))
+        sock = copied(descriptor, pid)
+    except OSError:
+        return False
+    try:
+        return bool(sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN))
     finally:
-        os.close(process)
+        sock.close()
 
 
 def _sockets(directory: str) -> Iterator[str]:

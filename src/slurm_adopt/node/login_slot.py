@@ -14,6 +14,8 @@ from contextlib import suppress
 from slurm_adopt.slurm.errors import SetupError
 from slurm_adopt.slurm.proc import PROC, peer, pids, program_of, same_program, status
 
+from .sockets import copied
+
 _STANDARD = 2  # the last descriptor of input, output and error
 
 
@@ -144,23 +146,28 @@ def _socket_of_pair(
 ) -> Slot | None:
     """Return the socket that the parent has made with another, and has closed.
 
-    Only who has a socket can ask it. A child has those that its parent had. For a parent that is
-    the same program this means nothing: sshd and its child in keyboard-interactive talk by a pair,
-    and where the slot is one, the program that listens is another.
+    For a parent that is the same program this means nothing: sshd and its child in
+    keyboard-interactive talk by a pair, and where the slot is one, the program that listens is
+    another.
     """
     here = {link: descriptor for descriptor, link in _links("/proc/self").items()}
+    inherited = not here.keys().isdisjoint(ours.values())  # a child has those that its parent had
     for descriptor, link in ours.items():
-        if not link.startswith("socket:") or link not in here or link in theirs.values():
+        if not link.startswith("socket:") or link in theirs.values():
             continue
-        if _maker(here[link]) == int(parent):
+        if inherited:
+            maker = _maker(here[link]) if link in here else 0
+        else:
+            maker = _maker(descriptor, pid)
+        if maker == int(parent):
             return Slot(pid, descriptor, link)
     return None
 
 
-def _maker(descriptor: int) -> int:
-    """Return who has made the pair that a socket is of; 0 if it is of none."""
+def _maker(descriptor: int, pid: int = 0) -> int:
+    """Return who has made the pair that a socket is of; 0 if it is of none. SetupError."""
     try:
-        sock = copied(descriptor)
+        sock = copied(descriptor, pid)
     except OSError:
         return 0
     try:
@@ -171,16 +178,3 @@ def _maker(descriptor: int) -> int:
         return 0
     finally:
         sock.close()
-
-
-def copied(descriptor: int) -> _socket.socket:
-    """Return a socket to be asked, by a descriptor of its own; OSError where there is none.
-
-    Python asks for its address first, which some families do not have.
-    """
-    copy = os.dup(descriptor)
-    try:
-        return _socket.socket(fileno=copy)
-    except OSError:
-        os.close(copy)
-        raise

@@ -14,7 +14,7 @@ from .adopting import Adopter
 from .jobs import Jobs
 from .moving import Confinement
 from .phase import Phase
-from .session_process import is_child
+from .session_process import is_child, opens_session
 from .stepds import Stepds
 
 TYPE_CHECKING = False
@@ -40,14 +40,16 @@ class Node:
         hostname: str = "",
         account_of: str = "",
         converse: Converse | None = None,
+        pid: int = 0,
     ) -> None:
         """`hostname` is this host's own unless given.
 
         `account_of`: the service whose account phase this is; "" in the session phase. `converse`
-        asks the user; without it nobody can be asked.
+        asks the user; without it nobody can be asked. `pid`: the process that called PAM, if it is
+        not this one.
         """
         self._converse = converse
-        self.phase = Phase(options, log, hostname, account_of)
+        self.phase = Phase(options, log, hostname, account_of, pid)
         self._stepds = Stepds(self.phase)
         self._jobs = Jobs(self.phase, self._stepds)
         self._adopter = Adopter(self.phase, self._stepds)
@@ -122,7 +124,7 @@ class Node:
         """Return what jobs are called; nothing where sshd has no way to ask anyhow."""
         from .session_process import is_sshd
 
-        if is_sshd() and not is_child():
+        if is_sshd(self.phase.pid) and not is_child(self.phase.pid):
             return {}
         try:
             from . import job_names
@@ -167,13 +169,14 @@ class Node:
         return self._adopter.keep(adoption)
 
     def tell(self, choice: Choice) -> None:
-        """Leave word of a choice where another process opens the session: then it is our parent."""
-        if not is_child():
+        """Leave word of a choice where another process answers the session phase."""
+        pid = opens_session(self.phase.pid)
+        if pid == os.getpid():
             return
         from . import adoption_note
 
         try:
-            adoption_note.leave_choice(choice, os.getppid())
+            adoption_note.leave_choice(choice, pid)
         except SetupError as error:
             self.phase.log.error(f"{error}; the session line decides again")
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 PLACES = ("/etc/pam.d", "/usr/lib/pam.d")  # in this order
 DEBIAN = "/etc/debian_version"  # where this is, libpam knows @include
-SCRIPT = "pam_slurm_adopt.py"
+# The module that runs this module's script -> the script's name.
+SCRIPTS = {"pam_python.so": "pam_slurm_adopt.py", "pam_exec.so": "pam_slurm_adopt_exec"}
 LIMIT = 1 << 16  # bytes of one file
 FILES = 64  # read in all
 DEPTH = 15  # of files that include each other; libpam includes none that is deeper
@@ -286,6 +287,6 @@ def _is_action(word: str) -> bool:
 def _ours(arguments: list[str]) -> list[str] | None:
     """Return what follows our script among a module's arguments; None if it is not there."""
     for index, word in enumerate(arguments):
-        if word.rpartition("/")[2] == SCRIPT:
+        if word.rpartition("/")[2] in SCRIPTS.values():
             return arguments[index + 1 :]
     return None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from slurm_adopt.decision.options import parse
 
-from .pam_files import DEPTH, PLACES, SCRIPT, read
+from .pam_files import DEPTH, PLACES, SCRIPTS, read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ _TESTS = (
     *("lt", "<", "le", "<=", "gt", ">", "ge", ">="),
 )
 _GROUPS = ("ingroup", "notingroup")
+
+# pam_exec(8): those that change nothing but what is shown, logged, and with which uid
+EXEC_OPTIONS = ("debug", "quiet", "quiet_log", "seteuid", "stdout")
 
 # What became of the target, a line that is looked for
 _AHEAD, _MET, _REFUSED, _MISSED = "ahead", "met", "refused", "missed"
@@ -86,15 +89,27 @@ def joins(service: str, places: tuple[str, ...] = PLACES) -> bool:
 
 def _unfit(line: Line, service: str) -> str:
     """Return why our line does not count even if it is reached, or ""."""
-    asked = [word.rpartition("/")[2] for word in (line.module, *line.arguments)]
-    if asked[:2] != ["pam_python.so", SCRIPT]:
-        return f"{line} does not run {SCRIPT} by pam_python.so"
+    if not runs_script(line):
+        return f"{line} does not run its script by pam_python.so or pam_exec.so"
     if line.control.lower() not in ("required", "requisite"):
         return f"{line} is neither required nor requisite"
     options, _ = parse(line.ours or [])
     if options["service"] not in ("*", service):
         return f"{line} is for another service"
     return ""
+
+
+def runs_script(line: Line) -> bool:
+    """Say whether a line has its module run the script of ours that is made for it.
+
+    pam_exec takes options of its own in front of it; `type=` among them has it answer one phase
+    alone.
+    """
+    module, words = line.module.rpartition("/")[2], line.arguments
+    if module == "pam_exec.so":
+        while words and words[0].lower() in EXEC_OPTIONS:
+            words = words[1:]
+    return bool(words) and words[0].rpartition("/")[2] == SCRIPTS.get(module)
 
 
 def _unreached(stack: Stack, service: str, places: tuple[str, ...], since: float) -> str:

@@ -8,22 +8,30 @@ connection. The sshd that listens is the same program and root's, too: it is nev
 
 from __future__ import annotations
 
-import os
 from time import time
 
 from slurm_adopt.slurm.errors import SetupError
-from slurm_adopt.slurm.proc import PROC, age, is_root, program_of, same_program, start_time
+from slurm_adopt.slurm.proc import (
+    PROC,
+    age,
+    is_root,
+    parent_of,
+    program_of,
+    same_program,
+    start_time,
+)
 
 COARSE = 0.02  # seconds: a clock tick, and as much again for file systems' times
 GENERATIONS = 4  # ancestors looked at
 
 
-def session_process(proc: str = PROC) -> int:
-    """Return the pid of the process that becomes the session: this one or an ancestor.
+def session_process(own: int, proc: str = PROC) -> int:
+    """Return the pid of the process that becomes the session: `own` or an ancestor.
 
-    SetupError where that may be another one, and cannot be told for certain.
+    `own` is the process that called PAM. SetupError where that may be another one, and cannot be
+    told for certain.
     """
-    own, parent = os.getpid(), os.getppid()
+    parent = parent_of(own, proc)
     if not same_program(own, parent, proc):  # nearly all logins end here, or at the listening sshd
         return own
     from .login_slot import slot_of
@@ -31,29 +39,29 @@ def session_process(proc: str = PROC) -> int:
     if slot_of(own, proc):  # its parent is the sshd that listens
         return own
     from .listening import listens
-    from .ssh_connection import own_sockets, shares
+    from .ssh_connection import connected_sockets, shares
 
-    sockets = own_sockets(proc)
+    sockets = connected_sockets(own, proc)
     if shares(parent, sockets, proc):
         return _highest(own, sockets, proc)
     if listens(parent, proc):
         return own
-    if is_sshd(proc) and is_root(f"{proc}/{parent}"):
+    if is_sshd(own, proc) and is_root(f"{proc}/{parent}"):
         raise SetupError(
             f"process {parent} may become the session instead of this one: it is root's "
-            f"{program_of('self', proc)}, does not listen, and shares no connection with this one; "
+            f"{program_of(own, proc)}, does not listen, and shares no connection with this one; "
             "only TCP, vsock and named unix sockets show that"
         )
     return own
 
 
-def is_child(proc: str = PROC) -> bool:
+def is_child(own: int, proc: str = PROC) -> bool:
     """Say whether this may be a child of the process of sshd's that opens the session.
 
     Where it is not, its parent is another program, or the sshd that listens. That one has given
     back all slots if it has been told to read its configuration again (SIGHUP).
     """
-    own, parent = os.getpid(), os.getppid()
+    parent = parent_of(own, proc)
     if not same_program(own, parent, proc):
         return False
     from .login_slot import slot_of
@@ -72,53 +80,50 @@ def _listens(pid: int, proc: str) -> bool:
     return listens(pid, proc)
 
 
-def login_began(proc: str = PROC) -> float:
+def opens_session(own: int, proc: str = PROC) -> int:
+    """Return the pid of the process that opens the session, by what is_child() says."""
+    return parent_of(own, proc) if is_child(own, proc) else own
+
+
+def known_by(own: int, proc: str = PROC) -> tuple[int, int]:
+    """Return pid and start time of the process that opens the session: they name a login."""
+    pid = opens_session(own, proc)
+    return pid, start_time(pid, proc)
+
+
+def login_began(own: int, proc: str = PROC) -> float:
     """Return when the login began, or a bit before: seconds since the epoch.
 
     Nothing of it, its PAM files included, has been looked at before. It is the start of the process
     that opens the session.
     """
-    pid = os.getppid() if is_child(proc) else os.getpid()
-    return time() - age(start_time(pid, proc)) - COARSE
+    return time() - age(known_by(own, proc)[1]) - COARSE
 
 
 def _highest(own: int, sockets: set[int], proc: str) -> int:
     """Go up as long as the ancestor is the same program of root's with the same connection."""
-    from slurm_adopt.system.sigint import Spared
-
     from .listening import listens
     from .login_slot import slot_of
     from .ssh_connection import shares
 
-    try:
-        with Spared():
-            import psutil
-    except ImportError as error:
-        from slurm_adopt.system.missing import why
-
-        raise SetupError(
-            "psutil is needed to tell which other process becomes the session: "
-            f"{why('psutil', error)}; install python3-psutil"
-        ) from None
-    try:
-        found = psutil.Process(own)
-        for _ in range(GENERATIONS):
-            parent = found.parent()  # checked against reuse of its pid
-            if parent is None or not same_program(own, parent.pid, proc):
-                break
-            if set(parent.uids()) != {0} or not shares(parent.pid, sockets, proc):
-                break
-            slot = slot_of(parent.pid, proc)  # whose parent is the sshd that listens
-            if slot is None and listens(parent.pid, proc):
-                break
-            found = parent
-            if slot:
-                break
-    except psutil.Error as error:
-        raise SetupError(f"cannot tell which process becomes the session: {error}") from None
-    return int(found.pid)
+    found = own
+    for _ in range(GENERATIONS):
+        parent = parent_of(found, proc)
+        if not same_program(own, parent, proc) or not is_root(f"{proc}/{parent}"):
+            break
+        if start_time(parent, proc) > start_time(found, proc):  # its pid was given to another
+            break
+        if not shares(parent, sockets, proc):
+            break
+        slot = slot_of(parent, proc)  # whose parent is the sshd that listens
+        if slot is None and listens(parent, proc):
+            break
+        found = parent
+        if slot:
+            break
+    return found
 
 
-def is_sshd(proc: str = PROC) -> bool:
-    """Say whether this program is one of OpenSSH's: sshd, sshd-session."""
-    return program_of("self", proc).startswith("sshd")
+def is_sshd(pid: int, proc: str = PROC) -> bool:
+    """Say whether a process runs a program of OpenSSH's: sshd, sshd-session."""
+    return program_of(pid, proc).startswith("sshd")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from slurm_adopt.slurm import auth
 from slurm_adopt.slurm.config import slurmd_ports
 from slurm_adopt.slurm.errors import PeerError
@@ -28,9 +26,7 @@ def ask(login: Login, protocol: int, phase: Phase) -> int | None:
     reason where that cannot be asked or was not answered; all of it within callerid_timeout.
     """
     deadline = Deadline(phase.options.seconds("callerid_timeout"))
-    connection, remark = ssh_connection.find(
-        login.ssh_connection, login.rhost, os.getppid(), deadline=deadline
-    )
+    connection, remark = ssh_connection.find(login, deadline=deadline)
     if connection is None:
         raise PeerError(f"source unknown: {remark}")
     if remark:

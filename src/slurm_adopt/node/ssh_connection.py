@@ -14,13 +14,16 @@ import stat
 import sys
 
 from slurm_adopt.slurm.digits import number
+from slurm_adopt.slurm.errors import SetupError
+from slurm_adopt.slurm.proc import parent_of
 
-from .login_slot import copied
+from .sockets import copied
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from slurm_adopt.decision.login import Login
     from slurm_adopt.slurm.waiting import Deadline
 
 _FAMILIES = (_socket.AF_INET, _socket.AF_INET6)
@@ -98,12 +101,13 @@ def _from_packed(packed: bytes) -> tuple[int, str]:
     return int(family), _socket.inet_ntop(family, packed)
 
 
-# The sockets of this process
+# The sockets that can be asked: our own, and those that another process lends
 
 
-def own_connections(proc: str = "/proc") -> list[Connection]:
-    """Return the TCP connections of this process in the order of their descriptors."""
-    connections = [_connection_of(fd) for fd in _descriptors(f"{proc}/self/fd")]
+def asked_connections(pid: int, proc: str = "/proc") -> list[Connection]:
+    """Return the TCP connections of a process in the order of its descriptors; SetupError."""
+    directory = f"{proc}/{pid}/fd"
+    connections = [_connection_of(fd, pid, directory) for fd in _descriptors(directory)]
     return [connection for connection in connections if connection is not None]
 
 
@@ -114,20 +118,20 @@ def _descriptors(directory: str) -> list[int]:
         return []
 
 
-def _connection_of(fd: int) -> Connection | None:
+def _connection_of(fd: int, pid: int, directory: str) -> Connection | None:
     """Return the connection of a descriptor, None if it has none; the descriptor stays as it is."""
     try:
-        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+        if not stat.S_ISSOCK(os.stat(f"{directory}/{fd}").st_mode):
             return None
-        here, there = _ends(fd)
+        here, there = _ends(fd, pid)
         return Connection(there[0], there[1], here[0], here[1])
     except (OSError, ValueError):  # closed since, no TCP socket, or without a peer
         return None
 
 
-def _ends(fd: int) -> tuple[tuple[str, int], tuple[str, int]]:
+def _ends(fd: int, pid: int) -> tuple[tuple[str, int], tuple[str, int]]:
     """Return both ends of a TCP socket; OSError or ValueError if it has none."""
-    sock = copied(fd)
+    sock = copied(fd, pid)
     try:
         if sock.family not in _FAMILIES or sock.type != _socket.SOCK_STREAM:
             raise ValueError(f"descriptor {fd} is no TCP socket")
@@ -136,20 +140,34 @@ def _ends(fd: int) -> tuple[tuple[str, int], tuple[str, int]]:
         sock.close()
 
 
-def own_sockets(proc: str = "/proc") -> set[int]:
-    """Return the inodes of this process's sockets that somebody has connected to, or it to others.
+def connected_sockets(pid: int, proc: str = "/proc") -> set[int]:
+    """Return the inodes of a process's sockets that somebody has connected to, or it to others.
 
-    TCP, vsock, and unix streams whose own end has a name: `sshd -i` is given one of these.
+    TCP, vsock, and unix streams whose own end has a name: `sshd -i` is given one of these. Of
+    another process that cannot lend its sockets those of TCP alone.
     """
-    fds = _descriptors(f"{proc}/self/fd")
-    return {os.fstat(fd).st_ino for fd in fds if _is_connected(fd)}
-
-
-def _is_connected(fd: int) -> bool:
+    directory = f"{proc}/{pid}/fd"
     try:
-        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
-            return False
-        sock = copied(fd)
+        found = {fd: _inode(fd, directory) for fd in _descriptors(directory)}
+        return {inode for fd, inode in found.items() if inode and _is_connected(fd, pid)}
+    except SetupError:
+        inodes = {*socket_inodes(directory)}
+        tables = (f"{proc}/{pid}/net/{table}" for table in ("tcp", "tcp6"))
+        return {inode for table in tables for inode in _rows(table, inodes, None)}
+
+
+def _inode(fd: int, directory: str) -> int:
+    """Return the inode of a socket; 0 if the descriptor is none."""
+    try:
+        found = os.stat(f"{directory}/{fd}")
+    except OSError:  # closed since
+        return 0
+    return found.st_ino if stat.S_ISSOCK(found.st_mode) else 0
+
+
+def _is_connected(fd: int, pid: int) -> bool:
+    try:
+        sock = copied(fd, pid)
     except OSError:
         return False
     try:
@@ -270,22 +288,19 @@ def end(text: bytes) -> tuple[str, int]:
 
 
 def find(
-    ssh_connection: str | None,
-    rhost: str | None,
-    holder: int | None = None,
-    proc: str = "/proc",
-    deadline: Deadline | None = None,
+    login: Login, proc: str = "/proc", deadline: Deadline | None = None
 ) -> tuple[Connection | None, str]:
-    """Return the connection of this login, None if unknown, and a remark for the log or "".
+    """Return the connection of a login, None if unknown, and a remark for the log or "".
 
-    ssh_connection  SSH_CONNECTION of the PAM environment, None if unset
-    rhost           PAM_RHOST, None if unset; of no interest where it is a name
-    holder          another process to look at when this one holds no TCP connection
+    Where the process that called PAM holds no TCP connection its parent is looked at.
     """
-    connections = own_connections(proc)
-    if not connections and holder is not None:
-        connections = connections_of(holder, proc, deadline)
-    return choose(connections, ssh_connection, rhost)
+    try:
+        connections = asked_connections(login.pid, proc)
+    except SetupError:
+        connections = connections_of(login.pid, proc, deadline)
+    if not connections:
+        connections = connections_of(parent_of(login.pid, proc), proc, deadline)
+    return choose(connections, login.ssh_connection, login.rhost)
 
 
 def choose(

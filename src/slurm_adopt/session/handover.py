@@ -41,7 +41,9 @@ class Session:
 class Handover:
     """What one session gets from its job."""
 
-    __slots__ = ("_limits_too", "_log", "_options", "_session", "_set_limits", "_step")
+    __slots__ = (
+        "_limits_too", "_log", "_options", "_session", "_set_limits", "_step", "_variables_too",
+    )  # fmt: skip
 
     def __init__(
         self, session: Session, step: Stepd, options: Options, log: Log, *, limits: bool
@@ -57,10 +59,19 @@ class Handover:
         self._log = log
         self._limits_too = limits
         self._set_limits: Callable[[], list[str]] | None = None
+        self._variables_too = True
+
+    def without_variables(self) -> None:
+        """Ask for no variable: the session's environment is out of reach (pam_exec)."""
+        self._variables_too = False
 
     def environment(self) -> dict[str, str]:
         """Return the variables of the session."""
         found = {"SLURM_JOB_ID": str(self._session.job_id)}
+        if not self._variables_too:
+            if self._wants_limits():
+                self._try("the job's variables and limits are left out", self._of_job)
+            return found
         if not self._options.on("disable_x11"):
             found.update(self._try("DISPLAY is left alone", self._x11))
         if self._options.on("runtime_dir"):
@@ -113,7 +124,7 @@ class Handover:
         from . import environment
 
         session, given, limits = self._session, self._options["job_env"], self._wants_limits()
-        variables = asks_a_process(given)
+        variables = self._variables_too and asks_a_process(given)
         cgroups = JobCgroups.of(session.pid, session.mountpoint)
         process = self._process(cgroups, variables) if limits or variables else None
         if limits and process:

@@ -76,6 +76,14 @@ def start_time(pid: int, proc: str = PROC) -> int:
     return int(found[0]) if found and found[0].isdigit() else 0
 
 
+def parent_of(pid: int, proc: str = PROC) -> int:
+    """Return the pid of a process's parent; 0 where it has none here, or is not there."""
+    if pid == os.getpid():
+        return os.getppid()
+    parent = status(f"{proc}/{pid}/status").get("PPid", "")
+    return int(parent) if parent.isdigit() else 0
+
+
 def age(started: int) -> float:
     """Return how many seconds ago a process was started, by what start_time() says."""
     return clock_gettime(CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")

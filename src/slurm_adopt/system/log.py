@@ -43,14 +43,19 @@ class Log:
     """Writes lines up to one level; `prefix` stands in front of each."""
 
     __slots__ = (
-        "_ident", "_journal", "_lost", "_paths", "_prefix", "_proc", "_socket", "_stderr", "level",
+        "_ident", "_journal", "_lost", "_paths", "_pid", "_prefix", "_proc", "_socket", "_stderr",
+        "level",
     )  # fmt: skip
 
-    def __init__(self, prefix: str, level: int, path: str = "", proc: str = PROC) -> None:
+    def __init__(
+        self, prefix: str, level: int, path: str = "", proc: str = PROC, pid: int = 0
+    ) -> None:
         """Nothing is opened before the first line, but by open().
 
         `path`: the only socket to write to; without it the usual ones, then PID 1's standard error.
+        `pid`: the process in whose name lines are written, if it is not this one.
         """
+        self._pid = pid
         self._prefix = prefix
         self.level = level
         self._paths = (path,) if path else SOCKETS
@@ -63,7 +68,7 @@ class Log:
 
     def open(self) -> None:
         """Do now what needs this host's files: lines go where they do now, whatever is entered."""
-        self._ident = self._ident or _ident()
+        self._ident = self._ident or _ident(self._pid)
         time.localtime()  # which time zone
         if not self._lost:
             try:
@@ -94,7 +99,7 @@ class Log:
 
         `fields`: for journald alone, which keeps them beside the line.
         """
-        self._ident = self._ident or _ident()
+        self._ident = self._ident or _ident(self._pid)
         rank, severity = LEVELS[level]
         if rank > self.level or self._lost:
             return
@@ -192,11 +197,11 @@ def printable(text: str) -> str:
     return text if len(text) <= LINE_LIMIT else text[:LINE_LIMIT] + "..."
 
 
-def _ident() -> str:
+def _ident(pid: int = 0) -> str:
     """Return program and pid, as syslog(3) would by default, while /proc is of our namespace."""
     try:
-        with open("/proc/self/comm", "rb") as file:
+        with open(f"/proc/{pid or 'self'}/comm", "rb") as file:
             program = file.read().decode("ascii", "replace").rstrip("\n")
     except OSError:
         program = "pam"
-    return f"{program}[{os.getpid()}]"
+    return f"{program}[{pid or os.getpid()}]"

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 C_MODULE = "account required pam_slurm_adopt.so"
 OURS = "account required pam_python.so /opt/slurm_adopt/pam/pam_slurm_adopt.py"
 
+# By pam_exec, where there is no pam_python.
+EXEC = "account required pam_exec.so quiet stdout /opt/slurm_adopt/pam/pam_slurm_adopt_exec"
+
 PRODUCTION = ("action_adopt_failure=deny", "action_generic_failure=deny")
 
 # uid 0 skips the next line: a missing script or a stack of one PAM_IGNORE would refuse even root.
@@ -46,6 +49,12 @@ Printed = Callable[..., Lines]  # from options
 def both_lines(*options: str) -> Lines:
     """Return the lines of both phases."""
     return _guarded(OURS, options), session_lines(*options)
+
+
+def both_by_pam_exec(*options: str) -> Lines:
+    """Return the lines of both phases for the pam_exec front."""
+    session = EXEC.replace("account", "session")
+    return _guarded(EXEC, options), [SESSION_GUARD, " ".join((session, *options))]
 
 
 def account_line_only(*options: str) -> Lines:
@@ -101,6 +110,7 @@ DOCUMENTED: dict[str, Callable[..., list[str]]] = {
     "both": both,
     "alone": alone_and_session,
     "account line only": with_module,
+    "by pam_exec": _in_debian_s(both_by_pam_exec),
 }
 
 

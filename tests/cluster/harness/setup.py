@@ -48,6 +48,7 @@ rm -rf "$0.new"
 mkdir -p "$0.new"
 cp -r --no-preserve=all /checkout/src /checkout/pam "$0.new"
 find "$0.new" -name __pycache__ -prune -exec rm -r {} +
+chmod 755 "$0.new/pam/pam_slurm_adopt_exec"
 rm -rf "$0"
 mv "$0.new" "$0"
 /usr/bin/python3 -m compileall -q "$0"

@@ -13,6 +13,7 @@ from slurm_adopt.cli.checks.pam.pam_modules import is_missing
 from slurm_adopt.cli.checks.pam.pam_runs import name_of, runs
 from slurm_adopt.cli.checks.pam.pam_start import is_refused
 from slurm_adopt.cli.checks.pam.pam_users import of_user
+from slurm_adopt.cli.verdict.pam_line import script_of
 from slurm_adopt.decision.options import parse
 from slurm_adopt.node import pam_files
 
@@ -124,7 +125,7 @@ def _broken(line: Line) -> str:
     """Return what a line of ours returns where it cannot be run; "" where it can."""
     if is_missing(line):
         return "module_unknown"
-    path = next(word for word in line.arguments if word.rpartition("/")[2] == pam_files.SCRIPT)
+    path = script_of(line)
     return "" if os.path.isfile(path) else "open_err"
 
 

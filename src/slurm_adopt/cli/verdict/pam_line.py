@@ -36,7 +36,9 @@ def where(line: Line) -> str:
 
 def script_of(line: Line) -> str:
     """Return the path of this module's script, as the line gives it."""
-    return next(word for word in line.arguments if word.rpartition("/")[2] == pam_files.SCRIPT)
+    return next(
+        word for word in line.arguments if word.rpartition("/")[2] in pam_files.SCRIPTS.values()
+    )
 
 
 def named(words: Iterable[str]) -> set[str]:

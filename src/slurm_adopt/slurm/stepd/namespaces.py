@@ -60,7 +60,7 @@ def enter(pid: int, namespaces: Namespaces) -> list[str]:
         if wanted and pid != os.getpid():
             raise SetupError(
                 f"only process {pid}, which becomes the session, can enter the job's namespaces: "
-                "add a session line of this module"
+                "add a session line of this module, run by pam_python; or set join_container=false"
             )
         if wanted:
             _enter_all(own, wanted)

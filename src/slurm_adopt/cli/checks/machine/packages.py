@@ -12,7 +12,8 @@ from slurm_adopt.cli.checks.finding import Check, ok, skipped, warning
 from slurm_adopt.cli.deadlines import SLOW
 from slurm_adopt.cli.verdict.pam_line import script_of
 from slurm_adopt.slurm import proc
-from slurm_adopt.system import missing
+
+from . import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +29,6 @@ CHECKOUT = "/opt/slurm_adopt/src"  # as docs/how-to/install.md has it
 # Package -> its module, the oldest version that will do, what is done without it.
 # fmt: off
 WANTED = {
-    "psutil":   ("psutil",   (5, 7),     "processes are read from /proc, which takes longer"),
     "pyroute2": ("pyroute2", (0, 5, 14), "sockets are read from /proc, which takes longer"),
     "rich":     ("rich",     (12, 6),    "tables are plain text"),
 }

@@ -11,7 +11,7 @@ from slurm_adopt.cli.checks.places import pam_line
 from slurm_adopt.cli.deadlines import SLOW
 from slurm_adopt.cli.verdict.pam_line import PHASES, where
 from slurm_adopt.node import pam_stack
-from slurm_adopt.node.pam_files import PLACES, SCRIPT, TYPES
+from slurm_adopt.node.pam_files import PLACES, SCRIPTS, TYPES
 
 from .pam_modules import is_unread
 from .pam_runs import name_of
@@ -168,7 +168,7 @@ def _profiles_with_ours() -> Iterator[tuple[str, int, str]]:
         path = f"{PROFILES}/{name}"
         with open(path, encoding="utf-8", errors="replace") as file:
             for number, text in enumerate(file, 1):
-                if SCRIPT in text and not text.startswith("#"):
+                if any(name in text for name in SCRIPTS.values()) and not text.startswith("#"):
                     yield path, number, name
                     break
 
