@@ -1,0 +1,1 @@
+"""`slurm-adopt install` and `uninstall`: this module's lines in a service's PAM file."""
