@@ -7,10 +7,10 @@ import subprocess
 
 MODULE = "pam_debug.so open_session="  # and the name of the value that it is to return
 
-# Reads a list of cases, each the files, the user and the phase of one, from standard input; {here} in
-# a file is its folder, for includes by path (Debian's libpam looks for others in /etc/pam.d whatever
-# the folder). Prints for each what the phase's function of PAM returned. An unprivileged caller's sessions are not written to the
-# kernel's audit log.
+# Reads a list of cases, each the files, the user and the phase of one, from standard input; {here}
+# in a file is its folder, for includes by path (Debian's libpam looks for others in /etc/pam.d
+# whatever the folder). Prints for each what the phase's function of PAM's returned. An unprivileged
+# caller's sessions are not written to the kernel's audit log.
 CHILD = r"""
 import ctypes, glob, json, os, sys, tempfile
 

@@ -12,6 +12,12 @@ from pathlib import Path
 EXAMPLES = Path(__file__).parents[2] / "docs/examples"
 Files = dict[str, str]
 
+COMMENTS = {
+    "account": "# slurm_adopt: everybody but root needs a job here. In front of the include, which "
+    "may end this phase.",
+    "session": "# slurm_adopt: the last session lines, behind whatever may move the session out of "
+    "its job.",
+}
 _OURS = r"# slurm_adopt: .*\n(?:account|session) \[.*\n(?:account|session) required pam_python.*\n"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,7 +12,9 @@ from slurm_adopt.cli.install.plan import CannotError, Plan, Wish, install, unins
 from slurm_adopt.node import pam_files, pam_stack
 from tests.fakes import libpam
 from tests.fakes import pam_distributions as distributions
-from tests.fakes.pam_distributions import Files
+
+if TYPE_CHECKING:
+    from tests.fakes.pam_distributions import Files
 
 SCRIPT = "/opt/slurm_adopt/pam/pam_slurm_adopt.py"
 EXEC = "/usr/libexec/slurm-adopt/pam/pam_slurm_adopt_exec"
@@ -163,8 +166,132 @@ def test_libpam_runs_every_planned_stack(tmp_path: Path) -> None:
     assert wrong == {}
 
 
-def test_libpam_without_our_lines(tmp_path: Path) -> None:
+def test_libpam_without_our_lines() -> None:
     """Everybody gets in by the stacks as they are shipped: so it is our lines that refuse above."""
     names = ["debian12", "debian13", "sid", "suse", "sssd", "local"]
     codes = libpam.run([case for name in names for case in logins(EVERY[name])])
     assert set(codes) <= {0, 12}  # PAM_NEW_AUTHTOK_REQD
+
+
+# What stays as it is
+
+GUARD = "account [success=1 default=ignore] pam_succeed_if.so quiet uid eq 0"
+SGUARD = GUARD.replace("account", "session")
+WHEEL = "account [success=2 default=ignore] pam_succeed_if.so quiet user ingroup wheel"
+SWHEEL = WHEEL.replace("account", "session")
+OURS = f"account required pam_python.so {SCRIPT} {DENY}"
+SOURS = OURS.replace("account", "session")
+RHEL = EVERY["sssd"]["sshd"]
+INCLUDE = "account    include      password-auth\n"
+BYTES = {
+    "no newline at the end": RHEL[:-1],
+    "nothing behind the include of postlogin": f"{RHEL}\n\n",
+    "tabs": RHEL.replace("    ", "\t"),
+    "capitals": RHEL.replace("account ", "Account ").replace("session ", "SESSION "),
+    "a comment in latin-1": f"# f\xfcr \xa0 alle\r\n{RHEL}",
+    "a comment behind a line": RHEL.replace("pam_nologin.so", "pam_nologin.so # \xe9 \\"),
+    "a line in two": RHEL.replace("include      password-auth", "include \\\n password-auth"),
+    "the last line in two": RHEL[:-1].replace("include      postlogin", "include \\\n postlogin"),
+    "comments above the include": RHEL.replace(INCLUDE, f"\n# a\n  # b\n{INCLUDE}"),
+    "blanks in an empty line": RHEL.replace(INCLUDE, f" \t\n# a\n{INCLUDE}"),
+    "two empty lines": RHEL.replace(INCLUDE, f"\n\n{INCLUDE}\n\n"),
+    "only the first line is a comment": RHEL.replace(
+        "account    required     pam_sepermit.so\naccount    required     pam_nologin.so\n", ""
+    ).replace("auth       substack     password-auth\nauth       include      postlogin\n", ""),
+    "a dash": RHEL.replace("session    include      postlogin", "-session optional pam_x.so"),
+    "account lines at the end": RHEL.replace(INCLUDE, "") + INCLUDE,
+    "account lines at the end, without a newline": RHEL.replace(INCLUDE, "") + INCLUDE[:-1],
+    "other lines behind": f"{RHEL}password include password-auth\n# end",
+    "an empty line and a comment behind": f"{RHEL}\n# end",
+    "an empty line behind, without a newline": f"{RHEL}\n ",
+    "no include": RHEL.replace(INCLUDE, "account required pam_unix.so\naccount sufficient x.so\n"),
+    "a line of administrators in front": RHEL.replace(
+        INCLUDE, f"account sufficient pam_listfile.so item=user file=/etc/in\n{INCLUDE}"
+    ),
+    "a jump that ends before ours": RHEL.replace(
+        INCLUDE,
+        "account [success=1 default=ignore] pam_succeed_if.so user ingroup wheel\n"
+        f"account required pam_access.so\n{INCLUDE}",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BYTES)
+def test_all_else_stays_to_the_byte(tmp_path: Path, name: str) -> None:
+    text, _ = planned(tmp_path, {**EVERY["sssd"], "sshd": BYTES[name]})
+    etc = str(tmp_path / "etc")
+    Path(etc, "pam.d/sshd").write_bytes(text.encode("latin-1"))
+    assert install(WISH, etc).changes == []
+    left = [
+        line for line in text.split("\n") if "slurm_adopt" not in line and "uid eq 0" not in line
+    ]
+    was = BYTES[name].split("\n")
+    assert [line for line in left if line.strip()] == [line for line in was if line.strip()]
+    apply(uninstall("sshd", etc))
+    assert Path(etc, "pam.d/sshd").read_bytes() == BYTES[name].encode("latin-1")
+
+
+# Lines of ours that are there
+
+
+def with_lines(account: str = "", session: str = "", sshd: str = RHEL) -> Files:
+    """Return RHEL's files with lines in front of the include, and at the end."""
+    account, session = (f"{text}\n" if text else "" for text in (account, session))
+    return {**EVERY["sssd"], "sshd": sshd.replace(INCLUDE, account + INCLUDE) + session}
+
+
+BOTH = with_lines(f"{GUARD}\n{OURS}", f"{SGUARD}\n{SOURS}")
+OTHER_ORDER = OURS.replace(DENY, " ".join(reversed(DENY.split())))
+AUTO = f"account required pam_python.so {SCRIPT} action_unknown=deny"
+SAUTO = AUTO.replace("account", "session")
+UNKNOWN = WISH._replace(options={"action_unknown": "deny"})
+FULL = f"{DENY} action_unknown=deny"
+
+# (lines that are there, what is wished, lines that are there then)
+THERE = [
+    ((f"{GUARD}\n{OURS}", f"{SGUARD}\n{SOURS}"), WISH, None),
+    ((f"{GUARD}\n{OTHER_ORDER}", f"{SGUARD}\n{SOURS}"), WISH, None),
+    ((f"{GUARD}\n{OTHER_ORDER}", f"{SGUARD}\n{SOURS}"),
+     WISH._replace(options={"action_generic_failure": "deny"}), None),
+    # no options keep those that are there
+    ((f"{GUARD}\n{AUTO}", f"{SGUARD}\n{SAUTO}"), WISH, None),
+    ((f"{GUARD}\n{AUTO}", f"{SGUARD}\n{SAUTO}"), UNKNOWN,
+     (f"{GUARD}\n{OURS} action_unknown=deny", f"{SGUARD}\n{SOURS} action_unknown=deny")),
+    ((f"{GUARD}\n{AUTO}", f"{SGUARD}\n{SAUTO}"), BY_EXEC,
+     (f"{GUARD}\naccount required pam_exec.so quiet stdout {EXEC} action_unknown=deny",
+      f"{SGUARD}\nsession required pam_exec.so quiet stdout {EXEC} action_unknown=deny")),
+    ((f"{GUARD}\naccount requisite \\\n pam_python.so {SCRIPT}", f"{SGUARD}\n{SOURS}"), UNKNOWN,
+     (f"{GUARD}\naccount requisite pam_python.so {SCRIPT} {FULL}",
+      f"{SGUARD}\nsession required pam_python.so {SCRIPT} {FULL}")),
+    # one of the two, or a guard, is not there
+    ((f"{GUARD}\n{AUTO}", ""), WISH,
+     (f"{GUARD}\n{AUTO}", f"{distributions.COMMENTS['session']}\n{SGUARD}\n{SAUTO}")),
+    (("", f"{SGUARD}\n{SAUTO}"), WISH,
+     (f"{distributions.COMMENTS['account']}\n{GUARD}\n{AUTO}", f"{SGUARD}\n{SAUTO}")),
+    ((OURS, SOURS), WISH, (f"{GUARD}\n{OURS}", f"{SGUARD}\n{SOURS}")),
+    ((f"{WHEEL.replace('=2', '=1')}\n{OURS}", f"{SWHEEL}\n{SGUARD}\n{SOURS}"), WISH,
+     (f"{WHEEL}\n{GUARD}\n{OURS}", f"{SWHEEL}\n{SGUARD}\n{SOURS}")),
+    # administrators' lines stay, and are given to a session line that is not there
+    ((f"{WHEEL}\n{GUARD}\n{AUTO}", f"{SWHEEL}\n{SGUARD}\n{SAUTO}"), UNKNOWN,
+     (f"{WHEEL}\n{GUARD}\naccount required pam_python.so {SCRIPT} {FULL}",
+      f"{SWHEEL}\n{SGUARD}\nsession required pam_python.so {SCRIPT} {FULL}")),
+    ((f"{WHEEL}\n{GUARD}\n{OURS}", ""), WISH,
+     (f"{WHEEL}\n{GUARD}\n{OURS}",
+      f"{distributions.COMMENTS['session']}\n{SWHEEL}\n{SGUARD}\n{SOURS}")),
+    # what stands behind ours decides: no session line, whose refusal would count
+    ((f"{GUARD}\naccount sufficient pam_python.so {SCRIPT}\naccount required pam_access.so", ""),
+     UNKNOWN,
+     (f"{GUARD}\naccount sufficient pam_python.so {SCRIPT} {FULL}\n"
+      "account required pam_access.so", "")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("there", "wish", "expected"), THERE)
+def test_lines_of_ours_that_are_there(
+    tmp_path: Path, there: tuple[str, str], wish: Wish, expected: tuple[str, str] | None
+) -> None:
+    etc = make(tmp_path, with_lines(*there))
+    apply(install(wish, etc))
+    text = Path(etc, "pam.d/sshd").read_text()
+    assert text == with_lines(*(expected or there))["sshd"]
+    assert install(wish, etc).changes == []
