@@ -126,13 +126,16 @@ def for_libpam(files: Files, says: dict[str, str], ours: str) -> Files:
 
 
 MISSING = "/nowhere/pam_python.so"
+NO_SCRIPT = "pam_exec.so quiet stdout /nowhere/pam_slurm_adopt_exec"
 REFUSING = "pam_debug.so acct=perm_denied open_session=session_err"
 ADOPTING = "pam_debug.so acct=success open_session=success"
 # (user, what the other modules return, what is in place of ours, whether the user gets in)
 LOGINS = [
     ("root", ROOT, MISSING, True),
+    ("root", ROOT, NO_SCRIPT, True),
     ("root", ROOT, REFUSING, True),
     ("nobody", USER, MISSING, False),
+    ("nobody", USER, NO_SCRIPT, False),
     ("nobody", USER, REFUSING, False),
     ("nobody", LOCAL, REFUSING, False),
     ("nobody", EXPIRED, REFUSING, False),
@@ -164,6 +167,14 @@ def test_libpam_runs_every_planned_stack(tmp_path: Path) -> None:
         name: got for name in EVERY if (got := [next(codes) == 0 for _ in EXPECTED]) != EXPECTED
     }
     assert wrong == {}
+
+
+def test_libpam_lets_groups_by_that_jump_over_our_lines(tmp_path: Path) -> None:
+    """Those who jumped over Slurm's line get in; also where our lines cannot be run."""
+    jump = "account [success=1 default=ignore] pam_succeed_if.so quiet user = nobody"
+    text, _ = planned(tmp_path, migrating(jump, C), REPLACE)
+    cases = logins({**EVERY["local"], "sshd": text})
+    assert set(libpam.run(cases)) <= {0, 12}  # PAM_NEW_AUTHTOK_REQD
 
 
 def test_libpam_without_our_lines() -> None:
@@ -281,8 +292,8 @@ THERE = [
     # what stands behind ours decides: no session line, whose refusal would count
     ((f"{GUARD}\naccount sufficient pam_python.so {SCRIPT}\naccount required pam_access.so", ""),
      UNKNOWN,
-     (f"{GUARD}\naccount sufficient pam_python.so {SCRIPT} {FULL}\n"
-      "account required pam_access.so", "")),
+     (f"{GUARD}\naccount sufficient pam_python.so {SCRIPT} {FULL}\naccount required pam_access.so",
+      "")),
 ]  # fmt: skip
 
 
@@ -295,3 +306,354 @@ def test_lines_of_ours_that_are_there(
     text = Path(etc, "pam.d/sshd").read_text()
     assert text == with_lines(*(expected or there))["sshd"]
     assert install(wish, etc).changes == []
+
+
+# Lines of Slurm's modules
+
+C = "account required pam_slurm_adopt.so"
+REPLACE = WISH._replace(replace=True)
+
+
+def migrating(*lines: str, base: Files = EVERY["local"]) -> Files:
+    """Return a site's files with lines at the end of the account phase, as Slurm's page tells."""
+    end = INCLUDE if INCLUDE in base["sshd"] else "@include common-account\n"
+    text = "".join(f"{line}\n" for line in lines)
+    return {**base, "sshd": base["sshd"].replace(end, end + text)}
+
+
+# (the C module's arguments, the options that ours gets, what is said)
+TAKEN: list[tuple[str, dict[str, str], list[str]]] = [
+    ("", {}, []),
+    ("action_unknown=newest", {"action_unknown": "newest"}, []),
+    ("action_adopt_failure=allow log_level=debug3 nodename=n1 service=sshd",
+     {"action_adopt_failure": "allow", "log_level": "debug3", "nodename": "n1", "service": "sshd"},
+     []),
+    ("Action_No_Jobs=IGNORE", {"action_no_jobs": "ignore"}, []),
+    ("service=* disable_x11=1 join_container=false single_job_skip_rpc=0 ignore_root=1",
+     {"service": "*", "disable_x11": "1", "join_container": "false", "single_job_skip_rpc": "0",
+      "ignore_root": "1"}, []),
+    ("action_unknown=user", {"action_unknown": "newest"},
+     ["action_unknown=user of pam_slurm_adopt.so becomes action_unknown=newest: "]),
+    ("action_no_jobs=ignorex", {"action_no_jobs": "deny"},
+     ["action_no_jobs=ignorex of pam_slurm_adopt.so becomes action_no_jobs=deny: "]),
+    ("ignore_root=0", {}, ["ignore_root=0 of pam_slurm_adopt.so is not taken over: "]),
+    ("service=other", {}, ["service=other of pam_slurm_adopt.so is not taken over: "]),
+    ("debug wait_for_job=5", {},
+     ["debug of pam_slurm_adopt.so is not taken over: this module has no such option",
+      "wait_for_job=5 of pam_slurm_adopt.so is not taken over: pam_slurm_adopt.so does not kn"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "taken", "said"), TAKEN)
+def test_options_are_taken_over(
+    tmp_path: Path, given: str, taken: dict[str, str], said: list[str]
+) -> None:
+    files = migrating(f"{C} {given}".rstrip())
+    text, plan = planned(tmp_path, files, REPLACE)
+    assert plan.taken == taken
+    assert [note[: len(start)] for note, start in zip(plan.notes, said)] == said
+    assert len(plan.notes) == len(said)
+    defaults = dict(word.split("=") for word in DENY.split())
+    words = " ".join(f"{name}={value}" for name, value in {**defaults, **taken}.items())
+    plain, _ = planned(tmp_path / "plain", EVERY["local"])
+    assert text == plain.replace(DENY, words)
+
+
+# Debian's lines are in sshd by hand, or in common-account by pam-auth-update.
+SITES: list[tuple[str, Files, Files, list[str]]] = [
+    # (what it is, the site's files, those that the same plan is made of without it, notes)
+    ("last, as Slurm's page tells", migrating(C), EVERY["local"], []),
+    ("on a shared file system", migrating(f"-{C}"), EVERY["local"], []),
+    ("on Debian", migrating(C, base=EVERY["debian12"]), EVERY["debian12"], []),
+    ("with root's guard", migrating(GUARD, C), EVERY["local"], []),
+    ("both modules", migrating("account required pam_slurm.so", C), EVERY["local"], []),
+    ("in front of the include", with_lines(C), EVERY["sssd"], []),
+    ("in two lines", migrating(C.replace("pam_", "\\\n pam_")), EVERY["local"], []),
+    ("by its path", migrating(C.replace(" pam_", " /opt/pam_")), EVERY["local"], []),
+    ("a session line", migrating(C, C.replace("account", "session")), EVERY["local"], []),
+    (
+        "pam_access behind it",
+        migrating(C, "account required pam_access.so"),
+        migrating("account required pam_access.so"),
+        [],
+    ),
+    (
+        "behind RHEL's include, which local users go around",
+        migrating(C, base=EVERY["sssd"]),
+        EVERY["sssd"],
+        [
+            "users of /etc/passwd went by pam_slurm_adopt.so at pam_localuser.so, and need a job",
+            "system users went by pam_slurm_adopt.so at pam_usertype.so, and need a job now",
+        ],
+    ),
+    (
+        "pam_access in front, as pam_slurm's README tells",
+        migrating("account sufficient pam_access.so", "account required pam_slurm.so debug"),
+        migrating("account sufficient pam_access.so"),
+        [
+            "debug of pam_slurm.so is not taken over: this module has no such option",
+            "those whom access.conf allows went by pam_slurm.so at pam_access.so, and need a job",
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("site", "without", "said"), [row[1:] for row in SITES])
+def test_slurm_s_line_is_replaced(
+    tmp_path: Path, site: Files, without: Files, said: list[str]
+) -> None:
+    text, plan = planned(tmp_path, site, REPLACE)
+    assert text == planned(tmp_path / "without", without)[0]
+    assert [note[: len(start)] for note, start in zip(plan.notes, said)] == said
+    assert len(plan.notes) == len(said)
+    with pytest.raises(CannotError, match=r"sshd:\d+: '.*' is there: run with --replace"):
+        install(WISH, str(tmp_path / "etc"))
+
+
+def test_groups_that_jump_over_slurm_s_line_jump_over_ours(tmp_path: Path) -> None:
+    alice = WHEEL.replace("user ingroup wheel", "user = alice")
+    site = migrating(alice, WHEEL.replace("=2", "=1"), C)
+    text, plan = planned(tmp_path, site, REPLACE)
+    account = [alice.replace("=2", "=3"), WHEEL, GUARD, OURS]
+    assert "\n".join(account) in text
+    assert "\n".join(account).replace("account", "session") in text
+    assert text.count("ingroup wheel") == text.count("alice") == 2
+    assert plan.notes == []
+
+
+def test_a_sufficient_line_of_slurm_s_keeps_its_place(tmp_path: Path) -> None:
+    """What stands behind it lets users in without a job; a session line would refuse them."""
+    site = migrating(C.replace("required", "sufficient"), "account required pam_access.so")
+    text, plan = planned(tmp_path, site, REPLACE)
+    line = f"{GUARD}\n{OURS.replace('required', 'sufficient')}"
+    assert text == site["sshd"].replace(C.replace("required", "sufficient"), line)
+    assert any("there is no session line" in note for note in plan.notes)
+    apply(plan)
+    assert install(WISH, str(tmp_path / "etc")).changes == []
+
+
+def test_wished_options_are_above_those_taken_over(tmp_path: Path) -> None:
+    wish = REPLACE._replace(options={"action_unknown": "deny"})
+    text, _ = planned(tmp_path, migrating(f"{C} action_unknown=newest log_level=debug"), wish)
+    assert text.count(f"{SCRIPT} {DENY} action_unknown=deny log_level=debug\n") == 2
+
+
+def test_slurm_s_line_beside_ours_goes(tmp_path: Path) -> None:
+    text, plan = planned(tmp_path, migrating(f"{C} log_level=debug", base=BOTH), REPLACE)
+    assert text == BOTH["sshd"]
+    assert plan.taken == {}
+
+
+# Refusals
+
+CUSTOM = "custom/site\nwith-slurm\n"
+IN_AUTH = EVERY["local"]["password-auth"].replace("account     required pam_unix.so", C)
+IN_COMMON = EVERY["debian12"]["common-account"] + C
+PROFILE = "Name: Slurm\nAccount-Type: Additional\nAccount:\n\trequired\tpam_slurm_adopt.so\tx=1\n"
+OTHERS = EVERY["debian12"]
+
+# (the files, what is said behind "…/etc/pam.d/")
+CANNOT: list[tuple[str, Files, str]] = [
+    ("no file", {"other": ""}, r"there is no PAM file .*/sshd: name a service that has one"),
+    ("an empty file", {"sshd": ""}, r"sshd has no include in its account phase, as the files"),
+    ("not known", {"sshd": "account required pam_x.so\n"}, r"sshd has no include in its account"),
+    ("no session", {"sshd": "account required pam_unix.so\n"}, "sshd has no session line, as"),
+    ("DOS", {**OTHERS, "sshd": RHEL.replace("\n", "\r\n")}, r"the line ends of DOS.*; run: sed -i"),
+    ("not ASCII", with_lines("account required pam_\xfc.so"), r"sshd:\d+: .* not ASCII: mend that"),
+    ("no such include", {"sshd": RHEL}, r"sshd:\d+: there is no file password-auth: mend that fir"),
+    ("a control", with_lines("account [x] pam_x.so"), r"sshd:\d+: .*the control is not understood"),
+    ("cut off", with_lines("", "session required \\\n"), "a comment or an empty line inside"),
+    ("a comment in a line", with_lines("account \\\n#\nrequired x.so"), r"sshd:\d+: .* a comment"),
+    ("too long", with_lines(f"account required pam_x.so {'x' * 1000}"), r"more than 1000 bytes: m"),
+    ("a jump over our place", with_lines("account [success=1 default=ignore] pam_x.so"),
+     r"sshd:6: the line of pam_x.so would jump to another line than now: take it out first, or ed"),
+    ("a jump past the end", with_lines("", "session [success=2 default=ignore] pam_x.so"),
+     r"sshd:\d+: the line of pam_x.so would jump to another line than now: take"),
+    ("root is refused already", with_lines("account requisite pam_deny.so"),
+     r"the account phase can lock out root: root is refused by sshd: 'requisite pam_deny.so'"),
+    ("only others get in", with_lines("account required pam_succeed_if.so uid >= 1000"),
+     r"the account phase can lock out root: root is refused by sshd: 'required pam_succeed_if.so"),
+    ("a refusal is forgotten",
+     with_lines("", f"{SOURS}\nsession [default=reset] pam_x.so\nsession required pam_permit.so"),
+     r"a refusal by the session line does not count"),
+    ("two lines", with_lines(f"{GUARD}\n{OURS}\n{GUARD}\n{OURS}"),
+     r"sshd has several account lines of this module \(7, 9\): leave one, or run slurm-adopt uni"),
+    ("ours in an included file", {**OTHERS, "common-account": OURS},
+     r"common-account:1 has a line of this module, .*; take the line out of .*common-account, whi"),
+    # Slurm's line in a file that a tool writes
+    ("by hand in common-account", {**OTHERS, "common-account": IN_COMMON},
+     r"common-account:5 has a line of pam_slurm_adopt.so, .*; take the line out of .*common-accou"),
+    ("by pam-auth-update", {**OTHERS, "common-account": IN_COMMON,
+                            "usr/share/pam-configs/slurm": PROFILE,
+                            "usr/share/pam-configs/unix": "Name: Unix\n# pam_slurm_adopt.so\n"},
+     r"has a line of pam_slurm_adopt.so, .*; run: pam-auth-update --remove slurm$"),
+    ("by hand in password-auth", {**EVERY["local"], "password-auth": IN_AUTH},
+     r"password-auth:\d has a line of pam_slurm_adopt.so, .*; take the line out of .*password-"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("wish", [WISH, REPLACE], ids=["", "replace"])
+@pytest.mark.parametrize(("files", "said"), [row[1:] for row in CANNOT])
+def test_stacks_that_are_refused(tmp_path: Path, files: Files, said: str, wish: Wish) -> None:
+    with pytest.raises(CannotError, match=said) as caught:
+        install(wish, make(tmp_path, files))
+    assert "\n" not in str(caught.value)
+    assert caught.value.status == 3
+
+
+# (authselect's template, what is said)
+BY_AUTHSELECT = [
+    (f'{C} {{include if "with-slurm"}}', r"run: authselect disable-feature with-slurm$"),
+    (f'{C} {{include if "with-x"}}', r"take the line out of .*/etc/authselect/custom/site/passwo"),
+    (C, r"take the line out of .*/custom/site/password-auth, and run: authselect apply-changes$"),
+    ("", r"take the line out of authselect's profile, and run: authselect apply-changes$"),
+]
+
+
+@pytest.mark.parametrize(("template", "said"), BY_AUTHSELECT)
+def test_files_of_authselect(tmp_path: Path, template: str, said: str) -> None:
+    files = {
+        **EVERY["local"],
+        "etc/authselect/password-auth": IN_AUTH,
+        "etc/authselect/authselect.conf": CUSTOM,
+        "etc/authselect/custom/site/password-auth": f"{template}\n",
+    }
+    etc = make(tmp_path, files)
+    Path(etc, "pam.d/password-auth").unlink()
+    Path(etc, "pam.d/password-auth").symlink_to("../authselect/password-auth")
+    with pytest.raises(CannotError, match=said):
+        install(REPLACE, etc)
+
+
+@pytest.mark.parametrize("target", ["sshd.site", "../authselect/sshd"])
+def test_a_link_is_refused(tmp_path: Path, target: str) -> None:
+    etc = make(tmp_path, {**EVERY["local"], "etc/authselect/sshd": RHEL, "sshd.site": RHEL})
+    Path(etc, "pam.d/sshd").unlink()
+    Path(etc, "pam.d/sshd").symlink_to(target)
+    said = r"sshd is a link to /.*(authselect writes|run: cp)"
+    with pytest.raises(CannotError, match=said):
+        install(WISH, etc)
+    with pytest.raises(CannotError, match=said):
+        uninstall("sshd", etc)
+
+
+# (what is wished, what is said)
+WISHES = [
+    (WISH._replace(service="../x"), "'../x' is not a PAM service that can have lines of ours"),
+    (WISH._replace(service=""), "'' is not a PAM service"),
+    (WISH._replace(service="other"), "'other' is not a PAM service"),
+    (WISH._replace(service="sshd2"), "there is no PAM file .*/pam.d/sshd2"),
+    (WISH._replace(script="/a b/pam_slurm_adopt.py"), "cannot be written in a PAM line"),
+    (WISH._replace(options={"message": "/a b"}), "'message=/a b' cannot be written in a PAM line"),
+    (WISH._replace(options={"message": "/a#"}), "'message=/a#' cannot be written in a PAM line"),
+    (WISH._replace(options={"message": "/a\nauth"}), "cannot be written in a PAM line"),
+    (WISH._replace(options={"action_unkown": "deny"}), "did you mean action_unknown="),
+    (WISH._replace(options={"action_unknown": "x"}), "unrecognized action_unknown=x"),
+    (WISH._replace(options={"message": "/" + "x" * 900}), "the options are 909 characters long"),
+    (WISH._replace(options={"service": "su"}), "service=su would keep this module out of sshd"),
+]
+
+
+@pytest.mark.parametrize(("wish", "said"), WISHES)
+def test_wishes_that_are_refused(tmp_path: Path, wish: Wish, said: str) -> None:
+    etc = make(tmp_path, EVERY["local"])
+    with pytest.raises(CannotError, match=said):
+        install(wish, etc)
+
+
+# Other services, and files of /usr/lib
+
+
+def test_cron(tmp_path: Path) -> None:
+    """As docs/how-to/at-and-cron.md has it: system users are let by, and the service is named."""
+    etc = make(tmp_path, EVERY["debian12"])
+    plan = install(WISH._replace(service="cron"), etc)
+    apply(plan)
+    text = Path(etc, "pam.d/cron").read_text()
+    for phase in ("account", "session"):
+        guard = f"{phase} [success=1 default=ignore] pam_succeed_if.so quiet uid < 1000"
+        line = f"{phase} required pam_python.so {SCRIPT} service=cron {DENY}"
+        assert f"{guard}\n{line}\n" in text
+    assert text.index("account required") < text.index("@include common-account")
+    assert text.index("pam_limits") < text.index("session required pam_python")
+    assert install(WISH._replace(service="cron"), etc).changes == []
+    apply(uninstall("cron", etc))
+    assert Path(etc, "pam.d/cron").read_text() == distributions.CRON
+
+
+def test_a_file_of_usr_lib(tmp_path: Path) -> None:
+    """SUSE 16 has sshd there: a file in /etc/pam.d takes its place, and goes with our lines."""
+    files = {name: text for name, text in distributions.SUSE.items() if name != "sshd"}
+    etc = make(tmp_path, {**files, "usr/lib/pam.d/sshd": distributions.SUSE["sshd"]})
+    assert uninstall("sshd", etc).changes == []
+    plan = install(WISH, etc)
+    (change,) = plan.changes
+    assert change.path == f"{etc}/pam.d/sshd"
+    assert change.before is None
+    assert [note for note in plan.notes if "whose updates do not count any more" in note]
+    apply(plan)
+    assert Path(change.path).read_text() == planned(tmp_path / "other", distributions.SUSE)[0]
+    assert install(WISH, etc).changes == []
+    plan = uninstall("sshd", etc)
+    apply(plan)
+    assert not Path(change.path).exists()
+    assert "goes: without our lines it is" in plan.notes[0]
+
+
+# Uninstall
+
+ALONE = "account sufficient pam_succeed_if.so quiet uid eq 0"
+# (lines that are there, what is left of them)
+LEFT = [
+    ((f"{GUARD}\n{OURS}", f"{SGUARD}\n{SOURS}"), ("", "")),
+    ((OURS, ""), ("", "")),
+    (("", f"{SGUARD}\n-session optional pam_python.so {SCRIPT}"), ("", "")),
+    ((f"{WHEEL}\n{GUARD}\n{OURS}", f"{SWHEEL}\n{SGUARD}\n{SOURS}"), ("", "")),
+    ((f"{ALONE}\n{OURS}", ""), ("", "")),
+    ((f"{GUARD}\n{OURS}\n{GUARD}\n{OURS}", ""), ("", "")),
+    ((f"{GUARD}\naccount required pam_exec.so quiet stdout {EXEC}", ""), ("", "")),
+    ((f"{GUARD}\naccount required pam_access.so\n{GUARD}\n{OURS}", ""),
+     (f"{GUARD}\naccount required pam_access.so", "")),
+    ((f"# our nodes\n{GUARD}\n{OURS}\n# end", ""), ("# our nodes\n# end", "")),
+    ((f"account required pam_access.so\n{OURS}\naccount required pam_time.so", ""),
+     ("account required pam_access.so\naccount required pam_time.so", "")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("there", "left"), LEFT)
+def test_uninstall(tmp_path: Path, there: tuple[str, str], left: tuple[str, str]) -> None:
+    etc = make(tmp_path, with_lines(*there))
+    apply(uninstall("sshd", etc))
+    assert Path(etc, "pam.d/sshd").read_text() == with_lines(*left)["sshd"]
+    plan = uninstall("sshd", etc)
+    assert plan.changes == []
+    assert plan.notes == [f"{etc}/pam.d/sshd has no line of this module"]
+
+
+# (the files, what is said)
+NOT_TAKEN_OUT = [
+    ({"sshd": f"{ALONE}\n{OURS}\nsession required pam_unix.so\n"},
+     "without this module's lines the account phase would refuse root: put the include of account"),
+    (with_lines(f"account [success=3 default=ignore] pam_x.so\n{GUARD}\n{OURS}"),
+     "sshd:6: the line of pam_x.so would jump to another line than now: take it out first"),
+    ({**OTHERS, "common-account": f"{OURS}\naccount required pam_unix.so\n"},
+     "common-account:1 has a line of this module"),
+    ({"other": ""}, "there is no PAM file"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("files", "said"), NOT_TAKEN_OUT)
+def test_lines_that_are_not_taken_out(tmp_path: Path, files: Files, said: str) -> None:
+    with pytest.raises(CannotError, match=said):
+        uninstall("sshd", make(tmp_path, files))
+
+
+def test_nothing_is_written(tmp_path: Path) -> None:
+    etc = make(tmp_path, BOTH)
+    before = {path: path.stat() for path in Path(etc).rglob("*")}
+    install(UNKNOWN, etc)
+    uninstall("sshd", etc)
+    after = {path: path.stat() for path in Path(etc).rglob("*")}
+    assert [(p, s.st_mtime_ns, s.st_ino) for p, s in before.items()] == [
+        (p, s.st_mtime_ns, s.st_ino) for p, s in after.items()
+    ]

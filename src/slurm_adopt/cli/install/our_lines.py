@@ -26,12 +26,12 @@ SUCCEED_IF = "pam_succeed_if.so"
 ROOT, SYSTEM = "uid eq 0", "uid < 1000"
 GUARDS = {"cron": SYSTEM, "crond": SYSTEM, "atd": SYSTEM}
 
-COMMENTS = {
-    "account": "# slurm_adopt: everybody but root needs a job here. In front of the include, which "
-    "may end this phase.",
-    "session": "# slurm_adopt: the last session lines, behind whatever may move the session out of "
-    "its job.",
-}
+_COMMENT = "# slurm_adopt: everybody but {} needs a job here. In front of the include, which may "
+_WHO = {ROOT: "root", SYSTEM: "the system's users"}
+ACCOUNT = {who: f"{_COMMENT.format(name)}end this phase." for who, name in _WHO.items()}
+SESSION = (
+    "# slurm_adopt: the last session lines, behind whatever may move the session out of its job."
+)
 
 _JUMP = re.compile(r"\[\s*success\s*=\s*(\d+)\s+default\s*=\s*ignore\s*\]", re.IGNORECASE)
 
@@ -106,8 +106,12 @@ def call(front: str, script: str, words: Sequence[str]) -> str:
 
 def guard_line(phase: str, service: str) -> str:
     """Return the guard that stands right in front of our line."""
-    condition = GUARDS.get(service.lower(), ROOT)
-    return f"{phase} [success=1 default=ignore] {SUCCEED_IF} quiet {condition}"
+    return f"{phase} [success=1 default=ignore] {SUCCEED_IF} quiet {_guarded(service)}"
+
+
+def _guarded(service: str) -> str:
+    """Return for whom a service's guard is."""
+    return GUARDS.get(service.lower(), ROOT)
 
 
 def exempting(phase: str, exempted: Sequence[Entry]) -> list[str]:
@@ -124,7 +128,7 @@ def take_out(text: PamText, pair: Pair) -> None:
     for entry in entries:
         text.remove(entry.start, entry.end)
     start, end = entries[0].start, entries[-1].end
-    if start and text.lines[start - 1].rstrip("\n") in COMMENTS.values():
+    if start and text.lines[start - 1].rstrip("\n") in (*ACCOUNT.values(), SESSION):
         start -= 1
         text.remove(start, start + 1)
         if text.is_blank(start - 1) and text.is_blank(end):
@@ -132,9 +136,10 @@ def take_out(text: PamText, pair: Pair) -> None:
             text.remove(blank, blank + 1)
 
 
-def block(text: PamText, place: int, lines: Sequence[str], phase: str) -> list[str]:
+def block(text: PamText, place: int, lines: Sequence[str], phase: str, service: str) -> list[str]:
     """Return lines as they are put into the text: with a comment, and set off where others are."""
-    whole = [COMMENTS[phase], *lines]
     if phase == "account":
+        whole = [ACCOUNT[_guarded(service)], *lines]
         return [*whole, ""] if text.is_blank(place - 1) else whole
+    whole = [SESSION, *lines]
     return ["", *whole] if text.is_blank(place) else whole

@@ -253,7 +253,7 @@ class _Edit:
             exempted = self._exempted or next(iter(others), ())
             guards = [*exempting(phase, exempted), guard_line(phase, self._wish.service)]
             lines = [*guards, f"{phase} required {self._call(phase)}"]
-            self._text.insert(place, block(self._text, place, lines, phase))
+            self._text.insert(place, block(self._text, place, lines, phase, self._wish.service))
 
     def _account_line_alone(self, phase: str) -> bool:
         """Say whether there is an account line whose refusal may count for nothing."""

@@ -59,9 +59,9 @@ def _why_not(word: str, module: str, service: str) -> str:
         return "this module has no such option"
     if not option.since:
         return f"{module} does not know it"
-    if option.name == "ignore_root" and value == "0":
+    if word.lower() == "ignore_root=0":
         return f"{module} takes it for 1, and this module would adopt root"
-    if option.name == "service" and value not in ("*", service):
+    if name.lower() == "service" and value not in ("*", service):
         return f"the line is for {service}"
     return ""
 

@@ -90,9 +90,9 @@ def check_rest(before: Stacks, after: Stacks, edited: Edited) -> None:
             for action in old.lines[one].actions.values():
                 if isinstance(action, int) and old.leads(one, action) != new.leads(other, action):
                     line = old.lines[one]
-                    text = f"'{line.control} {line.module}' would jump to another line than now"
+                    text = f"the line of {line.module} would jump to another line than now"
                     hint = f"take it out first, or edit the file by hand: {PAGE}"
-                    raise CannotError(f"{line.path}:{line.number}: {text}; {hint}")
+                    raise CannotError(f"{line.path}:{line.number}: {text}: {hint}")
 
 
 class _Kept:
