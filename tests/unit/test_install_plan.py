@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from slurm_adopt.cli.install.plan import CannotError, Plan, Wish, install, unins
 from slurm_adopt.node import pam_files, pam_stack
 from tests.fakes import libpam
 from tests.fakes import pam_distributions as distributions
+from tests.fakes.pam_stacks import CONTROLS
 
 if TYPE_CHECKING:
     from tests.fakes.pam_distributions import Files
@@ -182,6 +184,93 @@ def test_libpam_without_our_lines() -> None:
     names = ["debian12", "debian13", "sid", "suse", "sssd", "local"]
     codes = libpam.run([case for name in names for case in logins(EVERY[name])])
     assert set(codes) <= {0, 12}  # PAM_NEW_AUTHTOK_REQD
+
+
+# Sites of their own: stacks put together at random, always the same ones
+
+SITES_MADE = 150
+RUNS = 12  # of each, with other values every time
+NOTHING_SAID_YES = 6  # PAM_PERM_DENIED
+
+
+class Site:
+    """A service's files, in which {N} stands for what the Nth line's module returns."""
+
+    def __init__(self, number: int) -> None:
+        self._random = random.Random(f"site {number}")
+        self.count = 0
+        self.files: Files = {}
+        self._file("sshd", self._random.randint(2, 6))
+
+    def _file(self, name: str, count: int) -> None:
+        lines = []
+        for _ in range(count):
+            deeper = self._random.random()
+            if name == "sshd" and deeper < 0.3 and len(self.files) < 3:
+                other = f"common-{len(self.files)}"
+                self.files[other] = ""
+                self._file(other, self._random.randint(1, 3))
+                lines.append(f"both {self._random.choice(('include', 'substack'))} {other}")
+            else:
+                control = self._random.choice(("required", "required", *CONTROLS))
+                lines.append(f"both {control} pam_x.so {{{self.count}}}")
+                self.count += 1
+        if name == "sshd":
+            lines.insert(0, "both required pam_permit.so")
+            lines.insert(self._random.randint(1, len(lines)), "both required pam_unix.so {0}")
+        text = "".join(f"{line}\n" for line in lines)
+        phases = [text.replace("both", phase) for phase in ("account", "session")]
+        self.files[name] = "".join(phases)
+
+    def runs(self, sshd: str, ours: str) -> list[Files]:
+        """Return files for libpam: the same values each time for the same site."""
+        made = random.Random(str(self.files))
+        found = []
+        for _ in range(RUNS):
+            values = [made.choice(("success", "ignore", "auth_err")) for _ in range(self.count)]
+            texts = {**self.files, "sshd": sshd}
+            found.append({n: _for_debug(text, values, ours) for n, text in texts.items()})
+        return found
+
+
+def _for_debug(text: str, values: list[str], ours: str) -> str:
+    text = re.sub(r"\{(\d+)\}", lambda number: values[int(number[1])], text)
+    text = re.sub(r"(?m)^(.*)pam_python\.so .*pam_slurm_adopt.*$", rf"\1{ours}", text)
+    text = re.sub(r"pam_(?:x|unix)\.so (\w+)", r"pam_debug.so acct=\1 open_session=\1", text)
+    return _INCLUDE.sub(r"\1{here}/\2", text)
+
+
+def test_sites_of_their_own(tmp_path: Path) -> None:
+    """For root nothing changes. A user gets in where the site and we say so; or we say how else."""
+    cases, told = [], []
+    for number in range(SITES_MADE):
+        site = Site(number)
+        etc = make(tmp_path / str(number), site.files)
+        before = site.files["sshd"]
+        try:
+            plan = install(WISH, etc)
+        except CannotError:
+            continue
+        apply(plan)
+        after = Path(etc, "pam.d/sshd").read_text()
+        apply(uninstall("sshd", etc))
+        assert Path(etc, "pam.d/sshd").read_text() == before
+        lines = [(before, ADOPTING, "nobody"), (after, MISSING, "root"), (after, ADOPTING, "nobody"),
+                 (after, REFUSING, "nobody")]  # fmt: skip
+        for phase in ("account", "session"):
+            for texts in zip(*(site.runs(text, ours) for text, ours, _ in lines)):
+                told.append((number, phase, plan.notes))
+                cases += [(text, user, phase) for text, (_, _, user) in zip(texts, lines)]
+    codes = iter(libpam.run(cases))
+    by_notes = 0
+    for number, phase, notes in told:
+        was, root, adopted, refused = (next(codes) for _ in range(4))
+        assert (root == 0) == (was == 0), (number, phase)
+        assert (adopted == 0) == (was == 0) or was == NOTHING_SAID_YES, (number, phase)
+        assert refused or notes, (number, phase)
+        by_notes += refused == 0
+    assert SITES_MADE / 5 < len({number for number, *_ in told}) < SITES_MADE * 4 / 5
+    assert by_notes > RUNS
 
 
 # What stays as it is

@@ -94,8 +94,10 @@ def install(wish: Wish, etc: str = "/etc") -> Plan:
     """Return how the service's file gets our lines; CannotError where that is not to be."""
     _check_wish(wish)
     file = _File(wish.service, etc)
-    file.check_included(is_ours, "this module", etc)
-    file.check_included(is_slurm_s, "", etc)
+    file.check_whole()
+    for elsewhere in file.in_included(is_ours), file.in_included(is_slurm_s):
+        if elsewhere:
+            raise CannotError(elsewhere[0])
     slurm_s = [entry for entry in file.text.entries if is_slurm_s(entry)]
     if slurm_s and not wish.replace:
         first = f"{file.source}:{slurm_s[0].number}: '{slurm_s[0]}'"
@@ -119,14 +121,17 @@ def uninstall(service: str, etc: str = "/etc") -> Plan:
     """Return how the service's file looks without our lines; no changes where there are none."""
     _check_service(service)
     file = _File(service, etc)
-    file.check_included(is_ours, "this module", etc)
+    elsewhere = file.in_included(is_ours)
     ours = [pair for phase in PHASES for pair in pairs(file.text, phase, is_ours)]
+    if not ours and elsewhere:
+        raise CannotError(elsewhere[0])
     if not ours:
         return Plan([], [f"{file.source} has no line of this module"], {})
     for pair in ours:
         take_out(file.text, pair)
     edited = file.text.edited()
     notes = [f"'{entry}' goes as well" for pair in ours for entry in pair.exempted]
+    notes.extend(elsewhere)
     with sound.planned(file.stacks, edited) as after:
         sound.check_rest(file.stacks, after, edited)
         for phase in PHASES:
@@ -145,6 +150,7 @@ class _File:
     def __init__(self, service: str, etc: str) -> None:
         """Read them; CannotError where they are not to be edited."""
         name = service.lower()
+        etc = self._etc = os.path.normpath(etc)
         self.path = f"{etc}/pam.d/{name}"
         self.vendor_path = os.path.join(os.path.dirname(etc), VENDOR, name)
         there = os.path.lexists(self.path)
@@ -157,25 +163,29 @@ class _File:
         self.before = _bytes(self.path) if there else None
         data = self.vendor if self.before is None else self.before
         self.text = PamText(data or b"")
+        places = (os.path.dirname(self.path), os.path.dirname(self.vendor_path))
+        self.stacks = sound.read(service, places)
+
+    def check_whole(self) -> None:
+        """Refuse files that libpam misreads."""
         if any("\r" in word for entry in self.text.entries for word in entry.words):
             how = f"run: sed -i 's/\\r$//' {self.source}"
             raise CannotError(f"{self.source} has the line ends of DOS, which PAM misreads; {how}")
-        places = (os.path.dirname(self.path), os.path.dirname(self.vendor_path))
-        self.stacks = sound.read(service, places)
         sound.check_read(self.stacks)
 
-    def check_included(self, is_one: Callable[[Entry], bool], whose: str, etc: str) -> None:
-        """Refuse lines of a kind in files that other services may read, too."""
+    def in_included(self, is_one: Callable[[Entry], bool]) -> list[str]:
+        """Return which lines of a kind are in files that other services may read, too."""
+        found = []
         for kind in pam_files.TYPES:
             for line in self.stacks.of[kind].lines:
                 words = (kind, line.control, line.module, *line.arguments)
                 entry = Entry(0, 0, kind, words)
-                if line.path == self.source or not line.actions or not is_one(entry):
-                    continue
-                place = f"{line.path}:{line.number}"
-                what = f"has a line of {whose or entry.module}"
-                how = how_to_take_out(entry.module, line.path, etc)
-                raise CannotError(f"{place} {what}, which is not for this command to edit; {how}")
+                if line.path != self.source and line.actions and is_one(entry):
+                    whose = "this module" if is_ours(entry) else entry.module
+                    what = f"{line.path}:{line.number} has a line of {whose}, which is not for"
+                    how = how_to_take_out(entry.module, line.path, self._etc)
+                    found.append(f"{what} this command to edit; {how}")
+        return found
 
     def changes(self, after: bytes) -> list[Change]:
         """Return the change, if there is one."""
@@ -311,17 +321,16 @@ class _Edit:
         if there and not options:
             return list(there.line.arguments[script_at(there.line.arguments) + 1 :])
         own = {} if self._wish.service == "sshd" else {"service": self._wish.service}
-        chosen = {**own, **DEFAULTS, **self.taken, **options}
+        lower = {name.lower(): value for name, value in options.items()}
+        chosen = {**own, **DEFAULTS, **self.taken, **lower}
         return [f"{name}={value}" for name, value in chosen.items()]
 
 
 def _alike(there: Sequence[str], wanted: Sequence[str]) -> bool:
     """Say whether two calls are the same, in whatever order their options are."""
     at, other = script_at(there), script_at(wanted)
-    words, others = ([one.lower() if "=" not in one else one for one in w] for w in (there, wanted))
-    return words[: at + 1] == others[: other + 1] and sorted(words[at + 1 :]) == sorted(
-        others[other + 1 :]
-    )
+    options, others = sorted(there[at + 1 :]), sorted(wanted[other + 1 :])
+    return there[: at + 1] == wanted[: other + 1] and options == others
 
 
 def _place(text: PamText, phase: str, file: _File) -> int:
@@ -330,6 +339,8 @@ def _place(text: PamText, phase: str, file: _File) -> int:
     if phase == "session":
         if not there:
             raise CannotError(_unknown(file, "has no session line"))
+        while len(there) > 1 and there[-1].module in sound.STARTERS:
+            there.pop()
         return there[-1].end
     first = next((one for one in there if one.included or one.module in AUTHORITIES), None)
     if first is None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from slurm_adopt.cli.checks.host import Host
 from slurm_adopt.cli.checks.pam import ways_in
-from slurm_adopt.cli.checks.pam.pam_runs import LETS_IN, anything, runs
+from slurm_adopt.cli.checks.pam.pam_runs import LETS_IN, anything, name_of, runs
 from slurm_adopt.cli.checks.pam.pam_users import of_root, who
 from slurm_adopt.cli.verdict.pam_line import PHASES
 from slurm_adopt.node import pam_files, pam_stack
@@ -31,6 +31,14 @@ if TYPE_CHECKING:
 
 PAGE = "docs/how-to/install.md"
 REFUSES = ("perm_denied", "auth_err")
+# Modules that start programs as the user: what they start in front of ours is in no job.
+STARTERS = (
+    "pam_mount.so",
+    "pam_ssh.so",
+    "pam_gnome_keyring.so",
+    "pam_kwallet.so",
+    "pam_kwallet5.so",
+)
 # What our lines may return at worst: as they are, without pam_python or pam_exec, without a script
 WORST = ("ignore", "success", "module_unknown", "open_err", "system_err", "perm_denied")
 
@@ -63,9 +71,14 @@ def read(service: str, places: tuple[str, ...]) -> Stacks:
 @contextmanager
 def planned(stacks: Stacks, edited: Edited) -> Iterator[Stacks]:
     """Give the stacks as they will be."""
-    with tempfile.TemporaryDirectory(prefix="slurm-adopt-") as folder:
-        with open(os.path.join(folder, stacks.service.lower()), "wb") as file:
-            file.write(edited.data)
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="slurm-adopt-"))
+            with open(os.path.join(folder, stacks.service.lower()), "wb") as file:
+                file.write(edited.data)
+        except OSError as error:
+            text = f"cannot write to {tempfile.gettempdir()}: {error.strerror}"
+            raise CannotError(f"{text}: make room there") from None
         yield read(stacks.service, (folder, *stacks.places))
 
 
@@ -122,10 +135,17 @@ class Planned(Host):
         """Take the stacks as they will be."""
         super().__init__(stacks.service)
         self._stacks = stacks
+        self._found: dict[str, Any] = {}
 
     def stack(self, phase: str) -> Stack:
         """Return the planned stack of a phase."""
         return self._stacks.of[phase]
+
+    def once(self, name: str, look: Callable[[], Any], seconds: float = 0.0) -> Any:  # noqa: ARG002
+        """Return what a function returns; it only computes, so no deadline is kept."""
+        if name not in self._found:
+            self._found[name] = look()
+        return self._found[name]
 
 
 def check_root(after: Stacks) -> None:
@@ -156,7 +176,16 @@ def remarks(after: Stacks) -> list[str]:
     why = pam_stack.why_uncertain(after.service, after.places)
     if after.of["session"].ours and why:
         notes.append(f"the session line is not certain to come: {_of(after, why)}")
-    return notes
+    return [*notes, *_started_outside(after)]
+
+
+def _started_outside(after: Stacks) -> Iterator[str]:
+    """Tell what starts programs as the user in front of our session line, so outside of the job."""
+    stack = after.of["session"]
+    for line in stack.lines[: next(iter(stack.ours), 0)]:
+        if name_of(line) in STARTERS:
+            text = f"what {name_of(line)} starts for users is outside of their jobs"
+            yield f"{text}: put it behind our session line"
 
 
 def refusal_counts(after: Stacks) -> bool:
