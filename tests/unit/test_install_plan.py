@@ -255,8 +255,12 @@ def test_sites_of_their_own(tmp_path: Path) -> None:
         after = Path(etc, "pam.d/sshd").read_text()
         apply(uninstall("sshd", etc))
         assert Path(etc, "pam.d/sshd").read_text() == before
-        lines = [(before, ADOPTING, "nobody"), (after, MISSING, "root"), (after, ADOPTING, "nobody"),
-                 (after, REFUSING, "nobody")]  # fmt: skip
+        lines = [
+            (before, ADOPTING, "nobody"),
+            (after, MISSING, "root"),
+            (after, ADOPTING, "nobody"),
+            (after, REFUSING, "nobody"),
+        ]
         for phase in ("account", "session"):
             for texts in zip(*(site.runs(text, ours) for text, ours, _ in lines)):
                 told.append((number, phase, plan.notes))
@@ -556,6 +560,9 @@ CANNOT: list[tuple[str, Files, str]] = [
     ("too long", with_lines(f"account required pam_x.so {'x' * 1000}"), r"more than 1000 bytes: m"),
     ("a jump over our place", with_lines("account [success=1 default=ignore] pam_x.so"),
      r"sshd:6: the line of pam_x.so would jump to another line than now: take it out first, or ed"),
+    ("a jump over ours, which has no guard",
+     with_lines(f"account [success=1 default=ignore] pam_x.so\n{OURS}"),
+     r"sshd:6: the line of pam_x.so would jump to another line than now: take it out first, or ed"),
     ("a jump past the end", with_lines("", "session [success=2 default=ignore] pam_x.so"),
      r"sshd:\d+: the line of pam_x.so would jump to another line than now: take"),
     ("root is refused already", with_lines("account requisite pam_deny.so"),
@@ -704,6 +711,7 @@ LEFT = [
     ((f"{GUARD}\naccount required pam_access.so\n{GUARD}\n{OURS}", ""),
      (f"{GUARD}\naccount required pam_access.so", "")),
     ((f"# our nodes\n{GUARD}\n{OURS}\n# end", ""), ("# our nodes\n# end", "")),
+    ((f"{distributions.COMMENTS['account']}\n{GUARD}\n{OURS}\n\n# end", ""), ("\n# end", "")),
     ((f"account required pam_access.so\n{OURS}\naccount required pam_time.so", ""),
      ("account required pam_access.so\naccount required pam_time.so", "")),
 ]  # fmt: skip
