@@ -88,9 +88,8 @@ def test_every_stack(tmp_path: Path, name: str, wish: Wish) -> None:
         assert lines[ours[0] - 1].endswith("pam_succeed_if.so quiet uid eq 0")
         stack = pam_files.read(phase, "sshd", places)
         assert not stack.flaw
-    if wish.front == "pam_python":
-        assert pam_stack.why_uncertain("sshd", places) == ""
-        assert plan.notes == []
+    assert pam_stack.why_uncertain("sshd", places) == ""
+    assert plan.notes == []
     assert install(wish, etc).changes == []
     apply(uninstall("sshd", etc))
     assert Path(etc, "pam.d/sshd").read_text() == EVERY[name]["sshd"]

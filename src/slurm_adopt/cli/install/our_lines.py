@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 # Each front: what stands between the control and the script. pam_exec(8): `stdout` shows what the
 # script prints, and `quiet` keeps pam_exec from telling its exit status.
 FRONTS: dict[str, str] = {"pam_python": "pam_python.so", "pam_exec": "pam_exec.so quiet stdout"}
-SCRIPTS = ("pam_slurm_adopt.py", "pam_slurm_adopt_exec")
 SUCCEED_IF = "pam_succeed_if.so"
 
 # For whom the guard is. What cron and at run for system users is in no job: at-and-cron.md.
@@ -57,7 +56,8 @@ class Pair(NamedTuple):
 def script_at(words: Sequence[str]) -> int:
     """Return which of a module's arguments is a script of ours; -1 for none."""
     names = [word.rpartition("/")[2] for word in words]
-    return next((index for index, name in enumerate(names) if name in SCRIPTS), -1)
+    scripts = pam_files.SCRIPTS.values()
+    return next((index for index, name in enumerate(names) if name in scripts), -1)
 
 
 def is_ours(entry: Entry) -> bool:

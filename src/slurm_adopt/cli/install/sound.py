@@ -19,7 +19,6 @@ from slurm_adopt.cli.verdict.pam_line import PHASES
 from slurm_adopt.node import pam_files, pam_stack
 
 from .errors import CannotError
-from .our_lines import script_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,13 +57,8 @@ class Stacks(NamedTuple):
 
 
 def read(service: str, places: tuple[str, ...]) -> Stacks:
-    """Return the stacks of a service, our lines of both fronts among them."""
+    """Return the stacks of a service."""
     of = {kind: pam_files.read(kind, service, places) for kind in pam_files.TYPES}
-    for stack in of.values():
-        for line in stack.lines:
-            at = script_at(line.arguments)
-            if line.actions and at >= 0:
-                line.ours = line.arguments[at + 1 :]
     return Stacks(service, places, of)
 
 
