@@ -524,10 +524,17 @@ def test_a_sufficient_line_of_slurm_s_keeps_its_place(tmp_path: Path) -> None:
     assert install(WISH, str(tmp_path / "etc")).changes == []
 
 
-def test_wished_options_are_above_those_taken_over(tmp_path: Path) -> None:
-    wish = REPLACE._replace(options={"action_unknown": "deny"})
-    text, _ = planned(tmp_path, migrating(f"{C} action_unknown=newest log_level=debug"), wish)
-    assert text.count(f"{SCRIPT} {DENY} action_unknown=deny log_level=debug\n") == 2
+def test_options_are_taken_over_where_none_are_wished(tmp_path: Path) -> None:
+    """Else the same wish would come to something else the second time."""
+    wish = REPLACE._replace(options={"Action_unknown": "deny", "wait_for_job": "5"})
+    site = migrating(f"{C} action_unknown=newest log_level=debug")
+    text, plan = planned(tmp_path, site, wish)
+    assert text.count(f"{SCRIPT} {DENY} action_unknown=deny wait_for_job=5\n") == 2
+    assert plan.taken == {}
+    lost = "log_level=debug of pam_slurm_adopt.so is not taken over, since options are given: "
+    assert plan.notes == [f"{lost}give it, too"]
+    apply(plan)
+    assert install(wish, str(tmp_path / "etc")).changes == []
 
 
 def test_slurm_s_line_beside_ours_goes(tmp_path: Path) -> None:
@@ -540,7 +547,7 @@ def test_slurm_s_line_beside_ours_goes(tmp_path: Path) -> None:
 
 CUSTOM = "custom/site\nwith-slurm\n"
 IN_AUTH = EVERY["local"]["password-auth"].replace("account     required pam_unix.so", C)
-IN_COMMON = EVERY["debian12"]["common-account"] + C
+IN_COMMON = f"{EVERY['debian12']['common-account']}{C} action_unknown=any debug"
 PROFILE = "Name: Slurm\nAccount-Type: Additional\nAccount:\n\trequired\tpam_slurm_adopt.so\tx=1\n"
 OTHERS = EVERY["debian12"]
 
@@ -581,7 +588,7 @@ CANNOT: list[tuple[str, Files, str]] = [
     ("by pam-auth-update", {**OTHERS, "common-account": IN_COMMON,
                             "usr/share/pam-configs/slurm": PROFILE,
                             "usr/share/pam-configs/unix": "Name: Unix\n# pam_slurm_adopt.so\n"},
-     r"has a line of pam_slurm_adopt.so, .*; run: pam-auth-update --remove slurm$"),
+     r"adopt.so, .*; run: pam-auth-update --remove slurm; then give .* action_unknown=newest$"),
     ("by hand in password-auth", {**EVERY["local"], "password-auth": IN_AUTH},
      r"password-auth:\d has a line of pam_slurm_adopt.so, .*; take the line out of .*password-"),
 ]  # fmt: skip
@@ -645,8 +652,10 @@ WISHES = [
     (WISH._replace(options={"action_unkown": "deny"}), "did you mean action_unknown="),
     (WISH._replace(options={"action_unknown": "x"}), "unrecognized action_unknown=x"),
     (WISH._replace(options={"message": "/" + "x" * 900}), "the options are 909 characters long"),
+    (WISH._replace(script=f"/{'x' * 300}/pam_slurm_adopt.py", options={"message": f"/{'x' * 700}"}),
+     "the line would be longer than PAM surely reads: 1098 bytes behind its control, at most 900"),
     (WISH._replace(options={"service": "su"}), "service=su would keep this module out of sshd"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("wish", "said"), WISHES)

@@ -54,6 +54,7 @@ AUTHORITIES = (
     "pam_usertype.so",
     "pam_permit.so",
 )
+LONGEST = pam_files.LONG - 100  # bytes behind a line's type and control
 _SERVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@-]*")
 _UNFIT = re.compile(r"[^!-~]|[#\[\]\\]")  # what is no plain part of a PAM line's word
 
@@ -61,7 +62,8 @@ _UNFIT = re.compile(r"[^!-~]|[#\[\]\\]")  # what is no plain part of a PAM line'
 class Wish(NamedTuple):
     """What shall be installed; `script` is the whole path of the front's script.
 
-    Lines that are there keep their options where `options` has none.
+    `options` are all that the lines get, but for DEFAULTS. Where there are none, lines that are
+    there keep theirs, and those of a line of Slurm's are taken over.
     """
 
     service: str
@@ -82,7 +84,8 @@ class Change(NamedTuple):
 class Plan(NamedTuple):
     """What would be written; `notes` are lines for the administrator.
 
-    `taken`: options that a line of Slurm's modules had, and ours have now.
+    `taken`: options that a line of Slurm's modules had, and ours have now: none where some are
+    wished.
     """
 
     changes: list[Change]
@@ -184,7 +187,8 @@ class _File:
                     whose = "this module" if is_ours(entry) else entry.module
                     what = f"{line.path}:{line.number} has a line of {whose}, which is not for"
                     how = how_to_take_out(entry.module, line.path, self._etc)
-                    found.append(f"{what} this command to edit; {how}")
+                    again = _options_again(entry, self.stacks.service)
+                    found.append(f"{what} this command to edit; {how}{again}")
         return found
 
     def changes(self, after: bytes) -> list[Change]:
@@ -223,8 +227,16 @@ class _Edit:
         line = pair.line
         own = f"'{line}'"
         options, notes = take_over(line, self._wish.service)
-        self.taken.update(options)
         self.notes.extend(notes)
+        if self._wish.options:  # a second time there would be nothing to take them from
+            given = _lower(self._wish.options)
+            lost = [f"{name}={value}" for name, value in options.items() if name not in given]
+            self.notes.extend(
+                f"{word} of {line.module} is not taken over, since options are given: give it, too"
+                for word in lost
+            )
+        else:
+            self.taken.update(options)
         own_place = line.kind == "account" and line.control not in REFUSING
         if own_place and not self._ours["account"] and self._in_place is None:
             self._in_place = pair
@@ -312,7 +324,13 @@ class _Edit:
         self._text.insert(line.start, [new])
 
     def _call(self, phase: str) -> str:
-        return call(self._wish.front, self._wish.script, self._words(phase))
+        text = call(self._wish.front, self._wish.script, self._words(phase))
+        if len(text) > LONGEST:
+            raise CannotError(
+                f"the line would be longer than PAM surely reads: {len(text)} bytes behind its "
+                f"control, at most {LONGEST}: give fewer options, or shorter paths"
+            )
+        return text
 
     def _words(self, phase: str) -> list[str]:
         """Return the options of the line of a phase."""
@@ -321,9 +339,19 @@ class _Edit:
         if there and not options:
             return list(there.line.arguments[script_at(there.line.arguments) + 1 :])
         own = {} if self._wish.service == "sshd" else {"service": self._wish.service}
-        lower = {name.lower(): value for name, value in options.items()}
-        chosen = {**own, **DEFAULTS, **self.taken, **lower}
+        chosen = {**own, **DEFAULTS, **self.taken, **_lower(options)}
         return [f"{name}={value}" for name, value in chosen.items()]
+
+
+def _lower(options: dict[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in options.items()}
+
+
+def _options_again(entry: Entry, service: str) -> str:
+    """Return the options that a line of Slurm's has, for who has to take it out by another way."""
+    options = take_over(entry, service).options if is_slurm_s(entry) else {}
+    words = " ".join(f"{name}={value}" for name, value in options.items())
+    return f"; then give this command its options: {words}" if words else ""
 
 
 def _alike(there: Sequence[str], wanted: Sequence[str]) -> bool:

@@ -83,7 +83,7 @@ def how_to_take_out(module: str, path: str, etc: str) -> str:
         return f"run: pam-auth-update --remove {profile}"
     if os.path.realpath(path).startswith(os.path.realpath(f"{etc}/authselect") + "/"):
         return _by_authselect(module, path, etc)
-    return f"take the line out of {path}, which other services read as well"
+    return f"take the line out of {path}, which other services may read as well"
 
 
 def _profile_of_pam_auth_update(module: str, path: str, etc: str) -> str:

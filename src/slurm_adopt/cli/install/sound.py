@@ -48,6 +48,7 @@ class Stacks(NamedTuple):
     service: str
     places: tuple[str, ...]
     of: dict[str, Stack]
+    planned: bool = False  # the first place has nothing but the planned file
 
     @property
     def file(self) -> str:
@@ -73,7 +74,7 @@ def planned(stacks: Stacks, edited: Edited) -> Iterator[Stacks]:
         except OSError as error:
             text = f"cannot write to {tempfile.gettempdir()}: {error.strerror}"
             raise CannotError(f"{text}: make room there") from None
-        yield read(stacks.service, (folder, *stacks.places))
+        yield read(stacks.service, (folder, *stacks.places))._replace(planned=True)
 
 
 def check_read(stacks: Stacks) -> None:
@@ -83,7 +84,7 @@ def check_read(stacks: Stacks) -> None:
         if stack.flaw:
             path, number = stack.flaw_at
             at = f"{path}:{number}: " if path else ""
-            raise CannotError(f"{at}{stack.flaw}: mend that first")
+            raise CannotError(_of(stacks, f"{at}{stack.flaw}: mend that first"))
 
 
 def check_rest(before: Stacks, after: Stacks, edited: Edited) -> None:
@@ -216,4 +217,6 @@ def _told(stacks: Stacks, seen: Seen) -> str:
 
 def _of(stacks: Stacks, text: str) -> str:
     """Return a text with the file's own place for the folder that the planned one is in."""
+    if not stacks.planned:
+        return text
     return text.replace(f"{stacks.places[0]}/", f"{stacks.places[1]}/")
