@@ -513,6 +513,13 @@ def test_groups_that_jump_over_slurm_s_line_jump_over_ours(tmp_path: Path) -> No
     assert plan.notes == []
 
 
+def test_a_group_that_jumps_over_both_of_slurm_s_lines_is_let_by_once(tmp_path: Path) -> None:
+    jump = WHEEL.replace("=2", "=1")
+    text, _ = planned(tmp_path, migrating(jump, f"{C} a", jump, C.replace("_adopt", "")), REPLACE)
+    assert text.count("ingroup wheel") == 2
+    assert f"{WHEEL}\n{GUARD}\n{OURS}\n" in text
+
+
 def test_a_sufficient_line_of_slurm_s_keeps_its_place(tmp_path: Path) -> None:
     """What stands behind it lets users in without a job; a session line would refuse them."""
     site = migrating(C.replace("required", "sufficient"), "account required pam_access.so")
@@ -704,6 +711,30 @@ def test_a_file_of_usr_lib(tmp_path: Path) -> None:
     assert "goes: without our lines it is" in plan.notes[0]
 
 
+# What starts programs as the user
+
+MOUNT = "session optional pam_mount.so"
+
+
+def test_our_session_line_stands_in_front_of_what_starts_programs(tmp_path: Path) -> None:
+    site = with_lines("", f"{MOUNT}\n-session optional pam_gnome_keyring.so auto_start")
+    text, plan = planned(tmp_path, site)
+    assert text.index(SOURS) < text.index(MOUNT)
+    assert plan.notes == []
+    assert install(WISH, str(tmp_path / "etc")).notes == []
+    apply(plan)
+    apply(uninstall("sshd", str(tmp_path / "etc")))
+    assert (tmp_path / "etc/pam.d/sshd").read_text() == site["sshd"]
+
+
+def test_what_starts_programs_in_front_is_told(tmp_path: Path) -> None:
+    site = {**EVERY["local"], "postlogin": f"{distributions.POSTLOGIN}{MOUNT}\n"}
+    text, plan = planned(tmp_path, site)
+    assert text.endswith(f"{SOURS}\n")
+    told = "what pam_mount.so starts for users is outside of their jobs"
+    assert plan.notes == [f"{told}: put it behind our session line"]
+
+
 # Uninstall
 
 ALONE = "account sufficient pam_succeed_if.so quiet uid eq 0"
@@ -751,6 +782,27 @@ NOT_TAKEN_OUT = [
 def test_lines_that_are_not_taken_out(tmp_path: Path, files: Files, said: str) -> None:
     with pytest.raises(CannotError, match=said):
         uninstall("sshd", make(tmp_path, files))
+
+
+def test_a_broken_stack_keeps_nobody_from_uninstalling(tmp_path: Path) -> None:
+    site = with_lines(f"account [x] pam_x.so\n{GUARD}\n{OURS}", f"{SGUARD}\n{SOURS}")
+    etc = make(tmp_path, {**site, "postlogin": "session required pam_\xfc.so\n"})
+    apply(uninstall("sshd", etc))
+    assert Path(etc, "pam.d/sshd").read_text() == with_lines("account [x] pam_x.so")["sshd"]
+
+
+def test_ours_in_an_included_file_is_told(tmp_path: Path) -> None:
+    etc = make(tmp_path, {**BOTH, "postlogin": f"{SGUARD}\n{SOURS}\n"})
+    plan = uninstall("sshd", etc)
+    assert len(plan.changes) == 1
+    assert "postlogin:2 has a line of this module, which is not for this command" in plan.notes[0]
+
+
+def test_no_room_for_the_planned_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    etc = make(tmp_path, EVERY["local"])
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+    with pytest.raises(CannotError, match="cannot write to /nowhere: No such file"):
+        install(WISH, etc)
 
 
 def test_nothing_is_written(tmp_path: Path) -> None:

@@ -247,7 +247,8 @@ class _Edit:
             )
             return
         if line.kind == "account":
-            self._exempted += pair.exempted
+            known = {entry.words[2:] for entry in self._exempted}
+            self._exempted += tuple(one for one in pair.exempted if one.words[2:] not in known)
             self._tell_who_went_around(pair)
         for entry in pair.entries:
             self._text.remove(entry.start, entry.end)
