@@ -502,6 +502,16 @@ def test_slurm_s_line_is_replaced(
         install(WISH, str(tmp_path / "etc"))
 
 
+def test_libpam_runs_what_migrated_sites_have_then(tmp_path: Path) -> None:
+    cases = []
+    for number, (_, site, *_rest) in enumerate(SITES):
+        text, _ = planned(tmp_path / str(number), site, REPLACE)
+        cases += logins({**site, "sshd": text})
+    codes = iter(libpam.run(cases))
+    wrong = [name for name, *_ in SITES if [next(codes) == 0 for _ in EXPECTED] != EXPECTED]
+    assert wrong == []
+
+
 def test_groups_that_jump_over_slurm_s_line_jump_over_ours(tmp_path: Path) -> None:
     alice = WHEEL.replace("user ingroup wheel", "user = alice")
     site = migrating(alice, WHEEL.replace("=2", "=1"), C)
