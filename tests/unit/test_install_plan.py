@@ -523,6 +523,12 @@ def test_groups_that_jump_over_slurm_s_line_jump_over_ours(tmp_path: Path) -> No
     assert plan.notes == []
 
 
+def test_a_line_that_is_not_about_users_may_not_jump_over_slurm_s(tmp_path: Path) -> None:
+    jump = WHEEL.replace("=2", "=1").replace("user ingroup wheel", "service = sshd")
+    with pytest.raises(CannotError, match=r"the line of pam_succeed_if.so would jump to another"):
+        install(REPLACE, make(tmp_path, migrating(jump, C)))
+
+
 def test_a_group_that_jumps_over_both_of_slurm_s_lines_is_let_by_once(tmp_path: Path) -> None:
     jump = WHEEL.replace("=2", "=1")
     text, _ = planned(tmp_path, migrating(jump, f"{C} a", jump, C.replace("_adopt", "")), REPLACE)
@@ -562,17 +568,18 @@ def test_slurm_s_line_beside_ours_goes(tmp_path: Path) -> None:
 
 # Refusals
 
-CUSTOM = "custom/site\nwith-slurm\n"
 IN_AUTH = EVERY["local"]["password-auth"].replace("account     required pam_unix.so", C)
 IN_COMMON = f"{EVERY['debian12']['common-account']}{C} action_unknown=any debug"
 PROFILE = "Name: Slurm\nAccount-Type: Additional\nAccount:\n\trequired\tpam_slurm_adopt.so\tx=1\n"
 OTHERS = EVERY["debian12"]
+LENIENT = "[ignore=ignore open_err=ignore module_unknown=ignore default=bad]"
 
 # (the files, what is said behind "…/etc/pam.d/")
 CANNOT: list[tuple[str, Files, str]] = [
     ("no file", {"other": ""}, r"there is no PAM file .*/sshd: name a service that has one"),
     ("an empty file", {"sshd": ""}, r"sshd has no include in its account phase, as the files"),
     ("not known", {"sshd": "account required pam_x.so\n"}, r"sshd has no include in its account"),
+    ("a directory", {"etc/pam.d/sshd/x": ""}, r"cannot read .*/sshd: it is not a regular file"),
     ("no session", {"sshd": "account required pam_unix.so\n"}, "sshd has no session line, as"),
     ("DOS", {**OTHERS, "sshd": RHEL.replace("\n", "\r\n")}, r"the line ends of DOS.*; run: sed -i"),
     ("not ASCII", with_lines("account required pam_\xfc.so"), r"sshd:\d+: .* not ASCII: mend that"),
@@ -586,6 +593,10 @@ CANNOT: list[tuple[str, Files, str]] = [
     ("a jump over ours, which has no guard",
      with_lines(f"account [success=1 default=ignore] pam_x.so\n{OURS}"),
      r"sshd:6: the line of pam_x.so would jump to another line than now: take it out first, or ed"),
+    ("a jump to ours, past its guard",
+     with_lines(f"account [success=1 default=ignore] pam_succeed_if.so user = root\n{GUARD}\n"
+                f"account {LENIENT} pam_python.so {SCRIPT}"),
+     r"the account phase could lock out root: see docs/how-to/install.md$"),
     ("a jump past the end", with_lines("", "session [success=2 default=ignore] pam_x.so"),
      r"sshd:\d+: the line of pam_x.so would jump to another line than now: take"),
     ("root is refused already", with_lines("account requisite pam_deny.so"),
@@ -620,24 +631,26 @@ def test_stacks_that_are_refused(tmp_path: Path, files: Files, said: str, wish: 
     assert caught.value.status == 3
 
 
-# (authselect's template, what is said)
-BY_AUTHSELECT = [
-    (f'{C} {{include if "with-slurm"}}', r"run: authselect disable-feature with-slurm$"),
-    (f'{C} {{include if "with-x"}}', r"take the line out of .*/etc/authselect/custom/site/passwo"),
-    (C, r"take the line out of .*/custom/site/password-auth, and run: authselect apply-changes$"),
-    ("", r"take the line out of authselect's profile, and run: authselect apply-changes$"),
-]
+CUSTOM = {"etc/authselect/authselect.conf": "custom/site\nwith-slurm\n"}
+TEMPLATE = "etc/authselect/custom/site/password-auth"
+VENDOR = "usr/share/authselect/vendor/sssd/password-auth"
+EDIT = r"take the line out of .*/{}, and run: authselect apply-changes$"
+# (files of authselect, what is said)
+BY_AUTHSELECT: list[tuple[Files, str]] = [
+    ({**CUSTOM, TEMPLATE: f'{C} {{include if "with-slurm"}}'},
+     r"run: authselect disable-feature with-slurm$"),
+    ({**CUSTOM, TEMPLATE: f'{C} {{include if "with-x"}}'}, EDIT.format(TEMPLATE)),
+    ({**CUSTOM, TEMPLATE: C}, EDIT.format(TEMPLATE)),
+    ({"etc/authselect/authselect.conf": "sssd\n", VENDOR: C}, EDIT.format(VENDOR)),
+    ({**CUSTOM, TEMPLATE: f"# {C}"}, "take the line out of authselect's profile, and run: auths"),
+    (CUSTOM, "take the line out of authselect's profile, and run: authselect apply-changes$"),
+    ({}, "take the line out of authselect's profile, and run: authselect apply-changes$"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("template", "said"), BY_AUTHSELECT)
-def test_files_of_authselect(tmp_path: Path, template: str, said: str) -> None:
-    files = {
-        **EVERY["local"],
-        "etc/authselect/password-auth": IN_AUTH,
-        "etc/authselect/authselect.conf": CUSTOM,
-        "etc/authselect/custom/site/password-auth": f"{template}\n",
-    }
-    etc = make(tmp_path, files)
+@pytest.mark.parametrize(("files", "said"), BY_AUTHSELECT)
+def test_files_of_authselect(tmp_path: Path, files: Files, said: str) -> None:
+    etc = make(tmp_path, {**EVERY["local"], **files, "etc/authselect/password-auth": IN_AUTH})
     Path(etc, "pam.d/password-auth").unlink()
     Path(etc, "pam.d/password-auth").symlink_to("../authselect/password-auth")
     with pytest.raises(CannotError, match=said):
