@@ -18,6 +18,8 @@ COMMANDS = {
     "logins": ("logins.command", "List and count the logins that the module has decided."),
     "sessions": ("sessions.command", "Which ssh sessions are on this node, and in which jobs?"),
     "whoami": ("whoami.command", "Which job holds this shell?"),
+    "install": ("install.command", "Write the module's lines into a PAM file; try them first."),
+    "uninstall": ("install.uninstall_command", "Take the module's lines out of a PAM file."),
     "use": ("use", "Which of your jobs do your next logins to this node go to?"),
 }
 
@@ -46,7 +48,9 @@ class _Group(click.Group):
 def group() -> None:
     """Look at how slurm_adopt works on this node.
 
-    Nothing is changed but by `use`, which notes what its user has chosen.
+    Nothing is changed but by `install` and `uninstall`, which write PAM files as root, and by
+    `use`, which notes what its user has chosen.
 
-    Each command prints JSON with --json. Exit status: see the manual page slurm-adopt(1).
+    Each command that looks prints JSON with --json. Exit status: see the manual page
+    slurm-adopt(1).
     """

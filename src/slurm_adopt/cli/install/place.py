@@ -1,0 +1,78 @@
+"""Where this copy of slurm_adopt is: the scripts that PAM lines name, and the command itself."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import slurm_adopt
+from slurm_adopt.cli.checks.bridge.bridge import OLDEST, PAM_PYTHON
+from slurm_adopt.cli.checks.bridge.bridge_trial import FailedError, NoTrialError, trial
+from slurm_adopt.cli.checks.bridge.owners import Groups, others_may_write
+from slurm_adopt.cli.checks.pam import pam_modules
+from slurm_adopt.cli.errors import ERROR, CliError
+
+if TYPE_CHECKING:
+    from .plan import Front
+
+FRONTS: dict[Front, str] = {"pam_python": "pam_slurm_adopt.py", "pam_exec": "pam_slurm_adopt_exec"}
+# What packages and the guide have: PAM files name these, also where a link leads here.
+KNOWN = ("/usr/libexec/slurm-adopt", "/opt/slurm_adopt")
+_PACKAGE = os.path.dirname(os.path.realpath(slurm_adopt.__file__))
+
+
+def script_of(front: Front) -> str:
+    """Return the whole path of a front's script; CliError where it is not there, or not safe."""
+    name = FRONTS[front]
+    for folder in (top(), _PACKAGE):
+        path = f"{folder}/pam/{name}"
+        if os.path.isfile(path):
+            break
+    else:
+        raise CliError(f"there is no {name} beside this command ({top()}/pam)", ERROR)
+    why = next(filter(None, (others_may_write(one, Groups()) for one in (path, _PACKAGE))), "")
+    if why:
+        raise CliError(f"root would run {path} at each login, but {why}: nothing is changed", ERROR)
+    return path
+
+
+def front_here() -> tuple[Front, str]:
+    """Return the front that works on this host, and why not pam_python."""
+    why = why_no_pam_python()
+    return ("pam_exec", why) if why else ("pam_python", "")
+
+
+def why_no_pam_python() -> str:
+    """Return why pam_python cannot run the module here; "" if it can, or cannot be tried."""
+    if not any(map(os.path.exists, pam_modules.paths(PAM_PYTHON))):
+        return f"{PAM_PYTHON} is not installed"
+    script = script_of("pam_python")
+    try:
+        told = trial(PAM_PYTHON, script)
+    except NoTrialError:
+        return ""
+    except FailedError as wrong:
+        return f"{PAM_PYTHON} does not run: {wrong}"
+    if tuple(told["version"]) < OLDEST:
+        return f"{PAM_PYTHON} runs Python {'.'.join(map(str, told['version']))}"
+    return f"{PAM_PYTHON} cannot import it: {told['wrong']}" if "wrong" in told else ""
+
+
+def command() -> list[str]:
+    """Return the command of this copy, as root's timers run it: by whole paths."""
+    program = f"{top()}/bin/slurm-adopt"
+    if os.path.isfile(program):
+        return [program]
+    return [sys.executable, "-I", "-m", "slurm_adopt"]
+
+
+def folder() -> str:
+    """Return the folder that Python finds the package in."""
+    return f"{top()}/src" if _PACKAGE.endswith("/src/slurm_adopt") else os.path.dirname(_PACKAGE)
+
+
+def top() -> str:
+    """Return the folder that has src/ and pam/."""
+    found = os.path.dirname(os.path.dirname(_PACKAGE))
+    return next((known for known in KNOWN if os.path.realpath(known) == found), found)
