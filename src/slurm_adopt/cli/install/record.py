@@ -72,6 +72,7 @@ class Folder:
         try:
             data = self._read(f"{service}.json")
         except FileNotFoundError:
+            self._sweep(service, set())  # of a run that was killed
             return Record()
         try:
             return self._record(service, json.loads(data))
@@ -107,10 +108,12 @@ class Folder:
 
     def close(self) -> None:
         """Remove the folders if they are empty, and let others in."""
-        with contextlib.suppress(OSError):
-            os.rmdir(self.path)
-            os.rmdir(self._top)
-        os.close(self._fd)
+        try:
+            with contextlib.suppress(OSError):
+                os.rmdir(self.path)
+                os.rmdir(self._top)
+        finally:
+            os.close(self._fd)
 
     def _remove(self, service: str) -> None:
         with contextlib.suppress(FileNotFoundError):

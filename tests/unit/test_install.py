@@ -1,0 +1,686 @@
+"""`slurm-adopt install` on files in a folder: whatever goes wrong, a PAM file is old or new."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import stat
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from slurm_adopt.cli.errors import ERROR, CliError
+from slurm_adopt.cli.install import applying, plan, proof, record, trial, writing
+from slurm_adopt.cli.install.applying import Node
+from slurm_adopt.cli.install.plan import Change, Plan, Wish
+from slurm_adopt.cli.install.record import Kept, Record, Trial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+BEFORE = b"account required pam_nologin.so\n@include common-account"  # no newline at its end
+OURS = b"account required pam_python.so /opt/x/pam/pam_slurm_adopt.py\n"
+AFTER = OURS + BEFORE
+EDIT = b"# by hand\n"
+SERVICE = "sshd"
+WISH = Wish(SERVICE, "pam_python", {}, "/opt/x/pam/pam_slurm_adopt.py")
+
+
+class FakeTimer(NamedTuple):
+    """What would be told to systemd or at."""
+
+    told: list[str]
+
+    def arm(self, given: Trial) -> Trial:
+        self.told.append("arm")
+        return given._replace(job="7")
+
+    def disarm(self, given: Trial) -> None:  # noqa: ARG002
+        self.told.append("disarm")
+
+
+class Site:
+    """A folder with a PAM file and a place for records."""
+
+    def __init__(self, folder: Path) -> None:
+        self.etc = folder / "etc"
+        self.pam = self.etc / "pam.d"
+        self.file = self.pam / SERVICE
+        self.top = folder / "state"
+        self.said: list[str] = []
+        self.told: list[str] = []
+        self.pam.mkdir(parents=True)
+        self.file.write_bytes(BEFORE)
+
+    @contextmanager
+    def node(self) -> Iterator[Node]:
+        with record.held(top=str(self.top)) as folder:
+            timer: Any = FakeTimer(self.told)
+            yield Node(SERVICE, folder, timer, self.said.append, str(self.etc))
+
+    def plan(self) -> Plan:
+        now = self.file.read_bytes()
+        changes = [] if OURS in now else [Change(str(self.file), now, OURS + now)]
+        return Plan(changes, [], {})
+
+    def install(self, seconds: int | None = None) -> Trial | None:
+        with self.node() as node:
+            node.settle()
+            planned = self.plan()
+            return node.install(WISH, planned, seconds) if planned.changes else None
+
+    def uninstall(self) -> list[str]:
+        with self.node() as node:
+            node.settle()
+            files, notes = node.removal()
+            node.uninstall(files)
+        return notes
+
+    def settle(self) -> Record:
+        with self.node() as node:
+            return node.settle()
+
+    @property
+    def record(self) -> Record:
+        with self.node() as node:
+            return node.record
+
+    @property
+    def clean(self) -> bool:
+        """Say whether nothing but the file is there."""
+        return os.listdir(self.pam) == [SERVICE] and not self.top.exists()
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    made = Site(tmp_path)
+
+    def without(service: str, etc: str) -> Plan:
+        assert (service, etc) == (SERVICE, str(made.etc))
+        now = made.file.read_bytes()
+        bare = now.replace(OURS, b"")
+        return Plan([Change(str(made.file), now, bare)] if bare != now else [], [], {})
+
+    monkeypatch.setattr(plan, "uninstall", without)
+    monkeypatch.setattr(proof, "lockouts", lambda _: [])
+    monkeypatch.setattr(trial, "begin", lambda s: Trial("abcd", time.time() + s, trial.AT, ""))
+    return made
+
+
+# As it should go
+
+
+def test_there_and_back_to_the_byte(site: Site) -> None:
+    site.install()
+    assert site.file.read_bytes() == AFTER
+    assert site.record == Record((Kept(str(site.file), BEFORE, BEFORE, AFTER),))
+    assert site.uninstall() == []
+    assert site.file.read_bytes() == BEFORE
+    assert site.clean
+
+
+def test_twice_is_once(site: Site) -> None:
+    site.install()
+    first = site.record
+    site.install()
+    assert (site.file.read_bytes(), site.record) == (AFTER, first)
+    site.uninstall()
+    site.uninstall()
+    assert site.file.read_bytes() == BEFORE
+    assert site.clean
+
+
+def test_the_texts_can_be_copied_by_hand(site: Site) -> None:
+    site.install()
+    texts = {path.read_bytes() for path in (site.top / "install").iterdir()}
+    assert {BEFORE, AFTER} < texts
+    assert stat.S_IMODE((site.top / "install").stat().st_mode) == 0o700
+
+
+def test_an_edited_file_keeps_its_edits(site: Site) -> None:
+    site.install()
+    site.file.write_bytes(EDIT + AFTER)
+    (note,) = site.uninstall()
+    assert "has been edited since" in note
+    assert site.file.read_bytes() == EDIT + BEFORE
+    assert site.clean
+
+
+def test_lines_by_hand_come_out_as_well(site: Site) -> None:
+    site.file.write_bytes(AFTER)
+    site.uninstall()
+    assert site.file.read_bytes() == BEFORE
+    assert site.clean
+
+
+def test_a_second_change_goes_back_to_the_first_text(site: Site) -> None:
+    """Uninstall gives back what was there before all, also after options have been changed."""
+    site.install()
+    other = AFTER.replace(b".py", b".py wait_for_job=5")
+    with site.node() as node:
+        node.install(WISH, Plan([Change(str(site.file), AFTER, other)], [], {}), None)
+    assert site.file.read_bytes() == other
+    site.uninstall()
+    assert site.file.read_bytes() == BEFORE
+    assert site.clean
+
+
+def test_lines_of_somebody_else_are_not_given_back(site: Site) -> None:
+    """Where lines of ours were changed that were written by hand, uninstall leaves none."""
+    site.file.write_bytes(AFTER)
+    other = AFTER.replace(b".py", b".py wait_for_job=5")
+    with site.node() as node:
+        node.install(WISH, Plan([Change(str(site.file), AFTER, other)], [], {}), None)
+    site.uninstall()
+    assert site.file.read_bytes() == BEFORE
+
+
+def test_owner_mode_and_attributes_stay(site: Site) -> None:
+    os.chown(site.file, 12, 34)
+    site.file.chmod(0o640)
+    os.setxattr(site.file, "user.label", b"value")
+    for step in (site.install, site.uninstall):
+        step()
+        found = site.file.stat()
+        assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (12, 34, 0o640)
+        assert os.getxattr(site.file, "user.label") == b"value"
+
+
+def test_a_link_stays_a_link(site: Site) -> None:
+    real = site.file.rename(site.etc / "sshd-of-the-site")
+    site.file.symlink_to(real)
+    site.install()
+    assert site.file.is_symlink()
+    assert real.read_bytes() == AFTER
+    site.uninstall()
+    assert site.file.is_symlink()
+    assert real.read_bytes() == BEFORE
+
+
+def test_a_file_that_was_not_there_is_removed_again(site: Site) -> None:
+    other = site.pam / "other"
+    with site.node() as node:
+        node.install(WISH, Plan([Change(str(other), None, OURS)], [], {}), None)
+    assert stat.S_IMODE(other.stat().st_mode) == 0o644
+    site.uninstall()
+    assert site.clean
+
+
+# What goes wrong
+
+
+def refusal(work: Callable[[], object]) -> str:
+    """Return the one line that a command ends with."""
+    with pytest.raises(CliError) as caught:
+        work()
+    assert caught.value.status == ERROR
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_edited_in_between(site: Site) -> None:
+    planned = site.plan()
+    site.file.write_bytes(EDIT + BEFORE)
+
+    def late() -> None:
+        with site.node() as node:
+            node.install(WISH, planned, None)
+
+    assert "has been edited since it was looked at" in refusal(late)
+    assert site.file.read_bytes() == EDIT + BEFORE
+    assert site.clean
+
+
+def test_a_file_with_another_name(site: Site) -> None:
+    """A rename would part them."""
+    os.link(site.file, site.etc / "other-name")
+    assert "has other names as well" in refusal(site.install)
+    assert site.file.read_bytes() == BEFORE
+    assert site.clean
+
+
+def test_a_lockout_is_taken_back(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def wrong(_: str) -> list[str]:
+        seen.append(site.file.read_bytes())
+        return ["SA106 the account phase can lock out root"]
+
+    monkeypatch.setattr(proof, "lockouts", wrong)
+    assert "taken back" in refusal(lambda: site.install(600))
+    assert seen == [AFTER]
+    assert site.file.read_bytes() == BEFORE
+    assert site.told == ["arm", "disarm"]
+    assert site.clean
+
+
+def test_of_several_files_all_or_none(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    second = site.pam / "second"
+    second.write_bytes(BEFORE)
+    rename = os.rename
+
+    def refusing(source: Any, target: Any, **where: Any) -> None:
+        if target == str(second):
+            raise OSError(errno.EIO, "Input/output error", source)
+        rename(source, target, **where)
+
+    monkeypatch.setattr(os, "rename", refusing)
+    changes = [Change(str(path), BEFORE, AFTER) for path in (site.file, second)]
+    with pytest.raises(CliError), site.node() as node:
+        node.install(WISH, Plan(changes, [], {}), None)
+    assert (site.file.read_bytes(), second.read_bytes()) == (BEFORE, BEFORE)
+
+
+def test_another_that_runs(site: Site) -> None:
+    with site.node():
+        assert "another slurm-adopt install" in refusal(site.install)
+    site.install()
+
+
+def _link(site: Site) -> None:
+    site.top.symlink_to(site.etc)
+
+
+def _file(site: Site) -> None:
+    site.top.write_bytes(b"")
+
+
+def _of_others(site: Site) -> None:
+    site.top.mkdir()
+    os.chown(site.top, 5001, 0)
+
+
+def _open_to_all(site: Site) -> None:
+    site.top.mkdir()
+    site.top.chmod(0o777)
+
+
+def _readable(site: Site) -> None:
+    (site.top / "install").mkdir(parents=True)
+    (site.top / "install").chmod(0o755)
+
+
+def _inner_of_others(site: Site) -> None:
+    (site.top / "install").mkdir(parents=True, mode=0o700)
+    os.chown(site.top / "install", 5001, 0)
+
+
+def _inner_link(site: Site) -> None:
+    site.top.mkdir()
+    (site.top / "install").symlink_to(site.etc)
+
+
+SQUATTED = [_link, _file, _of_others, _open_to_all, _readable, _inner_of_others, _inner_link]
+
+
+@pytest.mark.parametrize("squat", SQUATTED)
+def test_a_squatted_folder(site: Site, squat: Callable[[Site], None]) -> None:
+    squat(site)
+    assert "cannot be used" in refusal(site.install)
+    assert site.file.read_bytes() == BEFORE
+    assert os.listdir(site.pam) == [SERVICE]
+    assert "cannot be used" in refusal(site.uninstall)
+
+
+DAMAGE = [
+    b"", b"{", b"[]", b"{}", b"null", b'{"schema": 2}',
+    b'{"schema": 1, "installed": [{}], "change": [], "trial": null}',
+    b'{"schema": 1, "installed": [{"path": "/x", "base": "00", "before": null, "after": null}],'
+    b' "change": [], "trial": null}',
+    b'{"schema": 1, "installed": [], "change": [], "trial": {"name": "x"}}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", DAMAGE)
+def test_a_damaged_record(site: Site, text: bytes) -> None:
+    site.install()
+    (site.top / "install/sshd.json").write_bytes(text)
+    assert "is damaged" in refusal(site.uninstall)
+    assert "is damaged" in refusal(site.install)
+    assert site.file.read_bytes() == AFTER
+
+
+def test_a_damaged_text(site: Site) -> None:
+    site.install()
+    for path in (site.top / "install").glob("sshd.????????????????"):
+        path.write_bytes(EDIT)
+    assert "is damaged" in refusal(site.uninstall)
+
+
+# A trial
+
+
+def test_a_trial_is_taken_back(site: Site) -> None:
+    tried = site.install(600)
+    assert tried
+    assert site.file.read_bytes() == AFTER
+    assert site.record.trial == tried
+    with site.node() as node:
+        assert not node.trial_over("another")
+    assert site.file.read_bytes() == AFTER
+    with site.node() as node:
+        assert node.trial_over(tried.name)
+    assert site.file.read_bytes() == BEFORE
+    assert site.told == ["arm", "disarm"]
+    assert site.clean
+
+
+def test_a_trial_that_is_confirmed(site: Site) -> None:
+    tried = site.install(600)
+    assert tried
+    with site.node() as node:
+        assert node.confirm()
+        assert not node.confirm()
+    assert site.told == ["arm", "disarm"]
+    with site.node() as node:
+        assert not node.trial_over(tried.name)
+    assert site.file.read_bytes() == AFTER
+    site.uninstall()
+    assert site.file.read_bytes() == BEFORE
+    assert site.clean
+
+
+def test_a_trial_that_would_keep_everybody_out_is_not_confirmed(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.install(600)
+    monkeypatch.setattr(proof, "lockouts", lambda _: ["SA106 can lock out root"])
+
+    def confirm() -> None:
+        with site.node() as node:
+            node.confirm()
+
+    assert "the trial goes on" in refusal(confirm)
+    assert site.record.trial
+
+
+def test_a_trial_over_an_installation_gives_that_back(site: Site) -> None:
+    site.install()
+    other = AFTER.replace(b".py", b".py wait_for_job=5")
+    with site.node() as node:
+        node.install(WISH, Plan([Change(str(site.file), AFTER, other)], [], {}), 600)
+        assert node.trial_over("abcd")
+    assert site.file.read_bytes() == AFTER
+    site.uninstall()
+    assert site.file.read_bytes() == BEFORE
+    assert site.clean
+
+
+def test_a_trial_that_nothing_has_ended(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its timer was lost: the next run takes it back."""
+    tried = site.install(600)
+    assert tried
+    assert site.settle().trial == tried
+    monkeypatch.setattr(time, "time", lambda: tried.ends + 1)
+    assert site.settle() == Record()
+    assert "a trial was over" in site.said[-1]
+    assert site.file.read_bytes() == BEFORE
+
+
+def test_a_trial_whose_file_is_edited(site: Site) -> None:
+    site.install(600)
+    site.file.write_bytes(EDIT + AFTER)
+    with site.node() as node:
+        node.trial_over("abcd")
+    assert site.file.read_bytes() == EDIT + BEFORE
+    assert site.clean
+
+
+def test_a_trial_is_ended_by_uninstall(site: Site) -> None:
+    site.install(600)
+    site.uninstall()
+    assert site.file.read_bytes() == BEFORE
+    assert site.told == ["arm", "disarm"]
+    assert site.clean
+
+
+def test_a_timer_that_cannot_be_set(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(self: FakeTimer, given: Trial) -> Trial:
+        raise CliError("systemctl has failed", ERROR)
+
+    monkeypatch.setattr(FakeTimer, "arm", failing)
+    assert refusal(lambda: site.install(600)) == "systemctl has failed"
+    assert site.file.read_bytes() == BEFORE
+    assert site.clean
+
+
+# At every step. The steps are the calls by which a run changes a disk.
+
+STEPS = ("open", "rename", "unlink", "mkdir", "rmdir", "fsync", "chmod", "fchmod", "fchown")
+ALLOCATES = ("open", "mkdir", "fsync")  # what fails on a full disk
+
+
+def at_step(number: int, happens: Callable[[str], None], names: tuple[str, ...] = STEPS) -> Any:
+    """Return a patch: something happens at a step, in front of it; `count[0]`: how many came."""
+    patch, count = pytest.MonkeyPatch(), [0]
+
+    def stepping(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*given: Any, **named: Any) -> Any:
+            is_change = name != "open" or bool(given[1] & os.O_CREAT)
+            count[0] += is_change
+            if is_change and count[0] >= number:
+                happens(name)
+            return real(*given, **named)
+
+        return step
+
+    for name in names:
+        patch.setattr(os, name, stepping(name, getattr(os, name)))
+    return patch, count
+
+
+def once(number: int, happens: Callable[[str], None]) -> Any:
+    patch, count = at_step(number, lambda name: happens(name) if count[0] == number else None)
+    return patch, count
+
+
+def _kill(_: str) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed_at(step: int, work: Callable[[], object]) -> bool:
+    """Do a thing in a child that is killed at a step; say whether it was."""
+    child = os.fork()
+    if child == 0:
+        at_step(step, _kill)
+        with suppress(BaseException):
+            work()
+            os._exit(0)
+        os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert status in (0, signal.SIGKILL)
+    return status != 0
+
+
+def every_step(work: Callable[[int], bool]) -> None:
+    """Go through all steps until the work is done without one."""
+    for step in range(1, 500):
+        if not work(step):
+            assert step > 10
+            return
+    pytest.fail("it never ends")
+
+
+def test_install_is_killed_at_every_step(site: Site) -> None:
+    def attempt(step: int) -> bool:
+        killed = killed_at(step, site.install)
+        assert site.file.read_bytes() in (BEFORE, AFTER)
+        left = site.file.read_bytes()
+        finished = site.settle().installed
+        assert site.file.read_bytes() == (AFTER if finished else BEFORE)
+        assert os.listdir(site.pam) == [SERVICE]
+        if left == AFTER and not finished:
+            assert "taken back" in site.said[-1]
+        site.install()
+        assert site.file.read_bytes() == AFTER
+        site.uninstall()
+        assert site.file.read_bytes() == BEFORE
+        assert site.clean
+        return killed
+
+    every_step(attempt)
+
+
+def test_a_trial_is_killed_at_every_step(site: Site) -> None:
+    """What was written is taken back by the timer, which is set before."""
+
+    def attempt(step: int) -> bool:
+        killed = killed_at(step, lambda: site.install(600))
+        assert site.file.read_bytes() in (BEFORE, AFTER)
+        if site.file.read_bytes() == AFTER:
+            with site.node() as node:
+                assert node.trial_over("abcd")
+        site.settle()
+        assert site.file.read_bytes() == BEFORE
+        assert site.clean
+        return killed
+
+    every_step(attempt)
+
+
+def test_the_end_of_a_trial_is_killed_at_every_step(site: Site) -> None:
+    def end() -> None:
+        with site.node() as node:
+            node.trial_over("abcd")
+
+    def attempt(step: int) -> bool:
+        site.install(600)
+        killed = killed_at(step, end)
+        assert site.file.read_bytes() in (BEFORE, AFTER)
+        end()  # as the timer does it again
+        assert site.file.read_bytes() == BEFORE
+        site.settle()
+        assert site.clean
+        return killed
+
+    every_step(attempt)
+
+
+def test_uninstall_is_killed_at_every_step(site: Site) -> None:
+    def attempt(step: int) -> bool:
+        site.install()
+        killed = killed_at(step, site.uninstall)
+        assert site.file.read_bytes() in (BEFORE, AFTER)
+        site.uninstall()
+        assert site.file.read_bytes() == BEFORE
+        assert site.clean
+        return killed
+
+    every_step(attempt)
+
+
+def _full(_: str) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _term(_: str) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _hup(_: str) -> None:
+    os.kill(os.getpid(), signal.SIGHUP)
+
+
+def _interrupt(_: str) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("happens", [_full, _interrupt])
+@pytest.mark.parametrize("seconds", [None, 600])
+def test_a_failure_at_every_step(
+    site: Site, happens: Callable[[str], None], seconds: int | None
+) -> None:
+    """What was written is taken back at once, or the installation is whole."""
+
+    def attempt(step: int) -> bool:
+        patch, count = once(step, happens)
+        failed = False
+        try:
+            site.install(seconds)
+        except CliError as error:
+            failed = True
+            assert "cannot be put back" not in str(error)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            patch.undo()
+        came = count[0] >= step
+        left = site.settle()
+        whole = bool(left.installed or left.trial)  # ^C may come when all is done
+        assert not (failed and whole)
+        assert site.file.read_bytes() == (AFTER if whole else BEFORE)
+        assert whole or site.clean
+        site.uninstall()
+        assert site.file.read_bytes() == BEFORE
+        assert site.clean
+        return came
+
+    every_step(attempt)
+
+
+def test_the_disk_is_full_from_a_step_on(site: Site) -> None:
+    def attempt(step: int) -> bool:
+        patch, count = at_step(step, _full, ALLOCATES)
+        failed = False
+        try:
+            site.install()
+        except CliError as error:
+            failed = True
+            assert "No space left" in str(error)
+        finally:
+            patch.undo()
+        assert site.file.read_bytes() == (BEFORE if failed else AFTER)
+        site.uninstall()
+        assert site.clean
+        return count[0] >= step
+
+    every_step(attempt)
+
+
+@pytest.mark.parametrize("happens", [_term, _hup])
+def test_a_signal_at_every_step(site: Site, happens: Callable[[str], None]) -> None:
+    """In a child: outside of the critical part a signal ends it as any program."""
+
+    def attempt(step: int) -> bool:
+        child = os.fork()
+        if child == 0:
+            _, count = once(step, happens)
+            with suppress(BaseException):
+                site.install()
+            os._exit(0 if count[0] >= step else 2)
+        _, status = os.waitpid(child, 0)
+        finished = site.settle().installed
+        assert site.file.read_bytes() == (AFTER if finished else BEFORE)
+        site.uninstall()
+        assert site.file.read_bytes() == BEFORE
+        assert site.clean
+        return status != 2 << 8
+
+    every_step(attempt)
+
+
+def test_what_cannot_be_put_back_stays_recorded(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way back fails: the line says which file to copy, and a trial's timer is left."""
+    monkeypatch.setattr(proof, "lockouts", lambda _: ["SA106 can lock out root"])
+
+    def failing(self: writing.Writing) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writing.Writing, "back", failing)
+        said = refusal(lambda: site.install(600))
+    assert f"to {site.file}" in said
+    copy = said.partition("Copy ")[2].split(" to ")[0]
+    with open(copy, "rb") as file:
+        assert file.read() == BEFORE
+    assert site.told == ["arm"]
+    with site.node() as node:
+        assert node.trial_over("abcd")
+    assert site.file.read_bytes() == BEFORE
+    assert site.clean
