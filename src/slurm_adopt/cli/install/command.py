@@ -23,7 +23,8 @@ from .applying import Node
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from .plan import Front, Plan
+    from .our_lines import Front
+    from .plan import Plan
     from .record import Folder
     from .writing import File
 

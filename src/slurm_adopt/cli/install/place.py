@@ -14,7 +14,7 @@ from slurm_adopt.cli.checks.pam import pam_modules
 from slurm_adopt.cli.errors import ERROR, CliError
 
 if TYPE_CHECKING:
-    from .plan import Front
+    from .our_lines import Front
 
 FRONTS: dict[Front, str] = {"pam_python": "pam_slurm_adopt.py", "pam_exec": "pam_slurm_adopt_exec"}
 # What packages and the guide have: PAM files name these, also where a link leads here.

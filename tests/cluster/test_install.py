@@ -1,0 +1,327 @@
+"""`slurm-adopt install` and `uninstall` on a node: what they write, and who then gets in."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cluster.harness import pam
+from tests.cluster.harness.host import end
+from tests.cluster.harness.landing import COMMAND, job_of
+from tests.cluster.harness.wait import wait_for
+from tests.cluster.scenarios import stock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tests.cluster.harness.cluster import Cluster
+    from tests.cluster.harness.host import Host
+
+PROGRAM = "/opt/slurm_adopt/bin/slurm-adopt"
+SCRIPT = "/opt/slurm_adopt/pam/pam_slurm_adopt.py"
+FILE = "/etc/pam.d/sshd"
+STATE = "/var/lib/slurm_adopt"
+GUARD = "[success=1 default=ignore] pam_succeed_if.so quiet uid eq 0"
+
+
+class Node:
+    """n1 with the stock file of its sshd, and the command beside the module."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.host = cluster.n1
+
+    def run(
+        self, *arguments: str, status: int = 0, user: str | None = None, under: Sequence[str] = ()
+    ) -> str:
+        """Run the command; return what it has printed, with the status that is expected."""
+        done = self.host.run([*under, PROGRAM, *arguments], user, check=False, timeout=60)
+        said = done.stdout + done.stderr
+        assert "Traceback" not in said, said
+        assert done.returncode == status, said
+        if status:
+            assert len(done.stderr.splitlines()) == 1, done.stderr
+        return said
+
+    @property
+    def text(self) -> str:
+        return self.host.read(FILE)
+
+    def is_clean(self, usual: str) -> bool:
+        """Say whether the node is as it was before all."""
+        left = self.host.run(["ls", "-A", "/etc/pam.d"]).stdout.split()
+        there = (self.host.root / STATE.lstrip("/")).exists()
+        return self.text == usual and not there and not any("slurm_adopt" in one for one in left)
+
+    def lands(self, user: str) -> tuple[int, int | None]:
+        """Return ssh's status, and the job that the session was in."""
+        result = self.cluster.ssh(user, command=COMMAND)
+        return result.rc, job_of(self.host, result.out)
+
+
+@pytest.fixture
+def node(cluster: Cluster) -> Iterator[Node]:
+    host = cluster.n1
+    host.run(["cp", "-r", "/checkout/bin", "/opt/slurm_adopt"])
+    host.run(["chown", "-R", "root:root", "/opt/slurm_adopt"])
+    host.pam("sshd", stock.debian(stock.suite_of(cluster)))
+    yield Node(cluster)
+    host.run(["sh", "-c", f"rm -rf {STATE} /opt/slurm_adopt/bin /etc/pam.d/.sshd.*"])
+    host.pam("sshd", pam.stack())
+
+
+def lines_of(text: str) -> list[str]:
+    """Return what is written of ours and of the guards, without comments."""
+    return [line for line in text.splitlines()
+            if ("pam_slurm_adopt" in line or "pam_succeed_if" in line)
+            and not line.startswith("#")]  # fmt: skip
+
+
+# There and back
+
+
+def test_install_and_uninstall(node: Node) -> None:
+    usual = node.text
+    shown = node.run("install", "--dry-run")
+    assert f"+account required pam_python.so {SCRIPT}" in shown
+    assert node.is_clean(usual)
+
+    said = node.run("install")
+    assert shown in said
+    account, session = pam.both_lines(*pam.PRODUCTION)
+    assert lines_of(node.text) == [*account, *session]
+    job = node.cluster.submit("alice")
+    assert node.lands("alice") == (0, job)
+    assert node.lands("bob") == (255, None)
+    assert node.lands("root") == (0, None)
+
+    written = node.text
+    assert "nothing is changed" in node.run("install")
+    assert "nothing is changed" in node.run("install", "--front=pam_python")
+    assert node.text == written
+
+    assert f"-account required pam_python.so {SCRIPT}" in node.run("uninstall", "--dry-run")
+    assert node.text == written
+    node.run("uninstall")
+    assert node.is_clean(usual)
+    assert node.lands("bob") == (0, None)
+    assert "nothing is changed" in node.run("uninstall")
+
+
+def test_other_options(node: Node) -> None:
+    usual = node.text
+    node.run("install", "action_no_jobs=ignore")
+    node.run("install", "action_no_jobs=deny", "action_unknown=newest")
+    options = " ".join((*pam.PRODUCTION, "action_no_jobs=deny", "action_unknown=newest"))
+    for phase, lines in zip(
+        ("account", "session"), (lines_of(node.text)[:2], lines_of(node.text)[2:])
+    ):
+        assert lines[0] == f"{phase} {GUARD}"
+        assert lines[1].startswith(f"{phase} required pam_python.so {SCRIPT} ")
+        assert set(lines[1].split()[4:]) == set(options.split())
+    node.run("uninstall")
+    assert node.is_clean(usual)
+
+
+def test_what_an_administrator_has_written_since_stays(node: Node) -> None:
+    usual = node.text
+    node.run("install")
+    node.host.pam("sshd", f"# by hand\n{node.text}")
+    assert "has been edited since" in node.run("uninstall")
+    assert node.text == f"# by hand\n{usual}"
+    assert lines_of(node.text) == []
+    node.host.pam("sshd", usual)
+    assert node.is_clean(usual)
+
+
+def test_rhel_s_stack(node: Node) -> None:
+    stock.write_rhel_s(node.host)
+    node.host.pam("sshd", stock.fitted(node.host, stock.rhel()))
+    usual = node.text
+    node.run("install")
+    job = node.cluster.submit("alice")
+    assert node.lands("alice") == (0, job)
+    assert node.lands("bob") == (255, None)
+    assert node.lands("root") == (0, None)
+    node.run("uninstall")
+    assert node.is_clean(usual)
+
+
+def test_the_c_module_s_line_is_replaced(node: Node) -> None:
+    line = f"{pam.C_MODULE} action_unknown=newest"
+    usual = node.text.rstrip("\n") + f"\n{line}\n"
+    node.host.pam("sshd", usual)
+    assert "--replace" in node.run("install", status=3)
+    assert node.is_clean(usual)
+    node.run("install", "--replace")
+    assert pam.C_MODULE not in node.text
+    assert all("action_unknown=newest" in line for line in lines_of(node.text)[1::2])
+    job = node.cluster.submit("alice")
+    assert node.lands("alice") == (0, job)
+    node.run("uninstall")
+    assert node.is_clean(usual)
+
+
+# What is refused
+
+
+REFUSED = [
+    (("install", "action_no_jobs=perhaps"), 3, "action_no_jobs"),
+    (("install", "nonsense=1"), 3, "nonsense"),
+    (("install", "--trial=soon"), 3, "is no time"),
+    (("install", "--trial=5s"), 3, "from 1m to 7d"),
+    (("install", "--trial=10m"), 2, "neither systemd nor atd"),
+    (("install", "--confirm", "--trial=10m"), 3, "--confirm"),
+    (("install", "--confirm"), 2, "no trial is running"),
+    (("install", "--service=nothing"), 3, "nothing"),
+    (("install", "--service=../x"), 3, "no name of a PAM service"),
+    (("uninstall", "--service=../x"), 3, "no name of a PAM service"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "status", "said"), REFUSED)
+def test_what_is_refused(node: Node, arguments: tuple[str, ...], status: int, said: str) -> None:
+    usual = node.text
+    assert said in node.run(*arguments, status=status)
+    assert node.is_clean(usual)
+
+
+def test_only_root_changes_something(node: Node) -> None:
+    usual = node.text
+    for command in ("install", "uninstall"):
+        assert "only root" in node.run(command, status=3, user="alice")
+    assert f"+account required pam_python.so {SCRIPT}" in node.run(
+        "install", "--dry-run", user="alice"
+    )
+    assert node.is_clean(usual)
+
+
+# (what is mounted over /etc/pam.d, what is said)
+DISKS = {
+    "read-only": ("mount -o bind,ro /etc/pam.d /etc/pam.d", "Read-only file system"),
+    "full": (
+        "cp -r /etc/pam.d /run/pam.d; mount -t tmpfs -o size=256k none /etc/pam.d; "
+        "cp -r /run/pam.d/. /etc/pam.d; rm -r /run/pam.d; cat /dev/zero >/etc/pam.d/big || true",
+        "No space left on device",
+    ),
+    "no /var": ("mount -o bind,ro /var /var", "Read-only file system"),
+}
+
+
+@pytest.mark.parametrize("disk", DISKS)
+def test_a_disk_that_takes_nothing(node: Node, disk: str) -> None:
+    """In a mount namespace of its own, where the PAM files are looked at as well."""
+    usual = node.text
+    prepare, said = DISKS[disk]
+    node.host.write("run/before", usual)
+    script = f"{prepare}; {PROGRAM} install; s=$?; cmp /etc/pam.d/sshd /run/before && exit $s"
+    done = node.host.run(
+        ["unshare", "--mount", "sh", "-ec", script.replace("; s=$?", " || s=$?")], check=False
+    )
+    assert done.returncode == 2, done
+    assert said in done.stderr.splitlines()[-1]
+    assert node.is_clean(usual)
+
+
+def test_a_module_that_does_not_run_is_not_installed(node: Node) -> None:
+    """With pam_python gone and no other front asked for, the command looks for one that works."""
+    usual = node.text
+    node.host.run(["mv", "/lib/security/pam_python.so", "/root/pam_python.so"])
+    try:
+        assert "is not installed" in node.run("install", "--front=pam_python", status=2)
+        assert node.is_clean(usual)
+    finally:
+        node.host.run(["mv", "/root/pam_python.so", "/lib/security/pam_python.so"])
+
+
+def test_what_keeps_everybody_out_is_taken_back(node: Node) -> None:
+    """The package is broken: pam_python runs, and cannot import it."""
+    usual = node.text
+    node.host.run(["mv", "/opt/slurm_adopt/src/slurm_adopt/decision/engine.py", "/root/engine.py"])
+    try:
+        said = node.run("install", status=2, under=("env", "PYTHONDONTWRITEBYTECODE=1"))
+        assert "nothing is changed" in said or "taken back" in said
+        assert node.is_clean(usual)
+    finally:
+        node.host.run(
+            ["mv", "/root/engine.py", "/opt/slurm_adopt/src/slurm_adopt/decision/engine.py"]
+        )
+
+
+# A trial
+
+
+@contextlib.contextmanager
+def atd(host: Host) -> Iterator[None]:
+    """Have at's daemon run."""
+    process = host.popen(["/usr/sbin/atd", "-f", "-l", "99"], stdin=subprocess.DEVNULL)
+    try:
+        wait_for("atd is there", lambda: host.run(["pidof", "atd"], check=False).returncode == 0)
+        yield
+    finally:
+        end(process)
+        host.run(["sh", "-c", "rm -f /var/spool/cron/atjobs/[a-z=]*"])
+
+
+def jobs_of_at(host: Host) -> list[str]:
+    return host.run(["sh", "-c", "atq | cut -f1"]).stdout.split()
+
+
+def test_a_trial_is_taken_back_by_at(node: Node) -> None:
+    """At itself runs the job, as it does when the time has come."""
+    usual = node.text
+    with atd(node.host):
+        said = node.run("install", "--trial=10m")
+        assert "the trial ends at" in said
+        (number,) = jobs_of_at(node.host)
+        assert node.lands("bob") == (255, None)
+        written = node.text
+        assert "a trial runs until" in node.run("install", "action_no_jobs=ignore", status=2)
+        assert "a trial runs until" in node.run("install", "--trial=10m", status=2)
+        assert node.text == written
+        job = node.host.run(["at", "-c", number]).stdout
+        node.host.run(["at", "now"], input=job)
+        wait_for("the trial is taken back", lambda: node.is_clean(usual))
+        wait_for("at has forgotten it", lambda: not jobs_of_at(node.host))
+    assert node.lands("bob") == (0, None)
+
+
+def test_a_trial_is_confirmed(node: Node) -> None:
+    usual = node.text
+    with atd(node.host):
+        node.run("install", "--trial=10m")
+        (number,) = jobs_of_at(node.host)
+        job = node.host.run(["at", "-c", number]).stdout
+        written = node.text
+        assert "confirmed" in node.run("install", "--confirm")
+        assert jobs_of_at(node.host) == []
+        assert "no trial" in node.run("install", "--confirm", status=2)
+        command = next(line for line in job.splitlines() if "--trial-over" in line)
+        assert "has ended before" in node.host.run(["sh", "-ec", command]).stdout
+        assert node.text == written
+    node.run("uninstall")
+    assert node.is_clean(usual)
+
+
+def test_a_trial_is_ended_by_hand(node: Node) -> None:
+    usual = node.text
+    with atd(node.host):
+        node.run("install", "--trial=10m")
+        node.run("uninstall")
+        assert jobs_of_at(node.host) == []
+    assert node.is_clean(usual)
+
+
+def test_the_epilog_s_line(node: Node) -> None:
+    """It is printed, and slurm.conf stays as it is."""
+    usual, conf = node.text, node.host.read("etc/slurm/slurm.conf")
+    said = node.run("install", "--epilog")
+    lines = [line for line in said.splitlines() if not line.startswith("#")]
+    assert lines == ["Epilog=/etc/slurm/epilog.slurm_adopt"]
+    assert re.search("^# 1. .*mode 755", said, re.MULTILINE)
+    assert node.host.read("etc/slurm/slurm.conf") == conf
+    assert node.is_clean(usual)
