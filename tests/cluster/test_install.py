@@ -201,13 +201,12 @@ def test_only_root_changes_something(node: Node) -> None:
 
 
 # (what is mounted over /etc/pam.d, what is said)
+FULL = """\
+cp -r /etc/pam.d /run/pam.d; mount -t tmpfs -o size=256k none /etc/pam.d
+cp -r /run/pam.d/. /etc/pam.d; rm -r /run/pam.d; cat /dev/zero >/etc/pam.d/big || true"""
 DISKS = {
     "read-only": ("mount -o bind,ro /etc/pam.d /etc/pam.d", "Read-only file system"),
-    "full": (
-        "cp -r /etc/pam.d /run/pam.d; mount -t tmpfs -o size=256k none /etc/pam.d; "
-        "cp -r /run/pam.d/. /etc/pam.d; rm -r /run/pam.d; cat /dev/zero >/etc/pam.d/big || true",
-        "No space left on device",
-    ),
+    "full": (FULL, "No space left on device"),
     "no /var": ("mount -o bind,ro /var /var", "Read-only file system"),
 }
 
@@ -239,17 +238,20 @@ def test_a_module_that_does_not_run_is_not_installed(node: Node) -> None:
 
 
 def test_what_keeps_everybody_out_is_taken_back(node: Node) -> None:
-    """The package is broken: pam_python runs, and cannot import it."""
+    """The package is not whole, which shows only when the lines are there."""
     usual = node.text
-    node.host.run(["mv", "/opt/slurm_adopt/src/slurm_adopt/decision/engine.py", "/root/engine.py"])
+    part, away = "/opt/slurm_adopt/src/slurm_adopt/front/welcome.py", "/root/welcome.py"
+    node.host.run(["mv", part, away])
     try:
-        said = node.run("install", status=2, under=("env", "PYTHONDONTWRITEBYTECODE=1"))
-        assert "nothing is changed" in said or "taken back" in said
+        said = node.run("install", "--front=pam_python", status=2)
+        assert "taken back, since it would have kept everybody out: SA203" in said
         assert node.is_clean(usual)
+        assert "taken back" in node.run("install", "--front=pam_python", status=2)
     finally:
-        node.host.run(
-            ["mv", "/root/engine.py", "/opt/slurm_adopt/src/slurm_adopt/decision/engine.py"]
-        )
+        node.host.run(["mv", away, part])
+    node.run("install")
+    node.run("uninstall")
+    assert node.is_clean(usual)
 
 
 # A trial

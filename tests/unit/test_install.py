@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from slurm_adopt.cli.errors import ERROR, CliError
-from slurm_adopt.cli.install import applying, plan, proof, record, trial, writing
+from slurm_adopt.cli.install import plan, proof, record, trial, writing
 from slurm_adopt.cli.install.applying import Node
 from slurm_adopt.cli.install.plan import Change, Plan, Wish
 from slurm_adopt.cli.install.record import Kept, Record, Trial
@@ -107,6 +107,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 
     monkeypatch.setattr(plan, "uninstall", without)
     monkeypatch.setattr(proof, "lockouts", lambda _: [])
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # slow where others write
     monkeypatch.setattr(trial, "begin", lambda s: Trial("abcd", time.time() + s, trial.AT, ""))
     return made
 
@@ -329,8 +330,9 @@ def test_a_squatted_folder(site: Site, squat: Callable[[Site], None]) -> None:
 DAMAGE = [
     b"", b"{", b"[]", b"{}", b"null", b'{"schema": 2}',
     b'{"schema": 1, "installed": [{}], "change": [], "trial": null}',
-    b'{"schema": 1, "installed": [{"path": "/x", "base": "00", "before": null, "after": null}],'
-    b' "change": [], "trial": null}',
+    b'{"schema": 1, "installed": [], "change": [{"path": "/x", "base": "00"}], "trial": null}',
+    (b'{"schema": 1, "change": [], "trial": null, "installed": [{"path": "/x", "base": "00", '
+    b'"before": null, "after": null}]}'),
     b'{"schema": 1, "installed": [], "change": [], "trial": {"name": "x"}}',
 ]  # fmt: skip
 
@@ -439,13 +441,154 @@ def test_a_trial_is_ended_by_uninstall(site: Site) -> None:
 
 
 def test_a_timer_that_cannot_be_set(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(self: FakeTimer, given: Trial) -> Trial:
+    def failing(*_: object) -> Trial:
         raise CliError("systemctl has failed", ERROR)
 
     monkeypatch.setattr(FakeTimer, "arm", failing)
     assert refusal(lambda: site.install(600)) == "systemctl has failed"
     assert site.file.read_bytes() == BEFORE
     assert site.clean
+
+
+# What takes a trial back
+
+DURATIONS = [
+    ("10m", 600),
+    ("10min", 600),
+    ("90s", 90),
+    ("1h", 3600),
+    ("2 hours", 7200),
+    ("7d", 604800),
+]
+NO_DURATIONS = ["", "10", "m", "soon", "-10m", "59s", "8d", "1.5h", "10m10s", "10\u0664m", "1e3s"]
+
+
+@pytest.mark.parametrize(("text", "seconds"), DURATIONS)
+def test_how_long_a_trial_is(text: str, seconds: int) -> None:
+    assert trial.duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", NO_DURATIONS)
+def test_what_is_no_time_for_a_trial(text: str) -> None:
+    with pytest.raises(CliError, match="--trial"):
+        trial.duration(text)
+
+
+PROGRAM = """\
+#!/bin/sh
+echo "$(basename $0) $*" >>{log}
+[ "$1" != -c ] || echo "slurm-adopt uninstall --trial-over abcd"
+echo "job 42 at Sat Nov 28 23:10:00 2026" >&2
+exit {status}
+"""
+COMMAND = ["/opt/a b/%n/$x/slurm-adopt"]
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
+    made = Programs(tmp_path)
+    monkeypatch.setattr(trial, "UNITS_AT", str(made.units))
+    monkeypatch.setattr(trial, "STAMPS", str(made.units))
+    monkeypatch.setattr(os, "environ", {"PATH": f"{made.folder}:/usr/bin:/bin"})
+    monkeypatch.setattr(trial, "_ENVIRONMENT", {"PATH": f"{made.folder}:/usr/bin:/bin"})
+    return made
+
+
+class Programs:
+    """systemctl, at and atrm that note how they are run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.units, self.log = folder / "bin", folder / "units", folder / "log"
+        self.folder.mkdir()
+        self.units.mkdir()
+        self.become(0)
+
+    def become(self, status: int) -> None:
+        for name in ("systemctl", "at", "atrm"):
+            path = self.folder / name
+            path.write_text(PROGRAM.format(log=self.log, status=status))
+            path.chmod(0o755)
+
+    @property
+    def told(self) -> list[str]:
+        return self.log.read_text().splitlines() if self.log.exists() else []
+
+
+TIMER = trial.Timer(SERVICE, COMMAND)
+TRIAL = Trial("abcd", 1795906380.0, trial.SYSTEMD, "")  # 2026-11-28 22:53:00 UTC
+
+
+def test_systemd_takes_it_back(programs: Programs) -> None:
+    assert TIMER.arm(TRIAL) == TRIAL
+    assert programs.told == [
+        "systemctl daemon-reload",
+        "systemctl enable --now --quiet slurm-adopt-trial-sshd.timer",
+    ]
+    units = {path.name: path.read_text() for path in programs.units.iterdir()}
+    service, timer = (units[f"slurm-adopt-trial-sshd.{kind}"] for kind in ("service", "timer"))
+    assert (
+        'ExecStart="/opt/a b/%%n/$$x/slurm-adopt" uninstall --service sshd --trial-over abcd\n'
+        in service
+    )
+    assert "OnCalendar=2026-11-28 22:53:00 UTC\nOnActiveSec=" in timer
+    assert "\nPersistent=true\n" in timer
+    assert "WantedBy=timers.target" in timer
+    TIMER.disarm(TRIAL)
+    assert programs.told[2:] == [
+        "systemctl disable --now --quiet slurm-adopt-trial-sshd.timer",
+        "systemctl daemon-reload",
+    ]
+    assert [*programs.units.iterdir()] == []
+    TIMER.disarm(TRIAL)
+    assert len(programs.told) == 4
+
+
+def test_at_takes_it_back(programs: Programs) -> None:
+    given = TIMER.arm(TRIAL._replace(by=trial.AT))
+    assert given.job == "42"
+    date = time.strftime("%Y%m%d%H%M", time.localtime(TRIAL.ends))
+    assert programs.told == [f"at -t {date}"]
+    TIMER.disarm(given)
+    assert programs.told[1:] == ["at -c 42", "atrm 42"]
+
+
+def test_a_job_of_at_s_that_is_another_s_stays(programs: Programs) -> None:
+    """At gives a number again."""
+    TIMER.disarm(TRIAL._replace(by=trial.AT, job="42", name="cdef"))
+    assert programs.told == ["at -c 42"]
+
+
+@pytest.mark.parametrize("by", [trial.SYSTEMD, trial.AT])
+def test_a_timer_that_is_refused(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    programs.become(1)
+    assert "has failed: job 42" in refusal(lambda: TIMER.arm(TRIAL._replace(by=by)))
+    monkeypatch.setattr(os, "environ", {"PATH": str(programs.units)})
+    monkeypatch.setattr(trial, "_ENVIRONMENT", {"PATH": str(programs.units)})
+    assert "cannot be run" in refusal(lambda: TIMER.arm(TRIAL._replace(by=by)))
+
+
+# (systemd is PID 1, atd runs, what takes a trial back)
+HOSTS = [(True, True, trial.SYSTEMD), (True, False, trial.SYSTEMD), (False, True, trial.AT)]
+
+
+@pytest.mark.parametrize(("systemd", "atd", "by"), HOSTS)
+def test_what_there_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, systemd: bool, atd: bool, by: str
+) -> None:
+    monkeypatch.setattr(trial, "RUNS", str(tmp_path if systemd else tmp_path / "none"))
+    monkeypatch.setattr(trial, "_is_running", lambda name: atd and name == "atd")
+    begun = trial.begin(601)
+    assert begun.by == by
+    assert begun.ends - time.time() > 590
+    assert by != trial.AT or begun.ends % 60 == 0
+
+
+def test_nothing_that_takes_it_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(trial, "RUNS", str(tmp_path / "none"))
+    monkeypatch.setattr(trial, "_is_running", lambda _: False)
+    assert "neither systemd nor atd" in refusal(lambda: trial.begin(600))
 
 
 # At every step. The steps are the calls by which a run changes a disk.
@@ -598,17 +741,17 @@ def test_a_failure_at_every_step(
 
     def attempt(step: int) -> bool:
         patch, count = once(step, happens)
-        failed = False
+        failed = ""
         try:
             site.install(seconds)
         except CliError as error:
-            failed = True
-            assert "cannot be put back" not in str(error)
+            failed = str(error)
         except KeyboardInterrupt:
             pass
         finally:
             patch.undo()
-        came = count[0] >= step
+        assert "cannot be put back" not in failed
+        came: bool = count[0] >= step
         left = site.settle()
         whole = bool(left.installed or left.trial)  # ^C may come when all is done
         assert not (failed and whole)
@@ -625,18 +768,19 @@ def test_a_failure_at_every_step(
 def test_the_disk_is_full_from_a_step_on(site: Site) -> None:
     def attempt(step: int) -> bool:
         patch, count = at_step(step, _full, ALLOCATES)
-        failed = False
+        failed = ""
         try:
             site.install()
         except CliError as error:
-            failed = True
-            assert "No space left" in str(error)
+            failed = str(error)
         finally:
             patch.undo()
+        assert not failed or "No space left" in failed
         assert site.file.read_bytes() == (BEFORE if failed else AFTER)
         site.uninstall()
         assert site.clean
-        return count[0] >= step
+        came: bool = count[0] >= step
+        return came
 
     every_step(attempt)
 
@@ -669,7 +813,7 @@ def test_what_cannot_be_put_back_stays_recorded(
     """The way back fails: the line says which file to copy, and a trial's timer is left."""
     monkeypatch.setattr(proof, "lockouts", lambda _: ["SA106 can lock out root"])
 
-    def failing(self: writing.Writing) -> None:
+    def failing(_: writing.Writing) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
     with monkeypatch.context() as patch:

@@ -16,7 +16,6 @@ from slurm_adopt.cli.errors import ERROR, CliError
 from slurm_adopt.cli.logins.moments import shown
 
 from . import plan, proof, trial
-from .errors import CannotError
 from .record import Kept, Record
 from .writing import File, Writing, read
 
