@@ -151,6 +151,63 @@ def test_rhel_s_stack(node: Node) -> None:
     assert node.is_clean(usual)
 
 
+EXEC = "/opt/slurm_adopt/pam/pam_slurm_adopt_exec"
+
+
+def test_by_pam_exec(node: Node) -> None:
+    """On RHEL's stack, and then by pam_python in the same places; lines keep their front."""
+    stock.write_rhel_s(node.host)
+    node.host.pam("sshd", stock.fitted(node.host, stock.rhel()))
+    usual = node.text
+    node.run("install", "--front=pam_exec")
+    account, session = pam.both_by_pam_exec(*pam.PRODUCTION)
+    assert lines_of(node.text) == [*account, *session]
+    job = node.cluster.submit("alice")
+    assert node.lands("alice") == (0, job)
+    assert node.lands("bob") == (255, None)
+    assert node.lands("root") == (0, None)
+    assert "nothing is changed" in node.run("install")
+    node.run("install", "--front=pam_python")
+    account, session = pam.both_lines(*pam.PRODUCTION)
+    assert lines_of(node.text) == [*account, *session]
+    node.run("uninstall")
+    assert node.is_clean(usual)
+
+
+def test_without_pam_python(node: Node) -> None:
+    """Then pam_exec it is, unless users could run programs as root by it."""
+    line = "user_readenv=1"
+    node.host.pam("sshd", node.text.replace(line, f" {line} "))
+    usual = node.text
+    node.host.run(["mv", "/lib/security/pam_python.so", "/root/pam_python.so"])
+    try:
+        assert line in usual
+        assert "users could run programs as root" in node.run("install", status=2)
+        assert node.is_clean(usual)
+        usual = usual.replace(line, "")
+        node.host.pam("sshd", usual)
+        usual = node.text
+        assert "the front is pam_exec, since pam_python.so is not" in node.run("install")
+        assert node.lands("root") == (0, None)
+        assert node.lands("bob") == (255, None)
+        node.run("uninstall")
+        assert node.is_clean(usual)
+    finally:
+        node.host.run(["mv", "/root/pam_python.so", "/lib/security/pam_python.so"])
+
+
+def test_a_script_of_pam_exec_s_that_does_not_work(node: Node) -> None:
+    stock.write_rhel_s(node.host)
+    node.host.pam("sshd", stock.fitted(node.host, stock.rhel()))
+    usual, part = node.text, "/opt/slurm_adopt/src/slurm_adopt/front/pam_exec.py"
+    node.host.run(["mv", part, "/root/part"])
+    try:
+        assert f"{EXEC} does not work" in node.run("install", "--front=pam_exec", status=2)
+        assert node.is_clean(usual)
+    finally:
+        node.host.run(["mv", "/root/part", part])
+
+
 def test_the_c_module_s_line_is_replaced(node: Node) -> None:
     line = f"{pam.C_MODULE} action_unknown=newest"
     usual = node.text.rstrip("\n") + f"\n{line}\n"

@@ -14,10 +14,9 @@ from slurm_adopt.cli.errors import ERROR, OK, USAGE, CliError
 from slurm_adopt.cli.explain.command import check
 from slurm_adopt.cli.logins.moments import shown
 from slurm_adopt.cli.output import line, styled
-from slurm_adopt.cli.verdict.pam_line import PHASES, SSHD
-from slurm_adopt.node import pam_files
+from slurm_adopt.cli.verdict.pam_line import SSHD
 
-from . import epilog_line, place, plan, proof, record, trial
+from . import epilog_line, fronts, place, plan, proof, record, trial
 from .applying import Node
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def command(
 
     Exit status: 0 it is so now, 2 it cannot be done or was taken back, 3 wrong usage.
     """
-    check_service(service)
+    service = checked(service)
     if epilog:
         for text in epilog_line.lines():
             line(text)
@@ -152,10 +151,11 @@ def must_be_root() -> None:
         raise CliError("only root can change PAM files; --dry-run shows what would be changed")
 
 
-def check_service(service: str) -> None:
-    """Refuse what is no name of a service."""
+def checked(service: str) -> str:
+    """Return a service's name as libpam has it; CliError for what is none."""
     if not SERVICE.fullmatch(service):
         raise CliError(f"--service {service[:64]!r} is no name of a PAM service", USAGE)
+    return service.lower()
 
 
 def show(files: Iterable[plan.Change | File]) -> None:
@@ -199,27 +199,8 @@ def _check(words: Iterable[str]) -> None:
 
 
 def _wish(service: str, front: Front | None, given: dict[str, str], *, replace: bool) -> plan.Wish:
-    chosen = front or _front_there(service)
-    if front == "pam_python":
-        why = place.why_no_pam_python()
-        if why:
-            raise CliError(f"--front pam_python: {why}; nothing is changed", ERROR)
-    if chosen is None:
-        chosen, why = place.front_here()
-        if why:
-            line(f"the front is pam_exec, since {why}")
+    chosen = fronts.chosen(front, service, line)
     return plan.Wish(service, chosen, given, place.script_of(chosen), replace)
-
-
-def _front_there(service: str) -> Front | None:
-    """Return the front of the lines that are there; None if there are none."""
-    for phase in PHASES:
-        stack = pam_files.read(phase, service, pam_files.PLACES)
-        for index in stack.ours:
-            name = os.path.basename(stack.lines[index].module).partition(".")[0]
-            if name in place.FRONTS:
-                return name
-    return None
 
 
 def _show(service: str, planned: Plan) -> None:

@@ -14,7 +14,8 @@ from . import place
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SCRIPT = "epilog.slurm_adopt"
+NAME = "90-slurm_adopt"  # in a directory of scripts
+SCRIPT = "epilog.slurm_adopt"  # alone
 PAGE = "docs/how-to/epilog.md"
 SHARED = "/usr/share/slurm-adopt"  # the packages' files that are for sites to use
 TEXT = """\
@@ -27,20 +28,29 @@ exit 0
 def lines() -> Iterator[str]:
     """Yield the line of slurm.conf; what is to be done before and after it as comments."""
     conf, there = _of_slurm_conf()
-    script = f"{os.path.dirname(conf)}/{SCRIPT}"
-    yield f"# 1. On each node and in the image, before slurm.conf names it: {script}, mode 755."
-    if ready := _ready():
-        yield f"#    install -m 755 {ready} {script}"
+    ready = _ready()
+    folder = os.path.dirname(conf)
+    pattern = next((one for one in there if set(one.value) & set("*?[")), None)
+    script = f"{folder}/epilog.d/{NAME}" if ready else f"{folder}/{SCRIPT}"
+    if pattern:
+        script = f"{os.path.dirname(pattern.value)}/{NAME}"
+    yield f"# On each node and in the image, before slurm.conf names it: {script}, mode 755."
+    if ready:
+        yield f"#   install -D -m 755 {ready} {script}"
     else:
-        yield from (f"#    {line}" for line in TEXT.format(folder=place.folder()).splitlines())
+        yield from (f"#   {line}" for line in TEXT.format(folder=place.folder()).splitlines())
+    if pattern:
+        yield f"# {pattern.file}:{pattern.line} runs it by then:"
+        yield f"# Epilog={pattern.value}"
+        return
     if there:
-        given = there[-1]
-        yield f"# 2. {given.file}:{given.line} has Epilog={given.value}, which has to stay."
-        yield f"#    How both run: {PAGE}. With Slurm 24.11 or later, as one more line:"
+        last = there[-1]
+        yield f"# {last.file}:{last.line} has Epilog={last.value}, which has to stay."
+        yield f"# {PAGE} says how both run. With Slurm 24.11 or later, as one more line:"
     else:
-        yield f"# 2. In {conf}:"
-    yield f"Epilog={script}"
-    yield "# 3. Then, once: scontrol reconfigure"
+        yield f"# In {conf}:"
+    yield f"Epilog={os.path.dirname(script)}/*" if ready and not there else f"Epilog={script}"
+    yield "# Then, once: scontrol reconfigure"
 
 
 def _of_slurm_conf() -> tuple[str, list[epilog.Given]]:
@@ -54,6 +64,6 @@ def _of_slurm_conf() -> tuple[str, list[epilog.Given]]:
 
 def _ready() -> str:
     """Return the path of the script that comes with this module; "" if it does not."""
-    folders = (f"{place.top()}/contrib/epilog", SHARED, f"{SHARED}/epilog")
-    paths = (f"{folder}/{SCRIPT}" for folder in folders)
+    folders = (f"{place.top()}/contrib", SHARED, f"{SHARED}/contrib")
+    paths = (f"{folder}/epilog.d/{NAME}" for folder in folders)
     return next(filter(os.path.isfile, paths), "")

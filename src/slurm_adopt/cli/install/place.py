@@ -7,10 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import slurm_adopt
-from slurm_adopt.cli.checks.bridge.bridge import OLDEST, PAM_PYTHON
-from slurm_adopt.cli.checks.bridge.bridge_trial import FailedError, NoTrialError, trial
 from slurm_adopt.cli.checks.bridge.owners import Groups, others_may_write
-from slurm_adopt.cli.checks.pam import pam_modules
 from slurm_adopt.cli.errors import ERROR, CliError
 
 if TYPE_CHECKING:
@@ -35,28 +32,6 @@ def script_of(front: Front) -> str:
     if why:
         raise CliError(f"root would run {path} at each login, but {why}: nothing is changed", ERROR)
     return path
-
-
-def front_here() -> tuple[Front, str]:
-    """Return the front that works on this host, and why not pam_python."""
-    why = why_no_pam_python()
-    return ("pam_exec", why) if why else ("pam_python", "")
-
-
-def why_no_pam_python() -> str:
-    """Return why pam_python cannot run the module here; "" if it can, or cannot be tried."""
-    if not any(map(os.path.exists, pam_modules.paths(PAM_PYTHON))):
-        return f"{PAM_PYTHON} is not installed"
-    script = script_of("pam_python")
-    try:
-        told = trial(PAM_PYTHON, script)
-    except NoTrialError:
-        return ""
-    except FailedError as wrong:
-        return f"{PAM_PYTHON} does not run: {wrong}"
-    if tuple(told["version"]) < OLDEST:
-        return f"{PAM_PYTHON} runs Python {'.'.join(map(str, told['version']))}"
-    return f"{PAM_PYTHON} cannot import it: {told['wrong']}" if "wrong" in told else ""
 
 
 def command() -> list[str]:

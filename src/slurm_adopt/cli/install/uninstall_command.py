@@ -10,7 +10,7 @@ from slurm_adopt.cli.output import line
 from slurm_adopt.cli.verdict.pam_line import SSHD
 
 from . import plan
-from .command import check_service, held, must_be_root, show
+from .command import checked, held, must_be_root, show
 
 
 @click.command()
@@ -31,7 +31,7 @@ def command(service: str, dry_run: bool, trial: str | None) -> int:
 
     Exit status: 0 the lines are gone, 2 it cannot be done, 3 wrong usage.
     """
-    check_service(service)
+    service = checked(service)
     if trial is not None:
         return _trial_over(service, trial)
     if dry_run:
