@@ -17,11 +17,12 @@ from slurm_adopt.node import pam_files
 from . import place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from .our_lines import Front
 
 _NO_SERVICE = "no-service-of-this-name"
+_IMPORT = "import sys; sys.path.insert(0, sys.argv[1]); import slurm_adopt.front.pam_exec"
 PAGE = "docs/how-to/pam-exec.md"
 
 
@@ -76,12 +77,24 @@ def _why_no_pam_python() -> str:
 def why_no_pam_exec(script: str) -> str:
     """Return why the script that pam_exec runs does not work here; "" if it does.
 
-    It is run as for a service that is not its own: it lets that go on once all is imported.
+    It is run as for a service that is not its own, which it lets go on. Then its interpreter
+    imports the package.
     """
-    argv = [script, f"service={_NO_SERVICE}", "action_generic_failure=deny"]
+    try:
+        with open(script, "rb") as file:
+            first = file.readline(256).decode("ascii", "replace")
+    except OSError as error:
+        return f"{script} cannot be read: {error.strerror}"
+    interpreter = first.removeprefix("#!").split()
+    return _why_failed(script, [script, f"service={_NO_SERVICE}"]) or _why_failed(
+        script, [*interpreter, "-c", _IMPORT, place.folder()]
+    )
+
+
+def _why_failed(script: str, argv: Sequence[str]) -> str:
     env = {"PAM_TYPE": "account", "PAM_SERVICE": "sshd", "PAM_USER": "nobody"}
     try:
-        done = subprocess.run(  # noqa: S603 - the script beside this command
+        done = subprocess.run(  # noqa: S603 - the script beside this command, and Python
             argv,
             env=env,
             cwd="/",
