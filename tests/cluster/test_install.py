@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.harness import pam
+from tests.cluster.harness import guide, pam
 from tests.cluster.harness.host import end
 from tests.cluster.harness.landing import COMMAND, job_of
 from tests.cluster.harness.wait import wait_for
@@ -363,6 +363,27 @@ def test_a_trial_is_confirmed(node: Node) -> None:
         assert "has ended before" in node.host.run(["sh", "-ec", command]).stdout
         assert node.text == written
     node.run("uninstall")
+    assert node.is_clean(usual)
+
+
+def test_the_commands_of_the_pages(node: Node) -> None:
+    """Those on installing and removing, one after the other, and what they leave."""
+    usual = node.text
+    host, name = node.host, "slurm-adopt install"
+    with atd(host):
+        first, trial, confirm, again = guide.commands("install", "The PAM lines")
+        for command, then, logins in (
+            (first, usual, (0, 0)),
+            (trial, None, (255, 0)),
+            (confirm, None, (255, 0)),
+            (again, None, (255, 0)),
+        ):
+            assert command.startswith(name)
+            host.run(["sh", "-ec", f"PATH=/opt/slurm_adopt/bin:$PATH; {command}"])
+            assert then is None or node.text == then
+            assert (node.cluster.ssh("bob").rc, node.cluster.ssh("root").rc) == logins
+        remove = guide.command("uninstall", "slurm-adopt uninstall")
+        host.run(["sh", "-ec", f"PATH=/opt/slurm_adopt/bin:$PATH; {remove}"])
     assert node.is_clean(usual)
 
 

@@ -35,6 +35,7 @@ NOT_HERE = {
     "test_guide.py": LONG_HERE,
     "test_how_sshd_runs.py": LONG_HERE,
     "test_input.py": LONG_HERE,
+    "test_install.py": f"{LONG_HERE}; and it expects that systemd does not run",
     "test_job_environment.py": f"{LONG_HERE}; test_v2.py sees variables and limits",
     "test_keyboard_interactive.py": LONG_HERE,
     "test_lockout.py": f"{V1}; `./dev lockout --vm` plays it in a machine with v2",

@@ -46,7 +46,7 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def group() -> None:
-    """Look at how slurm_adopt works on this node.
+    """Install slurm_adopt on this node, and look at how it works.
 
     Nothing is changed but by `install` and `uninstall`, which write PAM files as root, and by
     `use`, which notes what its user has chosen.

@@ -18,8 +18,9 @@ from .command import checked, held, must_be_root, show
               help="The PAM service that loses the lines.")  # fmt: skip
 @click.option("--dry-run", is_flag=True,
               help="Show what would be changed, and change nothing.")  # fmt: skip
-@click.option("--trial-over", "trial", metavar="NAME", hidden=True,
-              help="Take this trial back; for the timer that install has set.")  # fmt: skip
+@click.option("--trial-over", "trial", metavar="NAME",
+              help="Take this trial back, if it runs still. The timer that install has set "
+              "runs this.")  # fmt: skip
 def command(service: str, dry_run: bool, trial: str | None) -> int:
     """Take this module's lines out of a service's PAM file.
 
