@@ -81,6 +81,8 @@ CELLS = {
         # the command, on a node as the guide installs it
         Cell("commands-12",   "test_commands.py", BOOKWORM),
         Cell("commands-sid",  "test_commands.py", SID),
+        # install --trial, with systemd's timer
+        Cell("install-12",    "test_install.py", BOOKWORM),
         # the demo, and the cluster's tests, on Debian as it comes
         Cell("demo-bookworm", "test_stock.py",   BOOKWORM, STOCK, (BOOKWORM, TRIXIE)),
         Cell("demo-trixie",   "test_stock.py",   TRIXIE,   STOCK, (BOOKWORM, TRIXIE)),
@@ -93,4 +95,5 @@ OF_FILE = {
     "test_v2.py": {f"v2-{SUITES[name].slurm}": name for name in ("trixie", "sid")},
     "test_session.py": {"systemd-252": "bookworm", "systemd-257": "trixie"},
     "test_commands.py": {"commands-12": "bookworm", "commands-sid": "sid"},
+    "test_install.py": {"install-12": "bookworm"},
 }

@@ -163,7 +163,8 @@ class _At:
         if not trial.job:
             return
         with contextlib.suppress(CliError):
-            if trial.name in _ran("at", "-c", trial.job):
+            own = trial.name
+            if own in _ran("at", "-c", trial.job):
                 _ran("atrm", trial.job)
 
 
