@@ -99,6 +99,9 @@ def test_install_and_uninstall(node: Node) -> None:
     assert node.lands("bob") == (255, None)
     assert node.lands("root") == (0, None)
 
+    find = guide.command("lockout-rescue", "grep -L")
+    assert node.host.run(["sh", "-ec", f"cat $({find})"]).stdout == usual
+
     written = node.text
     assert "nothing is changed" in node.run("install")
     assert "nothing is changed" in node.run("install", "--front=pam_python")

@@ -35,6 +35,7 @@ SECONDS = {
     "tests/cluster/test_programs.py": 60,
     "tests/unit/test_patience.py": 65,
     "tests/cluster/test_use.py": 56,
+    "tests/cluster/test_install.py": 45,
     "tests/unit/test_lint.py": 30,
 }
 OF_ONE_TEST = (0.05, 0.8)  # seconds of one test, without a cluster and on one

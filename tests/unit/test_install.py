@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from slurm_adopt.cli.checks.slurm.epilog import Given
 from slurm_adopt.cli.errors import ERROR, CliError
-from slurm_adopt.cli.install import plan, proof, record, trial, writing
+from slurm_adopt.cli.install import epilog_line, fronts, plan, proof, record, trial, writing
 from slurm_adopt.cli.install.applying import Node
 from slurm_adopt.cli.install.plan import Change, Plan, Wish
 from slurm_adopt.cli.install.record import Kept, Record, Trial
+from slurm_adopt.node import pam_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -589,6 +591,62 @@ def test_nothing_that_takes_it_back(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr(trial, "RUNS", str(tmp_path / "none"))
     monkeypatch.setattr(trial, "_is_running", lambda _: False)
     assert "neither systemd nor atd" in refusal(lambda: trial.begin(600))
+
+
+# The Epilog's line
+
+CONF = "/etc/slurm/slurm.conf"
+READY = "/opt/slurm_adopt/contrib/epilog.d/90-slurm_adopt"
+# (what slurm.conf has, whether there is a script that is ready, lines without comments, comments)
+EPILOGS = [
+    (None, READY, ["Epilog=/etc/slurm/epilog.d/*"], [f"install -D -m 755 {READY} /etc/slurm/epi"]),
+    (None, "", ["Epilog=/etc/slurm/epilog.slurm_adopt"], ["python3 -sBEm slurm_adopt.epilog"]),
+    ("/etc/epilog", READY, ["Epilog=/etc/slurm/epilog.d/90-slurm_adopt"], ["has to stay"]),
+    ("/x/epilog.d/*", READY, [], [f"{READY} /x/epilog.d/90-slurm_adopt", f"{CONF}:7 runs it"]),
+]
+
+
+@pytest.mark.parametrize(("given", "ready", "lines", "comments"), EPILOGS)
+def test_the_epilog_s_line(
+    monkeypatch: pytest.MonkeyPatch,
+    given: str | None,
+    ready: str,
+    lines: list[str],
+    comments: list[str],
+) -> None:
+    there = [Given(given, CONF, 7)] if given else []
+    monkeypatch.setattr(epilog_line, "_of_slurm_conf", lambda: (CONF, there))
+    monkeypatch.setattr(epilog_line, "_ready", lambda: ready)
+    said = [*epilog_line.lines()]
+    assert [line for line in said if not line.startswith("#")] == lines
+    assert [one for one in comments if one not in "\n".join(said)] == []
+
+
+# pam_exec, where users write the environment of what root runs
+
+ENVIRONMENTS = [
+    ("session required pam_env.so user_readenv=1", False),
+    ("session required pam_env.so envfile=/etc/default/locale user_readenv=1", False),
+    ("auth required /lib/security/pam_env.so user_readenv=1", False),
+    ("@include other-file", False),
+    ("session required pam_env.so user_readenv=0", True),
+    ("session required pam_env.so", True),
+    ("# session required pam_env.so user_readenv=1", True),
+    ("session required pam_exec.so user_readenv=1", True),
+]
+
+
+@pytest.mark.parametrize(("line", "safe"), ENVIRONMENTS)
+def test_when_pam_exec_is_safe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, safe: bool
+) -> None:
+    (tmp_path / SERVICE).write_text(f"account required pam_permit.so\n{line}\n")
+    (tmp_path / "other-file").write_text("session required pam_env.so user_readenv=1\n")
+    monkeypatch.setattr(pam_files, "PLACES", (str(tmp_path),))
+    if safe:
+        fronts._check_environment(SERVICE)
+    else:
+        assert "run programs as root" in refusal(lambda: fronts._check_environment(SERVICE))
 
 
 # At every step. The steps are the calls by which a run changes a disk.

@@ -168,6 +168,11 @@ class Folder:
         return data
 
 
+def exists(service: str, top: str = TOP) -> bool:
+    """Say whether there is a record of a service; nothing is locked, and nothing made."""
+    return os.path.lexists(f"{top}/{FOLDER}/{service}.json")
+
+
 @contextlib.contextmanager
 def held(seconds: float = 0.0, top: str = TOP) -> Iterator[Folder]:
     """Hold the folder; CliError if another process does for longer than this, or it is not ours."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from slurm_adopt.cli.deadlines import TURN
@@ -9,7 +11,7 @@ from slurm_adopt.cli.errors import OK
 from slurm_adopt.cli.output import line
 from slurm_adopt.cli.verdict.pam_line import SSHD
 
-from . import plan
+from . import plan, record
 from .command import checked, held, must_be_root, show
 
 
@@ -36,7 +38,7 @@ def command(service: str, dry_run: bool, trial: str | None) -> int:
     if trial is not None:
         return _trial_over(service, trial)
     if dry_run:
-        show(plan.uninstall(service).changes)
+        _show(service)
         return OK
     must_be_root()
     with held(service) as node:
@@ -53,6 +55,21 @@ def command(service: str, dry_run: bool, trial: str | None) -> int:
     else:
         line(f"{service} has no line of this module: nothing is changed")
     return OK
+
+
+def _show(service: str) -> None:
+    """Print what would be changed: by the record, where root runs this and there is one."""
+    if os.geteuid() == 0 and record.exists(service):
+        with held(service) as node:
+            files, notes = node.removal()
+        for note in notes:
+            line(note)
+        show(files)
+        return
+    planned = plan.uninstall(service)
+    for note in planned.notes:
+        line(note)
+    show(planned.changes)
 
 
 def _trial_over(service: str, name: str) -> int:
