@@ -16,6 +16,7 @@ from slurm_adopt.cli.errors import ERROR, CliError
 from slurm_adopt.cli.logins.moments import shown
 
 from . import plan, proof, trial
+from .errors import CannotError
 from .record import Kept, Record
 from .writing import File, Writing, read
 
@@ -79,11 +80,8 @@ class Node(NamedTuple):
         now = read(one.path)
         if now in (one.after, one.before):
             return File(one.path, now, one.before)
-        planned = {
-            change.path: change.after for change in plan.uninstall(self.service, self.etc)[0]
-        }
         self.say(f"{one.path} has been edited since: our lines alone are taken out")
-        return File(one.path, now, planned.get(one.path, now))
+        return File(one.path, now, self._without_ours().get(one.path, now))
 
     # Changes
 
@@ -158,25 +156,22 @@ class Node(NamedTuple):
     def removal(self) -> tuple[list[File], list[str]]:
         """Return how the files are without our lines, and lines for the administrator."""
         kept = {one.path: one for one in _all(self.record)}
-        planned = {change.path: change for change in plan.uninstall(self.service, self.etc).changes}
-        files, notes = [], []
-        for path in dict.fromkeys([*kept, *planned]):
-            now = read(path)
-            one = kept.get(path)
-            if one and now in (one.after, one.base):
-                files.append(File(path, now, one.base))
-                continue
-            if one:
-                before = (
-                    f" ({self.folder.place_of(self.service, one.base)} is as it was before the "
-                    "installation)"
-                    if one.base is not None
-                    else ""
-                )
-                notes.append(f"{path} has been edited since: our lines alone are taken out{before}")
-            if path in planned:
-                files.append(File(*planned[path]))
-        return [file for file in files if file.before != file.after], notes
+        now = {path: read(path) for path in kept}
+        edited = [path for path, one in kept.items() if now[path] not in (one.after, one.base)]
+        planned = self._without_ours() if edited or not kept else {}
+        files = [File(path, read(path), after) for path, after in planned.items()]
+        files += [
+            File(path, now[path], one.base)
+            for path, one in kept.items()
+            if path not in edited and path not in planned and now[path] != one.base
+        ]
+        notes = [f"{path} has been edited since: our lines alone are taken out" for path in edited]
+        return files, notes
+
+    def _without_ours(self) -> dict[str, bytes | None]:
+        """Return the files that have lines of ours now, as they are without."""
+        changes = plan.uninstall(self.service, self.etc).changes
+        return {change.path: change.after for change in changes}
 
     def _kept(self, old: Record, file: File) -> Kept:
         """Return what is recorded of a file that is about to change."""
@@ -184,9 +179,9 @@ class Node(NamedTuple):
             if one.path == file.path and one.after == file.before:
                 return Kept(file.path, one.base, file.before, file.after)
         # What is there is not what this command has written: lines of ours are somebody else's.
-        without = {
-            change.path: change.after for change in plan.uninstall(self.service, self.etc)[0]
-        }
+        without: dict[str, bytes | None] = {}
+        with contextlib.suppress(CannotError):  # there is nothing better to go back to
+            without = self._without_ours()
         return Kept(file.path, without.get(file.path, file.before), file.before, file.after)
 
     def _go_back(self, writing: Writing, old: Record, new: Record) -> None:
@@ -267,8 +262,10 @@ _SIGNALS = (signal.SIGHUP, signal.SIGTERM)
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
     """Have signals that end a process raise, so that what is half done is taken back."""
-    before = {number: signal.signal(number, _raise) for number in _SIGNALS}
-    before[signal.SIGINT] = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *_SIGNALS)}
+    for number in _SIGNALS:
+        if before[number] != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _raise)
     try:
         yield
     finally:
