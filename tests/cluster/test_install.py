@@ -112,6 +112,7 @@ def test_install_and_uninstall(node: Node) -> None:
     node.run("uninstall")
     assert node.is_clean(usual)
     assert node.lands("bob") == (0, None)
+    assert node.run("uninstall", "--dry-run") == ""
     assert "nothing is changed" in node.run("uninstall")
 
 

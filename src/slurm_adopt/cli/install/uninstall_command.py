@@ -58,7 +58,7 @@ def command(service: str, dry_run: bool, trial: str | None) -> int:
 
 
 def _show(service: str) -> None:
-    """Print what would be changed: by the record, where root runs this and there is one."""
+    """Print what would be changed, or nothing; by the record, where root runs this."""
     if os.geteuid() == 0 and record.exists(service):
         with held(service) as node:
             files, notes = node.removal()
@@ -67,7 +67,7 @@ def _show(service: str) -> None:
         show(files)
         return
     planned = plan.uninstall(service)
-    for note in planned.notes:
+    for note in planned.notes if planned.changes else ():
         line(note)
     show(planned.changes)
 
