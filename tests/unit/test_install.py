@@ -6,15 +6,17 @@ import errno
 import os
 import signal
 import stat
+import subprocess
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from slurm_adopt import __version__
 from slurm_adopt.cli.checks.slurm.epilog import Given
 from slurm_adopt.cli.errors import ERROR, CliError
-from slurm_adopt.cli.install import epilog_line, fronts, plan, proof, record, trial, writing
+from slurm_adopt.cli.install import epilog_line, fronts, place, plan, proof, record, trial, writing
 from slurm_adopt.cli.install.applying import Node
 from slurm_adopt.cli.install.plan import Change, Plan, Wish
 from slurm_adopt.cli.install.record import Kept, Record, Trial
@@ -483,7 +485,7 @@ echo "$(basename $0) $*" >>{log}
 echo "job 42 at Sat Nov 28 23:10:00 2026" >&2
 exit {status}
 """
-COMMAND = ["/opt/a b/%n/$x/slurm-adopt"]
+COMMAND = ["env", "A=/opt/a b/%n/$x", "slurm-adopt"]
 
 
 @pytest.fixture
@@ -506,7 +508,7 @@ class Programs:
         self.become(0)
 
     def become(self, status: int) -> None:
-        for name in ("systemctl", "at", "atrm"):
+        for name in ("systemctl", "at", "atrm", "slurm-adopt"):
             path = self.folder / name
             path.write_text(PROGRAM.format(log=self.log, status=status))
             path.chmod(0o755)
@@ -523,35 +525,36 @@ TRIAL = Trial("abcd", 1795906380.0, trial.SYSTEMD, "")  # 2026-11-28 22:53:00 UT
 def test_systemd_takes_it_back(programs: Programs) -> None:
     assert TIMER.arm(TRIAL) == TRIAL
     assert programs.told == [
+        "slurm-adopt --version",
         "systemctl daemon-reload",
         "systemctl enable --now --quiet slurm-adopt-trial-sshd.timer",
     ]
     units = {path.name: path.read_text() for path in programs.units.iterdir()}
     service, timer = (units[f"slurm-adopt-trial-sshd.{kind}"] for kind in ("service", "timer"))
     assert (
-        'ExecStart="/opt/a b/%%n/$$x/slurm-adopt" uninstall --service sshd --trial-over abcd\n'
-        in service
+        'ExecStart=env "A=/opt/a b/%%n/$$x" slurm-adopt uninstall --service sshd '
+        "--trial-over abcd\n" in service
     )
     assert "OnCalendar=2026-11-28 22:53:00 UTC\nOnActiveSec=" in timer
     assert "\nPersistent=true\n" in timer
     assert "WantedBy=timers.target" in timer
     TIMER.disarm(TRIAL)
-    assert programs.told[2:] == [
+    assert programs.told[3:] == [
         "systemctl disable --now --quiet slurm-adopt-trial-sshd.timer",
         "systemctl daemon-reload",
     ]
     assert [*programs.units.iterdir()] == []
     TIMER.disarm(TRIAL)
-    assert len(programs.told) == 4
+    assert len(programs.told) == 5
 
 
 def test_at_takes_it_back(programs: Programs) -> None:
     given = TIMER.arm(TRIAL._replace(by=trial.AT))
     assert given.job == "42"
     date = time.strftime("%Y%m%d%H%M", time.localtime(TRIAL.ends))
-    assert programs.told == [f"at -t {date}"]
+    assert programs.told[1:] == [f"at -t {date}"]
     TIMER.disarm(given)
-    assert programs.told[1:] == ["at -c 42", "atrm 42"]
+    assert programs.told[2:] == ["at -c 42", "atrm 42"]
 
 
 def test_a_job_of_at_s_that_is_another_s_stays(programs: Programs) -> None:
@@ -569,6 +572,22 @@ def test_a_timer_that_is_refused(
     monkeypatch.setattr(os, "environ", {"PATH": str(programs.units)})
     monkeypatch.setattr(trial, "_ENVIRONMENT", {"PATH": str(programs.units)})
     assert "cannot be run" in refusal(lambda: TIMER.arm(TRIAL._replace(by=by)))
+
+
+def test_a_command_that_would_not_run_then(programs: Programs) -> None:
+    """As root's timer runs it, which has none of this environment."""
+    (programs.folder / "slurm-adopt").write_text("#!/bin/sh\necho no module; exit 1\n")
+    assert "--version has failed: no module" in refusal(lambda: TIMER.arm(TRIAL))
+    assert programs.told == []
+    assert [*programs.units.iterdir()] == []
+
+
+def test_this_command_runs_without_an_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That which is not beside its script is run by its own interpreter."""
+    monkeypatch.setattr(os.path, "isfile", lambda _: False)
+    argv = [*place.command(), "--version"]
+    done = subprocess.run(argv, check=True, env={}, cwd="/", capture_output=True, text=True)
+    assert __version__ in done.stdout
 
 
 # (systemd is PID 1, atd runs, what takes a trial back)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 FRONTS: dict[Front, str] = {"pam_python": "pam_slurm_adopt.py", "pam_exec": "pam_slurm_adopt_exec"}
 # What packages and the guide have: PAM files name these, also where a link leads here.
 KNOWN = ("/usr/libexec/slurm-adopt", "/opt/slurm_adopt")
+_PROGRAM = "import sys; sys.path[:0] = [{folder!r}]; from slurm_adopt.cli.main import main; main()"
 _PACKAGE = os.path.dirname(os.path.realpath(slurm_adopt.__file__))
 
 
@@ -39,7 +40,7 @@ def command() -> list[str]:
     program = f"{top()}/bin/slurm-adopt"
     if os.path.isfile(program):
         return [program]
-    return [sys.executable, "-I", "-m", "slurm_adopt"]
+    return [sys.executable, "-IBc", _PROGRAM.format(folder=folder())]
 
 
 def folder() -> str:

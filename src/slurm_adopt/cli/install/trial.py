@@ -68,7 +68,11 @@ class Timer(NamedTuple):
     command: Sequence[str]  # of slurm-adopt
 
     def arm(self, trial: Trial) -> Trial:
-        """Have the trial taken back at its end; return it with what does that."""
+        """Have the trial taken back at its end; return it with what does that.
+
+        CliError where that cannot be, or the command itself does not run as it will then.
+        """
+        _ran(*self.command, "--version")
         return (_Systemd if trial.by == SYSTEMD else _At)(self).arm(trial)
 
     def disarm(self, trial: Trial) -> None:
