@@ -37,7 +37,7 @@ def chosen(given: Front | None, service: str, say: Callable[[str], None]) -> Fro
         if why and given:
             raise CliError(f"--front pam_python: {why}; nothing is changed", ERROR)
         if why and not front:
-            say(f"the front is pam_exec, since {why}")
+            say(f"the front is pam_exec, since {why}; what it cannot do: {PAGE}")
         front = front or ("pam_exec" if why else "pam_python")
     if front == "pam_exec":
         _check_environment(service)

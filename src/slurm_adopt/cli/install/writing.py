@@ -156,7 +156,9 @@ def _dress(fd: int, like: str) -> None:
         os.fchown(fd, found.st_uid, found.st_gid)
         os.fchmod(fd, stat.S_IMODE(found.st_mode))
         for name in _attributes(source):
-            os.setxattr(fd, name, os.getxattr(source, name))
+            value = os.getxattr(source, name)
+            if name not in _attributes(fd) or os.getxattr(fd, name) != value:
+                os.setxattr(fd, name, value)  # a container may not set SELinux's label
     finally:
         os.close(source)
 
