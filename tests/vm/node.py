@@ -88,6 +88,19 @@ JOB = {"trixie": r"job_{job}", "sid": r"s[0-9A-HJKMNP-TV-Z]{{13}}"}
 IDLE = {"trixie": {"task_special"}, "sid": set()}
 
 
+# The command slurm-adopt with deadlines that an emulated machine keeps; for python3 -c.
+LONG = 300  # seconds for a command that looks at everything
+SLOWER = 10  # times: what such a machine may take
+PROGRAM = f"""\
+from slurm_adopt.cli import deadlines
+for name, value in list(vars(deadlines).items()):
+    if isinstance(value, float):
+        setattr(deadlines, name, value * {SLOWER})
+from slurm_adopt.cli.main import main
+main()
+"""
+
+
 def files(settings: Settings) -> dict[str, str]:
     """Return Slurm's configuration files; of the settings only these three count here."""
     slurm_conf = SLURM_CONF.format(jobacct=settings.jobacct)

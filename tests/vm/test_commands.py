@@ -13,6 +13,7 @@ from tests.cluster.harness import cli, guide, pam
 from tests.cluster.harness.suites import SUITES
 from tests.cluster.harness.wait import wait_for
 from tests.cluster.scenarios import sound
+from tests.vm.node import LONG, PROGRAM
 
 if TYPE_CHECKING:
     import subprocess
@@ -24,19 +25,9 @@ if TYPE_CHECKING:
 
 UID = 5001  # alice's
 COMMAND = 120  # seconds for a command in a session
-LONG = 300  # seconds for a command that looks at everything
-SLOWER = 10  # times: what an emulated machine may take, where the command has deadlines
 BOUND = 60  # seconds for something to end
 MANAGER = f"/user.slice/user-{UID}.slice/user@{UID}.service"
 WORDS = " ".join([*(f"{n}={v}" for n, v in cli.FROM_CHECKOUT.items()), *cli.PROGRAM])
-PATIENT = f"""\
-from slurm_adopt.cli import deadlines
-for name, value in list(vars(deadlines).items()):
-    if isinstance(value, float):
-        setattr(deadlines, name, value * {SLOWER})
-from slurm_adopt.cli.main import main
-main()
-"""
 # Not the node's own: the sshd by which the tests come in, and the ssh clients that they start.
 CONTROL = "/etc/ssh/control.conf"
 CLIENTS = "alice 1; in /system.slice/control.service"
@@ -67,7 +58,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run the command, with time."""
     given = [f"{name}={value}" for name, value in cli.FROM_CHECKOUT.items()]
-    argv = ["env", *given, "/usr/bin/python3", "-c", PATIENT, *arguments]
+    argv = ["env", *given, "/usr/bin/python3", "-c", PROGRAM, *arguments]
     done = machine.run(argv, user, check=False, timeout=LONG)
     assert "Traceback" not in done.stderr, done.stderr
     return done

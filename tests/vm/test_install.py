@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster.harness import pam
-from tests.vm.test_commands import LONG, PATIENT
+from tests.vm.node import LONG, PROGRAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ def machine(node: Node) -> Iterator[Machine]:
 
 def run(machine: Machine, *arguments: str) -> str:
     """Run the command, with time, from the installed copy."""
-    argv = ["env", f"PYTHONPATH={FOLDER}/src", "/usr/bin/python3", "-Bc", PATIENT, *arguments]
+    argv = ["env", f"PYTHONPATH={FOLDER}/src", "/usr/bin/python3", "-Bc", PROGRAM, *arguments]
     done = machine.run(argv, check=False, timeout=LONG)
     assert done.returncode == 0, done
     return done.stdout
