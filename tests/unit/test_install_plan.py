@@ -628,7 +628,7 @@ def test_stacks_that_are_refused(tmp_path: Path, files: Files, said: str, wish: 
     with pytest.raises(CannotError, match=said) as caught:
         install(wish, make(tmp_path, files))
     assert "\n" not in str(caught.value)
-    assert caught.value.status == 3
+    assert caught.value.status == 2
 
 
 CUSTOM = {"etc/authselect/authselect.conf": "custom/site\nwith-slurm\n"}
