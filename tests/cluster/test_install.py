@@ -227,6 +227,26 @@ def test_the_c_module_s_line_is_replaced(node: Node) -> None:
     assert node.is_clean(usual)
 
 
+@pytest.mark.parametrize("service", ["cron", "atd"])
+def test_other_services(node: Node, service: str) -> None:
+    """Those of the guide on at and cron, which have their own guard and options."""
+    file, usual = f"/etc/pam.d/{service}", node.text
+    stock_file = node.host.read(file)
+    name, *arguments = guide.command("at-and-cron", f"install --service {service}").split()
+    assert name == "slurm-adopt"
+    said = node.run(*arguments)
+    assert f"slurm-adopt uninstall --service {service}" in said
+    account, session = pam.at_or_cron(service)
+    assert lines_of(node.host.read(file)) == [*account, *session]
+    assert node.text == usual
+    node.run("install")
+    node.run("uninstall", f"--service={service}")
+    assert node.host.read(file) == stock_file
+    assert len(lines_of(node.text)) == 4
+    node.run("uninstall")
+    assert node.is_clean(usual)
+
+
 # What is refused
 
 

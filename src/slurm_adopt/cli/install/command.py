@@ -226,7 +226,8 @@ def _say_done(service: str, planned: Plan) -> None:
     """Say what is so now, and what a quick check finds."""
     for change in planned.changes:
         line(f"written: {change.path}")
-    line(f"from now on everybody but root needs a job on this node to log in by {service}")
+    whom = "everybody but root needs a job on this node to log in"
+    line(f"from now on {whom if service == SSHD else f'users need a job here for {service}'}")
     first, bad = proof.rest(service)
     line(first)
     for one in bad:
