@@ -13,6 +13,7 @@ import pytest
 
 from tests.cluster.harness import cli, pam, scancel
 from tests.cluster.harness.cluster import EXTERN
+from tests.cluster.harness.epilog import OF_CONTRIB
 from tests.cluster.harness.moved import move, parent, unmove
 from tests.cluster.harness.wait import wait_for
 
@@ -567,6 +568,8 @@ MENDED = (
          with_file("/etc/slurm/epilog.slurm_adopt", f"#!/bin/sh\n{OUR_LINE}\n", 0o755),
          epilog("#!/bin/sh\ntest ! -x /etc/slurm/epilog.slurm_adopt || "
                 "/etc/slurm/epilog.slurm_adopt\nexit 0\n"))),
+    ("contrib's Epilog", "SA922", "the Epilog runs this module's program",
+     lambda: epilog(OF_CONTRIB)),
     ("tmpfiles.d with an exception", "SA805", "nothing removes old files in /run/slurm_adopt",
      lambda: with_file("/etc/tmpfiles.d/site.conf",
                        "d /run 0755 root root 10d\nx /run/slurm_adopt\n")),

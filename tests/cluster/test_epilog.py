@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster.harness import cgroups, scancel
 from tests.cluster.harness.cluster import EXTERN, Settings
-from tests.cluster.harness.epilog import EPILOG
+from tests.cluster.harness.epilog import EPILOG, NAME, OF_CONTRIB
 from tests.cluster.harness.login import METHODS
 from tests.cluster.harness.wait import wait_for
 
@@ -250,52 +250,110 @@ def test_a_hidden_process(cluster: Cluster, with_epilog: Cluster) -> None:
     cluster.wait_idle()
 
 
-def recipe() -> tuple[str, str, str, str, str]:
-    """Return the guide's recipe: a file, what is in it, commands, the line of slurm.conf.
-
-    The last is the line for a script that is there already.
-    """
-    section = GUIDE.read_text()
-    blocks = re.findall(r"(?:^    .*\n)+", section, re.MULTILINE)
-    script, commands, setting, then, line = (
-        "".join(b.replace("    ", "", 1) for b in block.splitlines(True)) for block in blocks[:5]
-    )
-    (path,) = re.findall(r"write this to `(.*?)`", section)
+def recipe() -> tuple[str, str, str]:
+    """Return the guide's recipe: a command, the line of slurm.conf, the line for another script."""
+    blocks = re.findall(r"(?:^    .*\n)+", GUIDE.read_text(), re.MULTILINE)
+    command, setting, then, line = (block.replace("    ", "", 1) for block in blocks[:4])
     assert then == "scontrol reconfigure\n"
-    return path, script, commands, setting, line
+    return command, setting, line
 
 
+DIRECTORY = "/etc/slurm/epilog.d"
 OF_SITE = "/etc/slurm/epilog.site"  # a script that is there already; it ends where anything fails
+CHECKOUT_S, INSTALLED = "/opt/slurm_adopt", "/usr/libexec/slurm-adopt"
+BEFORE, AFTER = "95-site", "10-site"
+RECORD = "#!/bin/sh\necho $0 >>/run/of-site\n"
+
+
+def dead_stepd_s_line(cluster: Cluster) -> str:
+    """End a job whose stepd is dead; return what the program says of what was left."""
+    job = cluster.submit("alice", mem="10M")
+    with cluster.session("alice") as session:
+        left_running(session)
+        kill_extern_stepd(cluster, job)
+        mark = cluster.n1.mark()
+        cluster.cancel(job)
+        session.wait_gone()
+        cluster.wait_gone(job)
+    return the_line(cluster, mark)
+
+
+@pytest.fixture
+def with_contrib(cluster: Cluster) -> Iterator[Cluster]:
+    """Have the checkout of the guide with its contrib, and no script; slurm.conf as before."""
+    before = cluster.settings
+    for host in cluster.nodes:
+        host.run(["cp", "-r", "/checkout/contrib", CHECKOUT_S])
+    try:
+        yield cluster
+    finally:
+        cluster.cancel_all()
+        cluster.reconfigure(before)
+        cluster.ctl.run(["scontrol", "update", "NodeName=n1", "State=RESUME"], check=False)
+        for host in cluster.nodes:
+            host.run(["rm", "-rf", f"{CHECKOUT_S}/contrib", DIRECTORY, OF_SITE, "/run/of-site"])
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["alone", "by the site's own"])
-def test_the_guide_s_recipe(cluster: Cluster, own: bool) -> None:
+def test_the_guide_s_recipe(with_contrib: Cluster, own: bool) -> None:
     """Done as it says: the program runs, and the node is not drained."""
-    path, script, commands, setting, line = recipe()
-    before = cluster.settings
+    cluster = with_contrib
+    command, setting, line = recipe()
     for host in cluster.nodes:
-        (host.root / path.lstrip("/")).unlink(missing_ok=True)
-        host.write(path, script)
-        host.run(["sh", "-ec", commands])
+        host.run(["sh", "-ec", command])
         host.write(OF_SITE, f"#!/bin/sh -e\n{line}echo done >>/run/of-site\nexit 0\n", 0o755)
     cluster.reconfigure(Settings(slurm_conf=f"Epilog={OF_SITE}\n" if own else setting))
-    try:
+    assert dead_stepd_s_line(cluster).endswith(" processes ended")
+    cluster.wait_idle()  # and not drained
+    if own:
+        cluster.n1.run(["rm", f"{DIRECTORY}/{NAME}"])
         job = cluster.submit("alice", mem="10M")
-        with cluster.session("alice") as session:
-            left_running(session)
-            kill_extern_stepd(cluster, job)
-            mark = cluster.n1.mark()
-            cluster.cancel(job)
-            session.wait_gone()
-            cluster.wait_gone(job)
-        assert the_line(cluster, mark).endswith(" processes ended")
+        scancel.end(cluster, job)
+        cluster.wait_idle()
+        assert cluster.n1.read("run/of-site") == "done\n" * 2
+
+
+def test_in_a_directory_of_scripts(with_contrib: Cluster) -> None:
+    """Run from where the module is, between others, in the order that the guide says.
+
+    Where the module is missing or broken, the log says so; those after it run, and no node is
+    drained.
+    """
+    cluster = with_contrib
+    node = cluster.n1
+    for host in cluster.nodes:
+        host.write(f"{DIRECTORY}/{NAME}", OF_CONTRIB, 0o755)
+        for name in (BEFORE, AFTER):
+            host.write(f"{DIRECTORY}/{name}", RECORD, 0o755)
+    cluster.reconfigure(Settings(slurm_conf=f"Epilog={DIRECTORY}/*\n"))
+    program, away = f"{CHECKOUT_S}/src/slurm_adopt/epilog.py", "/run/epilog.py"
+    node.run(["mv", program, away])  # logins do without it
+    try:
+        mark = node.mark()
+        scancel.end(cluster, cluster.submit("alice", mem="10M"))
+        cluster.wait_idle()
+        line = the_line(cluster, mark)
+        assert "slurm_adopt is not installed: nothing is done for job " in line
+        assert line.endswith(f". Remove {DIRECTORY}/{NAME}")
+
+        node.run(["mkdir", "-p", INSTALLED])
+        node.run(["cp", "-r", f"{CHECKOUT_S}/src", INSTALLED])
+        node.run(["cp", away, f"{INSTALLED}/src/slurm_adopt/epilog.py"])
+        assert dead_stepd_s_line(cluster).endswith(" processes ended")
+
+        node.run(["rm", "-r", f"{INSTALLED}/src/slurm_adopt/slurm"])
+        mark = node.mark()
+        scancel.end(cluster, cluster.submit("alice", mem="10M"))
+        cluster.wait_idle()
+        _, _, command = the_line(cluster, mark).partition(f"{OURS}status 1: as root, run: ")
+        done = node.run(["sh", "-c", command], check=False)
+        assert "No module named 'slurm_adopt.slurm'" in done.stderr
+
+        node.run(["rm", "-r", INSTALLED, f"{DIRECTORY}/{NAME}"])
+        node.run(["mv", away, program])
+        node.run(["ln", "-s", f"{CHECKOUT_S}/contrib/epilog.d/{NAME}", DIRECTORY])
+        assert dead_stepd_s_line(cluster).endswith(" processes ended")
         cluster.wait_idle()  # and not drained
-        if own:
-            cluster.n1.run(["rm", path])
-            job = cluster.submit("alice", mem="10M")
-            scancel.end(cluster, job)
-            cluster.wait_idle()
-            assert cluster.n1.read("run/of-site") == "done\n" * 2
     finally:
-        cluster.ctl.run(["scontrol", "update", "NodeName=n1", "State=RESUME"], check=False)
-        cluster.reconfigure(before)
+        node.run(["sh", "-c", f"rm -rf {INSTALLED}; [ ! -f {away} ] || mv {away} {program}"])
+    assert node.read("run/of-site").split() == [f"{DIRECTORY}/{BEFORE}", f"{DIRECTORY}/{AFTER}"] * 4

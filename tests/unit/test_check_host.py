@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,7 +27,6 @@ from slurm_adopt.slurm.config.slurmd_processes import Slurmd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 SLUID = "s3JKMNPQRSTVWX"
 
@@ -503,6 +503,24 @@ def test_where_a_script_looks_for_ours(tmp_path: Path, line: str, found: str) ->
     (tmp_path / "slurm_adopt").mkdir()
     (tmp_path / "slurm_adopt/epilog.py").touch()
     assert epilog.missing_folder(line.format(tmp_path)) == found
+
+
+OF_CONTRIB = Path(__file__).parents[2] / "contrib/epilog.d/90-slurm_adopt"
+
+
+def test_the_folders_of_contrib_s_epilog(tmp_path: Path) -> None:
+    """In the checkout that it is part of, or installed; a copy of it far from both has neither."""
+    text = OF_CONTRIB.read_text()
+    link = tmp_path / "90-slurm_adopt"
+    link.symlink_to(OF_CONTRIB)
+    assert epilog.missing_folder(text, str(OF_CONTRIB)) == ""
+    assert epilog.missing_folder(text, str(link)) == ""
+    nowhere = text.replace("/usr/libexec", "/none").replace("/opt", f"{tmp_path}/opt")
+    looked = f"/none/slurm-adopt {tmp_path}/opt/slurm_adopt"
+    assert epilog.missing_folder(nowhere, str(tmp_path / "copy")) == looked
+    (tmp_path / "opt/slurm_adopt/src/slurm_adopt").mkdir(parents=True)
+    (tmp_path / "opt/slurm_adopt/src/slurm_adopt/epilog.py").touch()
+    assert epilog.missing_folder(nowhere, str(tmp_path / "copy")) == ""
 
 
 @pytest.fixture

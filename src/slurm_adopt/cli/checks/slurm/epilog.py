@@ -210,7 +210,7 @@ def _as_it_runs(host: Host, path: str, line: int) -> Iterator[Seen]:
     elif gone := unreached(text, line):
         title = "the Epilog ends before this module's program"
         yield warning(title, f"line {gone} ends the script", path, line)
-    elif folder := missing_folder(text):
+    elif folder := missing_folder(text, path):
         title = "the Epilog looks for this module's program where it is not"
         yield error(title, folder, path, line)
     elif in_job:
@@ -263,9 +263,19 @@ def unreached(text: str, line: int) -> int:
     return 0
 
 
-def missing_folder(text: str) -> str:
-    """Return the folder that a script goes to for our program, if it does not have it."""
+def missing_folder(text: str, path: str = "") -> str:
+    """Return the folders that a script goes to for our program, if none of them has it.
+
+    `path`: where the script is; the one in contrib/epilog.d also looks in the checkout around it.
+    """
     for line in text.split("\n"):
+        listed = re.fullmatch(r"for folder in (.*); do", line)
+        if listed and any(program in text for program in PROGRAMS):
+            around = os.path.realpath(path).rpartition("/contrib/epilog.d/")[0]
+            written = [word for word in listed[1].split() if word.startswith("/")]
+            looked = [*([around] if around else []), *written]
+            has = any(os.path.exists(f"{one}/src/slurm_adopt/epilog.py") for one in looked)
+            return "" if has else " ".join(written)
         found = re.search(r"\bcd\s+(/\S+)", line)
         if found and any(program in line for program in PROGRAMS):
             folder = found[1].rstrip("/;")
