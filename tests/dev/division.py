@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from tests.cluster.cells import CELLS, DEFAULT
-from tests.cluster.harness.suites import BOOKWORM, WITH_LAUNCHERS
+from tests.cluster.harness.suites import BOOKWORM, WITH_LAUNCHERS, WITH_MORE
 
 if TYPE_CHECKING:
     from tests.cluster.harness.suites import Suite
@@ -36,6 +36,7 @@ SECONDS = {
     "tests/unit/test_patience.py": 65,
     "tests/cluster/test_use.py": 56,
     "tests/cluster/test_install.py": 45,
+    "tests/cluster/test_job_id_by_shell.py": 50,
     "tests/unit/test_lint.py": 30,
 }
 OF_ONE_TEST = (0.05, 0.8)  # seconds of one test, without a cluster and on one
@@ -58,4 +59,4 @@ def rank(file: str, tests: int) -> tuple[bool, float]:
 def suites(chosen: tuple[str, ...]) -> list[Suite]:
     """Return the suites of which clusters are made for these tests."""
     cells = [suite for name in DEFAULT for suite in CELLS[name].suites]
-    return [BOOKWORM, *([WITH_LAUNCHERS, *cells] if chosen == ALL else [])]
+    return [BOOKWORM, *([WITH_LAUNCHERS, WITH_MORE, *cells] if chosen == ALL else [])]

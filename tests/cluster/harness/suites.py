@@ -70,3 +70,8 @@ BOOKWORM = SUITES["bookworm"]
 # With what starts programs in a job's session (programs.py); apart, since it is 110 MB more.
 LAUNCHERS = ("mpich", "openmpi-bin")
 WITH_LAUNCHERS = replace(BOOKWORM, more=LAUNCHERS)
+
+# With other shells than bash and dash (test_job_id_by_shell.py), and with what configures hosts
+# (test_ansible.py).
+MORE = ("ansible-core", "ksh93u+m", "mksh", "tcsh", "zsh")
+WITH_MORE = replace(BOOKWORM, more=MORE)
