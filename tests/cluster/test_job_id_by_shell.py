@@ -35,9 +35,7 @@ CONTRIB = CHECKOUT / "contrib/profile.d"
 SCRIPT = (CONTRIB / "slurm_adopt.sh").read_text()
 PLACE = "/etc/profile.d/slurm_adopt.sh"
 
-# What takes the variable out of PAM's environment again: as if nothing could set it there.
-BARE_CONF = "etc/security/no_job.conf"
-BARE = f"session required pam_env.so conffile=/{BARE_CONF}"
+STACK = pam.DOCUMENTED["by pam_exec"]  # it sets no variables in PAM's environment
 
 SHELLS = {
     "dash": "/bin/dash",
@@ -56,18 +54,17 @@ def shells(suite: object) -> Iterator[Cluster]:
     """Bring up a cluster whose n1 has the shells."""
     assert suite is WITH_MORE
     with Cluster(f"shells-{os.getpid()}", roots={"n1": Roots(WITH_MORE)}) as cluster:
-        cluster.n1.write(BARE_CONF, "SLURM_JOB_ID DEFAULT=\n")
         cluster.n1.run(["sh", "-c", "printf '%s\\n' /bin/dash /bin/ksh93 /bin/mksh >>/etc/shells"])
         yield cluster
 
 
 @pytest.fixture
 def site(shells: Cluster, request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """Return it with the module in sshd's stack, and no variable from PAM."""
+    """Return it with the module in sshd's stack by pam_exec."""
     show_logs_of(request.config, shells)
     node = shells.n1
     before = {path: node.read(path) for path in FILES}
-    node.pam("sshd", [*pam.both(*pam.PRODUCTION), BARE])
+    node.pam("sshd", STACK(*pam.PRODUCTION))
     yield shells
     for path, text in before.items():
         node.write(path, text)
@@ -272,7 +269,7 @@ def test_copies_are_as_before(site: Cluster, shell: str) -> None:
     """Nothing is printed into what scp, sftp and rsync speak; without a job nothing changes."""
     node = site.n1
     node.run(["sh", "-ec", "\n".join(itertools.chain(*set_up(node)))])
-    node.pam("sshd", [*pam.both(*pam.PRODUCTION, "action_no_jobs=ignore"), BARE])
+    node.pam("sshd", STACK(*pam.PRODUCTION, "action_no_jobs=ignore"))
     node.run(["usermod", "-s", SHELLS[shell], "alice"])
     copies = """
         set -e
@@ -351,7 +348,7 @@ def test_pam_env_with_a_file(site: Cluster) -> None:
         "session required pam_exec.so quiet /usr/local/sbin/put-job",
         "session required pam_env.so readenv=1 envfile=/run/job.env",
     ]
-    node.pam("sshd", [*pam.both(*pam.PRODUCTION), BARE, *lines])
+    node.pam("sshd", [*STACK(*pam.PRODUCTION), *lines])
     alices, bobs = site.submit("alice"), site.submit("bob")
     node.run(["touch", "/run/other-is-in"])
     assert command(site) == f"={alices}="
@@ -397,7 +394,7 @@ def test_pam_exec_s_output(site: Cluster) -> None:
     node = site.n1
     node.write("usr/local/sbin/print-job", "#!/bin/sh\necho SLURM_JOB_ID=1\n", 0o755)
     line = "session required pam_exec.so stdout /usr/local/sbin/print-job"
-    node.pam("sshd", [*pam.both(*pam.PRODUCTION), BARE, line])
+    node.pam("sshd", [*STACK(*pam.PRODUCTION), line])
     site.submit("alice")
     argv = [*ssh_argv("n1", "alice", ("-tt",))]
     done = site.login.run(argv, "alice", input=f"{ASK}\nexit\n", check=False)

@@ -73,5 +73,5 @@ WITH_LAUNCHERS = replace(BOOKWORM, more=LAUNCHERS)
 
 # With other shells than bash and dash (test_job_id_by_shell.py), and with what configures hosts
 # (test_ansible.py).
-MORE = ("ansible-core", "ksh93u+m", "mksh", "tcsh", "zsh")
+MORE = ("ansible-core", "git", "ksh93u+m", "mksh", "python3-apt", "tcsh", "zsh")
 WITH_MORE = replace(BOOKWORM, more=MORE)
