@@ -29,23 +29,23 @@ case ${SLURM_JOB_ID:+is-set}$_slurm_adopt_by in
 	case ${_slurm_adopt_job##*/} in
 	job_*) _slurm_adopt_job=${_slurm_adopt_job##*/job_} ;;
 	s?????????????)
-		# Slurm 26.05: the name is no job id. The title of the stepd has it.
+		# Slurm 26.05: the name is no job id. The title of the job's stepd has it.
 		_slurm_adopt_by=/sys/fs/cgroup$_slurm_adopt_job/step_extern/slurm/cgroup.procs
 		_slurm_adopt_job=
 		if [ -r "$_slurm_adopt_by" ]; then
-			IFS= read -r _slurm_adopt_job <"$_slurm_adopt_by" || :
+			while IFS= read -r _slurm_adopt_by; do
+				[ -r "/proc/$_slurm_adopt_by/cmdline" ] || continue
+				IFS= read -r _slurm_adopt_job <"/proc/$_slurm_adopt_by/cmdline" || :
+				case $_slurm_adopt_job in
+				'slurmstepd: ['*'.extern]'*)
+					_slurm_adopt_job=${_slurm_adopt_job#*'['}
+					_slurm_adopt_job=${_slurm_adopt_job%%.extern*}
+					break
+					;;
+				esac
+				_slurm_adopt_job=
+			done <"$_slurm_adopt_by"
 		fi
-		_slurm_adopt_by=/proc/$_slurm_adopt_job/cmdline _slurm_adopt_job=
-		if [ -r "$_slurm_adopt_by" ]; then
-			IFS= read -r _slurm_adopt_job <"$_slurm_adopt_by" || :
-		fi
-		case $_slurm_adopt_job in
-		'slurmstepd: ['*'.extern]'*)
-			_slurm_adopt_job=${_slurm_adopt_job#*'['}
-			_slurm_adopt_job=${_slurm_adopt_job%%.extern*}
-			;;
-		*) _slurm_adopt_job= ;;
-		esac
 		;;
 	*) _slurm_adopt_job= ;;
 	esac

@@ -146,7 +146,8 @@ def arranged(node: Host, row: Row, number: int) -> str:
     node.write(f"{top}/cgroup", row.cgroup)
     node.write(f"{top}/parent", row.parent + "\n")
     if row.title:
-        node.write(f"{top}/fs{step}/slurm/cgroup.procs", "4711\n")
+        node.write(f"{top}/fs{step}/slurm/cgroup.procs", "12\n13\n4711\n")
+        node.write(f"{top}/proc/13/cmdline", "/usr/sbin/slurmstepd\0")
         node.write(f"{top}/proc/4711/cmdline", row.title)
     replaced = {
         "/proc/self/cgroup": f"/{top}/cgroup",
