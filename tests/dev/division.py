@@ -37,6 +37,7 @@ SECONDS = {
     "tests/cluster/test_use.py": 56,
     "tests/cluster/test_install.py": 45,
     "tests/cluster/test_job_id_by_shell.py": 50,
+    "tests/cluster/test_ansible.py": 50,
     "tests/unit/test_lint.py": 30,
 }
 OF_ONE_TEST = (0.05, 0.8)  # seconds of one test, without a cluster and on one
