@@ -180,7 +180,8 @@ def test_a_package(play: Play) -> None:
     assert [play.cluster.ssh(user).rc for user in ("bob", "root")] == [255, 0]
 
     assert play.run(**given).changing == []
-    foreseen = play.run("--check", **{**given, "options": {"action_no_jobs": "ignore"}})
+    by_name = {**given, "package": "slurm-adopt", "options": {"action_no_jobs": "ignore"}}
+    foreseen = play.run("--check", **by_name)
     assert foreseen.changing == ["See what would change in the PAM file"]
 
     node.write(f"{EPILOGS}/10-site", "#!/bin/sh\n", 0o755)
