@@ -205,6 +205,40 @@ def test_an_id_that_only_the_environment_translates(
     assert (shell.job_id, shell.name, shell.difference) == (42, "fluid", "")
 
 
+# (titles of what is in the stepd's cgroup, the id)
+TITLES = [
+    (["slurmstepd: [42.extern]"], 42),
+    (["sleep\0" + "9", "slurmstepd: [42.extern]\0\0\0"], 42),
+    (["/usr/sbin/slurmstepd"], None),
+    (["slurmstepd: [x.extern]"], None),
+    ([], None),
+]
+
+
+@pytest.mark.parametrize(("titles", "job_id"), TITLES)
+def test_an_id_in_the_stepd_s_title(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, titles: list[str], job_id: int | None
+) -> None:
+    """26.05's name of a job: the title counts, whatever the environment says."""
+    stepd = tmp_path / f"cgroup{V2}/{SLUID}/step_extern/slurm"
+    stepd.mkdir(parents=True)
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/cgroup").write_text(f"0::{V2}/{SLUID}/step_extern/user/task_0\n")
+    (tmp_path / "self/mountinfo").write_text(
+        f"30 23 0:26 / {tmp_path}/cgroup rw - cgroup2 cgroup2 rw\n"
+    )
+    for pid, title in enumerate(titles, 4711):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / f"{pid}/cmdline").write_text(title)
+    pids = [f"{pid}\n" for pid in range(4711, 4711 + len(titles))]
+    (stepd / "cgroup.procs").write_text("".join(pids))
+    monkeypatch.setenv("SLURM_JOB_ID", "43")
+    monkeypatch.delenv("SLURM_JOB_SLUID", raising=False)
+    assert whoami.Shell(str(tmp_path)).job_id == job_id
+    monkeypatch.setenv("SLURM_JOB_SLUID", SLUID)
+    assert whoami.Shell(str(tmp_path)).job_id == (job_id or 43)
+
+
 IMPORTS = """
 import sys
 before = set(sys.modules)

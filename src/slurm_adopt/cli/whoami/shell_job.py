@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 
 from slurm_adopt.cli.sessions.places import Places
-from slurm_adopt.slurm.proc import PROC
+from slurm_adopt.slurm.cgroup import paths
+from slurm_adopt.slurm.cgroup.hierarchy import UNIFIED
+from slurm_adopt.slurm.digits import number
+from slurm_adopt.slurm.proc import PROC, read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,20 +37,33 @@ def prompt() -> int:
     return IN_JOB
 
 
-def _job_id(place: Place) -> int | None:
-    """Return the id of the job; where its cgroup has another name, as the environment translates.
+def _job_id(place: Place, proc: str = PROC) -> int | None:
+    """Return the id of the job; where its cgroup has another name, as its stepd's title says.
 
-    That is believed only if the environment has that other name, too (SLURM_JOB_SLUID, 26.05).
+    Where that is hidden, the environment translates. It is believed only if it has that other name,
+    too (SLURM_JOB_SLUID, 26.05).
     """
-    if place.job_id is None and os.environ.get("SLURM_JOB_SLUID") == place.job:
+    if place.job_id is not None or not place.job:
+        return place.job_id
+    titled = _in_title(place, proc)
+    if titled is None and os.environ.get("SLURM_JOB_SLUID") == place.job:
         return said_job()
-    return place.job_id
+    return titled
+
+
+def _in_title(place: Place, proc: str) -> int | None:
+    """Return the id in the title of the stepd beside a process on v2: `slurmstepd: [42.extern]`."""
+    step = place.steps.get(UNIFIED)
+    job = Places(proc=proc).directory(place, UNIFIED) if step else ""
+    for pid in read(f"{job}/{step}/{paths.STEPD}/cgroup.procs").split() if job else ():
+        title = read(f"{proc}/{pid.decode()}/cmdline").decode("ascii", "replace")
+        if title.startswith("slurmstepd: ["):
+            return number(title[len("slurmstepd: [") :].partition(".")[0])
+    return None
 
 
 def said_job() -> int | None:
     """Return the number in SLURM_JOB_ID; None if there is none."""
-    from slurm_adopt.slurm.digits import number
-
     return number(os.environ.get("SLURM_JOB_ID", ""))
 
 
@@ -60,7 +76,7 @@ class Shell:
 
         places = Places(proc=proc)
         self.place = places.of("self")
-        self.job_id = _job_id(self.place)
+        self.job_id = _job_id(self.place, proc)
         self.resources: Resources | None = None
         if self.place.job:
             self.resources = Resources(places, self.place)
@@ -78,8 +94,6 @@ class Shell:
     @property
     def end(self) -> int | None:
         """When the job ends at the latest, seconds since the epoch; None where it is not known."""
-        from slurm_adopt.slurm.digits import number
-
         said = os.environ.get("SLURM_JOB_END_TIME", "") if self.environment_fits else ""
         return number(said)
 
