@@ -207,6 +207,7 @@ def test_a_checkout(play: Play) -> None:
         "repository": "/srv/slurm-adopt",
         "requires": [],
         "front": "pam_exec",
+        "options": {"action_unknown": "newest", "callerid_timeout": 2},
         "trial": "10m",
         "epilog_directory": EPILOGS,
     }
