@@ -11,7 +11,7 @@ import pytest
 
 from tests.cluster.harness import guide, pam
 from tests.cluster.harness.cluster import Cluster, Roots
-from tests.cluster.harness.epilog import NAME, OF_CONTRIB
+from tests.cluster.harness.epilog import EPILOG, NAME
 from tests.cluster.harness.host import CHECKOUT
 from tests.cluster.harness.landing import COMMAND, job_of
 from tests.cluster.harness.suites import WITH_MORE
@@ -174,7 +174,7 @@ def test_a_package(play: Play) -> None:
     ]
     assert list(done.tasks)[-1] == "Check the node"
     assert f" {INSTALLED}/pam/pam_slurm_adopt.py action_adopt_failure=deny" in node.read(FILE)
-    assert node.read(f"{EPILOGS}/{NAME}") == OF_CONTRIB
+    assert node.read(f"{EPILOGS}/{NAME}") == EPILOG
     job = play.cluster.submit("alice")
     assert job_of(node, play.cluster.ssh("alice", command=COMMAND).out) == job
     assert [play.cluster.ssh(user).rc for user in ("bob", "root")] == [255, 0]
@@ -246,7 +246,7 @@ def test_a_checkout(play: Play) -> None:
     gone = play.run(state="absent", **given)
     assert gone.changing == ["Take the PAM lines out", "Remove the checkout"]
     assert node.read(FILE) == usual
-    assert node.read(f"{EPILOGS}/{NAME}") == OF_CONTRIB  # nothing else is there: it stays
+    assert node.read(f"{EPILOGS}/{NAME}") == EPILOG  # nothing else is there: it stays
 
 
 def test_the_page_s_playbook(play: Play) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.cluster.harness import cli, pam, scancel
 from tests.cluster.harness.cluster import EXTERN
-from tests.cluster.harness.epilog import OF_CONTRIB
+from tests.cluster.harness.epilog import EPILOG as OF_CONTRIB
 from tests.cluster.harness.moved import move, parent, unmove
 from tests.cluster.harness.wait import wait_for
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster.harness import cgroups, scancel
 from tests.cluster.harness.cluster import EXTERN, Settings
-from tests.cluster.harness.epilog import EPILOG, NAME, OF_CONTRIB
+from tests.cluster.harness.epilog import EPILOG, NAME
 from tests.cluster.harness.login import METHODS
 from tests.cluster.harness.wait import wait_for
 
@@ -322,7 +322,7 @@ def test_in_a_directory_of_scripts(with_contrib: Cluster) -> None:
     cluster = with_contrib
     node = cluster.n1
     for host in cluster.nodes:
-        host.write(f"{DIRECTORY}/{NAME}", OF_CONTRIB, 0o755)
+        host.write(f"{DIRECTORY}/{NAME}", EPILOG, 0o755)
         for name in (BEFORE, AFTER):
             host.write(f"{DIRECTORY}/{name}", RECORD, 0o755)
     cluster.reconfigure(Settings(slurm_conf=f"Epilog={DIRECTORY}/*\n"))

@@ -27,7 +27,7 @@ from slurm_adopt.slurm.config.conf import Conf
 from slurm_adopt.slurm.errors import SetupError
 from slurm_adopt.slurm.waiting import Deadline
 from slurm_adopt.system import log
-from tests.cluster.harness.epilog import EPILOG
+from tests.cluster.harness.epilog import EPILOG, NAME
 from tests.fakes.stepd import Stepd
 from tests.fakes.tree import Tree
 
@@ -1006,4 +1006,5 @@ def test_no_runtime_directory_is_made(tmp_path: Path) -> None:
 
 def test_the_guide_s_epilog_is_the_one_that_is_tested() -> None:
     guide = (SOURCE.parent / "docs/how-to/epilog.md").read_text()
-    assert "".join(f"    {line}\n" for line in EPILOG.splitlines()) in guide
+    assert f"/contrib/epilog.d/{NAME}\n" in guide
+    assert EPILOG.startswith("#!/bin/sh\n")
