@@ -84,6 +84,15 @@ def matrix(cells: tuple[str, ...], write: bool) -> None:
     sys.exit(run(console, cells, write))
 
 
+@main.command()
+@click.argument("kinds", nargs=-1)
+def packages(kinds: tuple[str, ...]) -> None:
+    """Build the packages, or those of some kinds (deb, rpm, wheel); install and use them."""
+    from tests.dev.packages import run
+
+    sys.exit(run(kinds))
+
+
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("host", type=click.Choice(HOSTS))
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
