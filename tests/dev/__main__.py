@@ -85,6 +85,14 @@ def matrix(cells: tuple[str, ...], write: bool) -> None:
 
 
 @main.command()
+def deb() -> None:
+    """Build the Debian package; its path, what is in it, and what lintian says of it."""
+    from tests.dev.deb import make
+
+    sys.exit(make(console))
+
+
+@main.command()
 @click.argument("kinds", nargs=-1)
 def packages(kinds: tuple[str, ...]) -> None:
     """Build the packages, or those of some kinds (deb, rpm, wheel); install and use them."""

@@ -24,7 +24,7 @@ ENVIRONMENT = {
     "DEBIAN_FRONTEND": "noninteractive",
 }
 
-# The root's tree of mounts: $1 is the suite's folder, $2 an empty one for the layer that is written.
+# The root's tree of mounts: $1 is the suite's folder, $2 an empty one for what is written.
 MOUNTS = """\
 mount -t tmpfs -o mode=755 slurm_adopt "$2"
 mkdir "$2/upper" "$2/work" "$2/root"
