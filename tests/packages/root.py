@@ -94,6 +94,11 @@ class Root:
         """Where it is, as the machine's own processes reach it."""
         return Path(f"/proc/{self._init}/root")
 
+    @property
+    def root(self) -> Path:
+        """The same, by the name that a host of a cluster has for it."""
+        return self.path
+
     def read(self, path: str) -> str:
         """Return the text of one of its files."""
         return (self.path / path.lstrip("/")).read_text(errors="backslashreplace")
