@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tests.cluster.cells import CELLS, DEFAULT
 from tests.cluster.harness.suites import BOOKWORM, WITH_LAUNCHERS, WITH_MORE
+from tests.dev import deb
 
 if TYPE_CHECKING:
     from tests.cluster.harness.suites import Suite
@@ -38,6 +39,7 @@ SECONDS = {
     "tests/cluster/test_install.py": 45,
     "tests/cluster/test_job_id_by_shell.py": 50,
     "tests/cluster/test_ansible.py": 50,
+    "tests/cluster/test_deb.py": 45,
     "tests/unit/test_lint.py": 30,
 }
 OF_ONE_TEST = (0.05, 0.8)  # seconds of one test, without a cluster and on one
@@ -58,6 +60,7 @@ def rank(file: str, tests: int) -> tuple[bool, float]:
 
 
 def suites(chosen: tuple[str, ...]) -> list[Suite]:
-    """Return the suites of which clusters are made for these tests."""
+    """Return the suites of which clusters are made for these tests, and packages."""
     cells = [suite for name in DEFAULT for suite in CELLS[name].suites]
-    return [BOOKWORM, *([WITH_LAUNCHERS, WITH_MORE, *cells] if chosen == ALL else [])]
+    more = [WITH_LAUNCHERS, WITH_MORE, deb.BUILD, *cells]
+    return [BOOKWORM, *(more if chosen == ALL else [])]

@@ -25,6 +25,7 @@ NOT_HERE = {
     "test_check_host.py": f"{LONG_HERE}; and it expects that PID 1 is not systemd",
     "test_check_pam.py": LONG_HERE,
     "test_check.py": f"{LONG_HERE}; one of its tests looks into v1's freezer",
+    "test_deb.py": f"{LONG_HERE}; `./dev packages deb` plays it on other suites",
     "test_decisions.py": f"{V1}: /slurm_NODE/uid_N/job_N/step_extern in five hierarchies",
     "test_demo.py": "the demo itself is played",
     "test_differential.py": f"{V1}, by which it tells the two modules apart",
