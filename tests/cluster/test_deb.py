@@ -29,6 +29,7 @@ EXPECTED = {
     f"{LIB}/bin/slurm-adopt": SCRIPT,
     f"{LIB}/byte-compile": SCRIPT,
     f"{LIB}/pam/pam_slurm_adopt.py": DATA,
+    f"{LIB}/pam/pam_slurm_adopt_exec": SCRIPT,
     f"{SHARE}/bash-completion/completions/slurm-adopt": DATA,
     f"{SHARE}/fish/vendor_completions.d/slurm-adopt.fish": DATA,
     f"{SHARE}/zsh/vendor-completions/_slurm-adopt": DATA,

@@ -24,7 +24,11 @@ NAME = "slurm-adopt"
 LIB = "/usr/libexec/slurm-adopt"
 SRC = f"{LIB}/src"
 STATE = ("/run/slurm_adopt", "/var/lib/slurm_adopt")
-LINES = [line.replace("/opt/slurm_adopt", LIB) for line in pam.both(*pam.PRODUCTION)]
+FRONTS = {
+    front: [line.replace("/opt/slurm_adopt", LIB) for line in pam.DOCUMENTED[name](*pam.PRODUCTION)]
+    for front, name in (("pam_exec", "by pam_exec"), ("pam_python", "both"))
+}
+LINES = FRONTS["pam_python"]
 
 # Where the package and what it makes may have left something.
 PLACES = ("/bin", "/etc", "/lib", "/opt", "/root", "/sbin", "/srv", "/usr", "/var/lib", *STATE)
@@ -148,10 +152,13 @@ def life(cluster: Cluster, deb: Path) -> None:
         assert_byte_code(node, python_of_pam_python(node))
         assert sh(node, "readlink -f $(command -v slurm-adopt)").strip() == f"{LIB}/bin/slurm-adopt"
 
-        node.pam("sshd", LINES)
-        assert_logins(cluster, None)
+        for lines in FRONTS.values():
+            node.pam("sshd", lines)
+            assert_logins(cluster, None)
         job = cluster.submit("alice")
-        assert_logins(cluster, job)
+        for lines in FRONTS.values():
+            node.pam("sshd", lines)
+            assert_logins(cluster, job)
         assert checked(node, "SA203", "SA204", "SA205") == dict.fromkeys(
             ("SA203", "SA204", "SA205"), "ok"
         )
@@ -194,11 +201,12 @@ def _upgrades(cluster: Cluster, file: str, job: int) -> None:
 def _is_kept(cluster: Cluster, job: int) -> None:
     """See that it stays while lines name it: everybody but root would be refused."""
     node = cluster.n1
-    for how in ("remove", "purge"):
+    for how, lines in zip(("remove", "purge"), FRONTS.values()):
+        node.pam("sshd", lines)
         said = node.run(["sh", "-c", f"apt-get -qy {how} {NAME} 2>&1"], check=False, timeout=120)
         assert said.returncode == 100
         assert "slurm-adopt is not removed: PAM would refuse everybody but root" in said.stdout
-        for line in LINES:
+        for line in lines:
             assert (f"/etc/pam.d/sshd:{line}\n" in said.stdout) == (LIB in line)
         status = sh(node, f"dpkg-query -W -f '${{Status}}' {NAME}")
         assert status == "install ok installed"
