@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster.cells import CELLS
-from tests.cluster.harness import pam
+from tests.cluster.harness import guide, pam
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.suites import SUITES, Suite
 from tests.cluster.scenarios import deb as scenarios
-from tests.cluster.scenarios.deb import FRONTS, LIB, LINES, NAME, assert_byte_code, put, sh
+from tests.cluster.scenarios.deb import FRONTS, LIB, LINES, assert_byte_code, put, sh
 from tests.conftest import show_logs_of
 from tests.dev import deb
 from tests.packages.root import Root
@@ -28,7 +28,7 @@ FRESH = {name: Suite(name, ("openssh-server", "pamtester"), script=SUITES[name].
          for name in OF_SUITE}  # fmt: skip
 BUILD = {name: Suite(name, deb.BUILD.packages, script=SUITES[name].script) for name in OF_SUITE}
 
-APT = "apt-get -qy -o APT::Install-Recommends=true"
+RECOMMENDED = "echo 'APT::Install-Recommends \"true\";' >/etc/apt/apt.conf.d/99;"  # as by default
 OURS_LEFT = "find / -xdev -name '*slurm[-_]adopt*' ! -path '/tmp/*' ! -path '/etc/apt/*'"
 
 
@@ -60,8 +60,10 @@ def test_fresh(fresh: Root, package: Path) -> None:
     assert "python3" not in sh(fresh, "ls /usr/bin")
     sshd = fresh.read("etc/pam.d/sshd")
     before = sh(fresh, "cd /etc/pam.d; sha256sum *")
-    file = put(fresh, package)
-    sh(fresh, f"{APT} install {file}")
+    put(fresh, package)
+    fresh.write("etc/apt/apt.conf.d/yes", 'APT::Get::Assume-Yes "true";\n')
+    (install,) = guide.commands("debian-package", "Install it")
+    sh(fresh, f"cd /tmp; {RECOMMENDED} {install}")
     assert_byte_code(fresh, f"python{OF_SUITE[fresh.suite.name]}")
     assert sh(fresh, "cd /etc/pam.d; sha256sum *") == before
     for command in (
@@ -77,14 +79,15 @@ def test_fresh(fresh: Root, package: Path) -> None:
         assert login(fresh, "root")[0] == 0
         status, said = login(fresh, "alice")
         assert status != 0
-        assert "no slurm.conf" in said
+        assert "No Slurm jobs found on node." in said
 
     fresh.write("etc/pam.d/sshd~", "\n".join((*LINES, "")))  # as an editor leaves one
-    assert "is not removed" in sh(fresh, f"{APT} remove {NAME}", check=False)
+    purge = guide.command("debian-package", "purge")
+    assert "is not removed" in sh(fresh, purge, check=False)
     assert login(fresh, "root")[0] == 0
     fresh.write("etc/pam.d/sshd", sshd)
     fresh.write("etc/slurm/epilog.d/a", f"#!/bin/sh\ncd {LIB}/src && exec python3 -m a\n", 0o755)
-    said = sh(fresh, f"{APT} purge {NAME}")
+    said = sh(fresh, purge)
     assert "WARNING: these files of Slurm's name this package" in said
     assert "/etc/slurm/epilog.d/a" in said
     sh(fresh, "rm /etc/pam.d/sshd~")
@@ -124,7 +127,7 @@ def test_without_what_is_recommended(fresh: Root, package: Path) -> None:
 def test_python_changes(fresh: Root, package: Path) -> None:
     """From Debian 12 to 13 piece by piece: pam_python and python3 are of two releases meanwhile."""
     old, new = "python3.11", "python3.13"
-    sh(fresh, f"{APT} install {put(fresh, package)}")
+    sh(fresh, f"{RECOMMENDED} apt-get -qy install {put(fresh, package)}")
     assert_byte_code(fresh, old)
     mirror = sh(fresh, "apt-get indextargets --format '$(REPO_URI)' | head -n 1").strip()
     fresh.write("etc/apt/sources.list.d/trixie.list", f"deb {mirror} trixie main\n")
