@@ -53,6 +53,8 @@ for code, source in sources.items():
 print(len(sources), sys.implementation.cache_tag)
 """
 
+IMPORT = f"import sys; sys.path.insert(0, '{SRC}'); import slurm_adopt.decision.engine"
+
 # The package of the next release: one source less, one more.
 NEXT = f"""\
 dpkg-deb -R "$1" /tmp/next
@@ -148,7 +150,7 @@ def life(cluster: Cluster, deb: Path) -> None:
         file = put(node, deb)
         said = install(node, file)
         assert "no PAM file is changed" in said
-        assert "\n".join(LINES) not in node.read("etc/pam.d/sshd")
+        assert LIB not in node.read("etc/pam.d/sshd")
         assert_byte_code(node, python_of_pam_python(node))
         assert sh(node, "readlink -f $(command -v slurm-adopt)").strip() == f"{LIB}/bin/slurm-adopt"
 
@@ -185,8 +187,10 @@ def _upgrades(cluster: Cluster, file: str, job: int) -> None:
         assert "no PAM file is changed" not in install(node, file)
         assert_byte_code(node, python)
     sh(node, NEXT, file)
-    sh(node, f"find {SRC} -exec touch -d @1000000000 {{}} +")  # as images have them
-    assert_byte_code(node, python)
+    sh(node, f"find {SRC} -name '*.py' -exec touch -d @1000000000 {{}} +")  # as images have them
+    imported = sh(node, f'{python} -IBv -c "$1" 2>&1', IMPORT)
+    assert f"# code object from '{SRC}/slurm_adopt/decision/__pycache__/engine." in imported
+    assert f"# code object from {SRC}" not in imported  # as of a source that is compiled
     assert_logins(cluster, job)
     install(node, "/tmp/next.deb")
     assert_byte_code(node, python)
