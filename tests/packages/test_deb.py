@@ -58,7 +58,7 @@ def login(root: Root, user: str) -> tuple[int, str]:
 def test_fresh(fresh: Root, package: Path) -> None:
     """Have apt bring what it needs; it goes without a trace but for what it needed."""
     assert "python3" not in sh(fresh, "ls /usr/bin")
-    sshd = fresh.read("etc/pam.d/sshd")
+    sh(fresh, scenarios.FOR_PAM_EXEC)
     before = sh(fresh, "cd /etc/pam.d; sha256sum *")
     put(fresh, package)
     fresh.write("etc/apt/apt.conf.d/yes", 'APT::Get::Assume-Yes "true";\n')
@@ -74,8 +74,8 @@ def test_fresh(fresh: Root, package: Path) -> None:
         assert "Traceback" not in sh(fresh, command)
 
     # A node without Slurm: with these options nobody but root gets in.
-    for lines in FRONTS.values():
-        fresh.write("etc/pam.d/sshd", "\n".join((*lines, "")))
+    for front in FRONTS:
+        sh(fresh, f"slurm-adopt install --front={front}")
         assert login(fresh, "root")[0] == 0
         status, said = login(fresh, "alice")
         assert status != 0
@@ -85,7 +85,10 @@ def test_fresh(fresh: Root, package: Path) -> None:
     purge = guide.command("debian-package", "purge")
     assert "is not removed" in sh(fresh, purge, check=False)
     assert login(fresh, "root")[0] == 0
-    fresh.write("etc/pam.d/sshd", sshd)
+    uninstall, purge = guide.commands("debian-package", "Remove it")
+    sh(fresh, uninstall)
+    assert sh(fresh, "rm /etc/pam.d/sshd~; cd /etc/pam.d; sha256sum *") == before
+    fresh.write("etc/pam.d/sshd~", "\n".join((*LINES, "")))
     fresh.write("etc/slurm/epilog.d/a", f"#!/bin/sh\ncd {LIB}/src && exec python3 -m a\n", 0o755)
     said = sh(fresh, purge)
     assert "WARNING: these files of Slurm's name this package" in said
