@@ -344,7 +344,7 @@ CHECKS = (
         "login, which about doubles what the module costs. Unchecked byte code is run whatever "
         "the source says.",
         fix="Run python3 -m compileall -q on the directory src of the checkout, with the Python "
-        "of pam_python.",
+        "of pam_python. The Debian package does it by /usr/libexec/slurm-adopt/byte-compile.",
         seconds=SLOW,
     ),
     Check(
