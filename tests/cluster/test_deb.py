@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SCRIPT, DATA = "-rwxr-xr-x", "-rw-r--r--"
 LIB, SHARE = scenarios.LIB, "/usr/share"
 
-# Beside the sources and the documentation.
+# Beside the sources, the documentation and what is in contrib.
 EXPECTED = {
     "/usr/bin/slurm-adopt": "../libexec/slurm-adopt/bin/slurm-adopt",
     f"{LIB}/bin/slurm-adopt": SCRIPT,
@@ -37,8 +37,6 @@ EXPECTED = {
     f"{SHARE}/man/man1/slurm-adopt.1.gz": DATA,
     f"{SHARE}/man/man8/slurm_adopt.8.gz": DATA,
     f"{SHARE}/python3/runtime.d/slurm-adopt.rtupdate": SCRIPT,
-    f"{SHARE}/slurm-adopt/health-check/health.slurm_adopt": SCRIPT,
-    f"{SHARE}/slurm-adopt/nhc/slurm_adopt.nhc": DATA,
 }
 
 
@@ -57,10 +55,21 @@ def package(root: Root, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_is_in_it(package: Path) -> None:
     found = scenarios.contents(package)
-    src = CHECKOUT / "src"
+    src, contrib = CHECKOUT / "src", CHECKOUT / "contrib"
     sources = {f"{LIB}/src/{path.relative_to(src)}": DATA for path in src.rglob("*.py")}
+    data = {
+        f"{SHARE}/slurm-adopt/{path.relative_to(contrib)}": SCRIPT
+        if os.access(path, os.X_OK)
+        else DATA
+        for path in contrib.rglob("*")
+        if path.is_file() and path.parent.name != "completion"
+    }
     docs = {path: mode for path, mode in found.items() if path.startswith(f"{SHARE}/doc/")}
-    assert {path: mode for path, mode in found.items() if path not in docs} == EXPECTED | sources
+    assert {path: mode for path, mode in found.items() if path not in docs} == {
+        **EXPECTED,
+        **sources,
+        **data,
+    }
     assert {*docs.values()} == {DATA}
     pages = {str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "docs").rglob("*.md")}
     readmes = {"README.Debian", "README.md", "copyright", "changelog.gz", "changelog.Debian.gz"}
