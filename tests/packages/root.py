@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -141,12 +140,3 @@ class Root:
         """Return all that lies below these folders of it, or at these paths."""
         found = self.run(["find", *below, "-print0"], check=False).stdout.split("\0")
         return {name for name in found if name.startswith("/")}
-
-
-def environment_of_machine() -> dict[str, str]:
-    """Return the variables that lead to package indexes, as this machine has them."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name.lower().endswith("_proxy") or name.startswith("PIP_")
-    }
