@@ -40,6 +40,10 @@ NODE = (
     "slurm-client", "slurmctld", "slurmd",
 )
 STOCK = (*MACHINE, "debootstrap", "python3-venv")  # the latter two are what `./dev` installs
+SELINUX = (  # put into a node, and what compiles a policy module
+    "auditd", "checkpolicy", "make", "policycoreutils", "policycoreutils-python-utils",
+    "selinux-policy-default", "selinux-policy-dev", "semodule-utils", "setools",
+)
 # fmt: on
 
 PAYLOAD_SERVICE = f"""\
@@ -125,16 +129,20 @@ class Cache:
 
 
 def image(suite: Suite, report: Callable[[str], None], cache: Cache | None = None) -> Image:
-    """Return the image of a suite with these packages; build it if it is not in the cache."""
+    """Return the image of a suite with these packages; build it if it is not in the cache.
+
+    Where the suite has SELinux's policy every file has the label that the policy wants.
+    """
     root = suite_root(suite, report)
-    recipe = repr((SIZE, FILES, LINKS, MAKE, cache and cache.key))
+    label = LABEL if (root / POLICY).is_dir() else ""
+    recipe = repr((SIZE, FILES, LINKS, MAKE + label, cache and cache.key))
     key = hashlib.sha256(recipe.encode()).hexdigest()[:8]
     disk = cache_dir() / f"vm-{root.name.removeprefix('root-')}-{key}.ext4"
     if not disk.exists():
         for stale in cache_dir().glob(f"vm-{root.name.removeprefix('root-')}-*.ext4"):
             stale.unlink()
         report(f"Debian {suite.name}: disk image")
-        _make(root, disk, cache)
+        _make(root, disk, cache, label)
     return Image(disk, _newest(root, "vmlinuz-*"), _newest(root, "initrd.img-*"))
 
 
@@ -142,6 +150,13 @@ def image(suite: Suite, report: Callable[[str], None], cache: Cache | None = Non
 MAKE = """\
 mkdir work merged
 mount -t overlay -o "lowerdir=$1,upperdir=$PWD/upper,workdir=$PWD/work" overlay merged
+"""
+# Debian's SELinux. The names of labels are checked by the machine, which has the policy loaded.
+POLICY = "etc/selinux/default"
+LABEL = f"""\
+mount -t proc proc merged/proc
+chroot merged setfiles -F -e /proc /{POLICY}/contexts/files/file_contexts / 2>&1 | tail -n 20
+umount merged/proc
 """
 MKFS = 'mke2fs -q -t ext4 -E root_owner=0:0 -d merged disk "$2"\n'
 
@@ -171,12 +186,12 @@ done
 """
 
 
-def _make(root: Path, disk: Path, cache: Cache | None) -> None:
+def _make(root: Path, disk: Path, cache: Cache | None, label: str) -> None:
     """Write the folder, with our files over it, into a file system."""
     with tempfile.TemporaryDirectory(dir=cache_dir(), prefix="vm-new-") as directory:
         scratch = Path(directory)
         _write_files(scratch / "upper")
-        script, words = MAKE + MKFS, [str(root), SIZE]
+        script, words = MAKE + label + MKFS, [str(root), SIZE]
         if cache:
             script = MAKE + CACHE_SCRIPT + MKFS.replace('"$2"', SIZE)
             words += [sys.executable, str(cache.requirements), *map(str, cache.roots)]

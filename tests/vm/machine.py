@@ -30,7 +30,8 @@ COMMAND = 120  # seconds for a command, if nothing else is said
 
 # No KVM: pure emulation. With cx16 and la57 one boot in some panicked.
 CPU = "max,-cx16,-la57"
-KERNEL = "root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off audit=0 loglevel=4"
+KERNEL = "root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off loglevel=4"
+NO_AUDIT = "audit=0"
 
 
 class BootError(Exception):
@@ -40,12 +41,23 @@ class BootError(Exception):
 class Machine(Background):
     """A machine; `with Machine(…) as machine:` boots it and ends it."""
 
-    def __init__(self, name: str, image: Image, payload: Payload, memory: int = 2048) -> None:
-        """Describe a machine; `memory` in MiB. Nothing happens before it is entered."""
+    def __init__(
+        self,
+        name: str,
+        image: Image,
+        payload: Payload,
+        memory: int = 2048,
+        kernel: str = NO_AUDIT,
+    ) -> None:
+        """Describe a machine; `memory` in MiB. Nothing happens before it is entered.
+
+        `kernel`: more of the kernel's command line.
+        """
         self.name = name
         self.image = image
         self.payload = payload
         self.memory = memory
+        self.kernel = kernel
         self._qemu: subprocess.Popen[bytes] | None = None
         self._link: subprocess.Popen[bytes] | None = None
         self._directory = Path()
@@ -98,7 +110,7 @@ class Machine(Background):
             "-accel", "tcg,thread=multi", "-cpu", CPU, "-smp", "2", "-m", str(self.memory),
             "-display", "none", "-serial", f"file:{self.console}",
             "-kernel", str(self.image.kernel), "-initrd", str(self.image.initrd),
-            "-append", KERNEL,
+            "-append", f"{KERNEL} {self.kernel}",
             "-drive", f"{drive}{self.image.disk},snapshot=on",
             "-drive", f"{drive}{self._directory / 'payload.tar'},readonly=on",
             "-netdev",
