@@ -177,6 +177,7 @@ OTHERS = {
     *("ccache", "class", "default", "file", "front", "ignore", "item", "mode", "module_unknown"),
     *("new_authtok_reqd", "nr_inodes", "onerr", "sense", "size", "slurm", "socket", "success"),
     *("ttl", "user_readenv", "driver", "rootless_storage_path", "name"),
+    *("comm", "dev", "ino", "permissive", "pid", "scontext", "tclass", "tcontext"),
 }
 MISSPELT = {"action_no_jobs=ignorex", "action_unknown=allowed", "action_unknown=newst"}
 

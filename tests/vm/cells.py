@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.cluster.harness.suites import BOOKWORM, SUITES, Suite
-from tests.vm.image import NODE, STOCK
+from tests.vm.image import NODE, SELINUX, STOCK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,12 +33,14 @@ class Cell:
     suite: Suite  # of the machine
     packages: Sequence[str] = NODE
     hosts: tuple[Suite, ...] = ()  # of the cluster in namespaces on it; the first is Slurm's
+    more: tuple[str, ...] = ()  # packages put into a copy of the machine's root folder
     limit = 7200  # seconds; some 20 minutes on two idle cores
 
     @property
     def suites(self) -> list[Suite]:
         """The suites whose root folders it needs."""
-        return [replace(self.suite, packages=tuple(self.packages)), *self.hosts]
+        machine = replace(self.suite, packages=tuple(self.packages), more=self.more)
+        return [machine, *self.hosts]
 
     @property
     def slurm(self) -> str:
@@ -83,6 +85,8 @@ CELLS = {
         Cell("commands-sid",  "test_commands.py", SID),
         # install --trial, with systemd's timer
         Cell("install-12",    "test_install.py", BOOKWORM),
+        # both fronts with SELinux in enforcing mode
+        Cell("selinux",       "test_selinux.py", BOOKWORM, more=SELINUX),
         # the demo, and the cluster's tests, on Debian as it comes
         Cell("demo-bookworm", "test_stock.py",   BOOKWORM, STOCK, (BOOKWORM, TRIXIE)),
         Cell("demo-trixie",   "test_stock.py",   TRIXIE,   STOCK, (BOOKWORM, TRIXIE)),
@@ -96,4 +100,5 @@ OF_FILE = {
     "test_session.py": {"systemd-252": "bookworm", "systemd-257": "trixie"},
     "test_commands.py": {"commands-12": "bookworm", "commands-sid": "sid"},
     "test_install.py": {"install-12": "bookworm"},
+    "test_selinux.py": {"selinux": "bookworm"},
 }

@@ -19,6 +19,9 @@ EXEC = "account required pam_exec.so quiet stdout /opt/slurm_adopt/pam/pam_slurm
 
 PRODUCTION = ("action_adopt_failure=deny", "action_generic_failure=deny")
 
+# Around the session line of pam_exec, where SELinux confines users: docs/how-to/selinux.md.
+CONFINED = ("session required pam_selinux.so restore", "session required pam_selinux.so open")
+
 # uid 0 skips the next line: a missing script or a stack of one PAM_IGNORE would refuse even root.
 ROOT_GUARD = "account [success=1 default=ignore] pam_succeed_if.so quiet uid eq 0"
 

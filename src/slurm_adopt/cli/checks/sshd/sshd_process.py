@@ -258,10 +258,10 @@ CHECKS = (
         "SELinux allows what the module does",
         selinux,
         expected="SELinux is off or permissive, or its policy allows sshd what the module does.",
-        why="This project has no policy for SELinux. Where it refuses sshd something, users are "
-        "refused, or let in by action_adopt_failure=allow.",
-        fix="Set the domain to permissive (semanage permissive -a sshd_t), log in as a user with a "
-        "job, and make a policy of what is logged: ausearch -m AVC -c sshd | audit2allow -M NAME.",
+        why="No distribution's policy knows this module. Where it refuses sshd something, users "
+        "are refused, or let in by action_adopt_failure=allow.",
+        fix="Install the policy module: docs/how-to/selinux.md. If it is installed, ausearch -m "
+        "avc -ts recent shows what is missing.",
         seconds=SLOW,
     ),
     Check(
@@ -272,7 +272,7 @@ CHECKS = (
         expected="There is no profile for sshd, or it is in complain mode.",
         why="Where a profile refuses sshd something, users are refused, or let in by "
         "action_adopt_failure=allow.",
-        fix="Allow in the profile what docs/how-to/install.md lists for SELinux, or set it to "
+        fix="Allow in the profile what docs/how-to/selinux.md lists for SELinux, or set it to "
         "complain: aa-complain sshd.",
         seconds=SLOW,
     ),
