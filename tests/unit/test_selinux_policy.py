@@ -15,9 +15,8 @@ SOURCE = Path(__file__).parents[2] / "packaging/selinux"
 NAME = "slurm_adopt"
 RULES = (SOURCE / f"{NAME}.te").read_text()
 CONTEXT = re.compile(r"(\S+)\t(?:(--)\t)?system_u:object_r:(\w+):s0")
-ALLOW = re.compile(
-    r"^\s*allow (\w+) (\{[^}]*\}|[\w]+):(\{[^}]*\}|\w+) (\{[^}]*\}|\w+);", re.MULTILINE
-)
+ONE = r"(\{[^}]*\}|\w+)"  # or several
+ALLOW = re.compile(rf"^\s*allow (\w+) {ONE}:{ONE} {ONE};", re.MULTILINE)
 WRITES = {"add_name", "append", "create", "link", "rename", "setattr", "unlink", "write"}
 WRITTEN = {"cgroup_t", "slurm_adopt_runtime_t", "slurm_adopt_run_file", "var_run_t", "var_spool_t"}
 
