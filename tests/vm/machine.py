@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.vm.image import Image
     from tests.vm.payload import Payload
 
-BOOT = 300  # seconds; 20 to 35 on an idle machine
+BOOT = 600  # seconds; 20 to 70 on an idle machine
 CONNECT = 60  # seconds for one try to connect to a machine that boots
 COMMAND = 120  # seconds for a command, if nothing else is said
 

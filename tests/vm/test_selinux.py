@@ -77,10 +77,8 @@ def test_enforcing(node: Confined) -> None:
     """What runs as what."""
     assert node.machine.sh("getenforce") == "Enforcing\n"
     node.submit("alice")
-    shown = {words(row[0])[0]: words(row[1])[0] for row in rows("What runs as what")}
-    assert {name: node.context(name) for name in PROGRAMS} == {
-        name: shown[name] for name in PROGRAMS
-    }
+    shown = {row[0].split("`")[1]: words(row[1])[0] for row in rows("What runs as what")[:5]}
+    assert shown == {name: node.context(name) for name in PROGRAMS}
 
 
 @pytest.mark.parametrize("front", FRONTS)
