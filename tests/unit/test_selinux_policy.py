@@ -25,7 +25,7 @@ def compiled(te: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Compile a module with our file contexts, by the commands of the page."""
     (folder / f"{NAME}.te").write_text(te)
     script = (
-        f"checkmodule -M -m -o {NAME}.mod {NAME}.te && "
+        f"checkmodule -M -m -c 19 -o {NAME}.mod {NAME}.te && "
         f"semodule_package -o {NAME}.pp --module {NAME}.mod --fc {SOURCE / NAME}.fc"
     )
     return subprocess.run(
