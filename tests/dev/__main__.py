@@ -101,6 +101,25 @@ def packages(kinds: tuple[str, ...]) -> None:
     sys.exit(run(kinds))
 
 
+@main.command()
+@click.argument("releases", nargs=-1, type=click.IntRange(8, 10))
+def rpm(releases: tuple[int, ...]) -> None:
+    """Build the packages for RHEL 8, 9 and 10, or for some of them, into dist."""
+    from tests.dev import rpm
+
+    for release in releases or rpm.RELEASES:
+        files = rpm.build(release)
+        console.print(*files, *rpm.lint(*files), sep="\n", markup=False)
+
+
+@main.command()
+def wheel() -> None:
+    """Build the wheel and the sdist into dist."""
+    from tests.dev import wheel
+
+    console.print(*wheel.build(), sep="\n", markup=False)
+
+
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("host", type=click.Choice(HOSTS))
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)

@@ -1,0 +1,87 @@
+"""`./dev rpm`: the packages for RHEL 8, 9 and 10, built by Debian's rpm and seen by rpmlint."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.cluster.harness.host import CHECKOUT
+from tests.cluster.harness.root import cache_dir, locked
+from tests.dev import wheel
+from tests.dev.packages import DIST
+
+FOLDER = CHECKOUT / "packaging/rpm"
+SPEC = FOLDER / "slurm-adopt.spec"
+RELEASES = (8, 9, 10)
+
+# What RHEL's own rpm has set, and what makes two builds equal: no time is in them but the spec's.
+MACROS = {
+    "source_date_epoch_from_changelog": "1",
+    "use_source_date_epoch_as_buildtime": "1",
+    "clamp_mtime_to_source_date_epoch": "1",
+    "_buildhost": "localhost",
+}
+
+
+def build(release: int, target: Path = DIST, python: str = "") -> tuple[Path, Path]:
+    """Build from the files as they are now; return where the package and its source package are.
+
+    `python` is the version of another Python than the release has.
+    """
+    with tempfile.TemporaryDirectory(prefix="slurm_adopt-rpm-") as scratch:
+        top = Path(scratch)
+        wheel.build(top / "SOURCES")
+        link = top / "SOURCES" / click().name
+        link.symlink_to(click())
+        # Debian's packages are not in rpm's database: what BuildRequires names is never there.
+        argv = ["rpmbuild", "-ba", "--nodeps", "--without", "selinux", *defines(release, python)]
+        run([*argv, "--define", f"_topdir {top}", str(SPEC)])
+        target.mkdir(parents=True, exist_ok=True)
+        made = *(top / "RPMS").rglob("*.rpm"), *(top / "SRPMS").glob("*.rpm")
+        package, source = (Path(shutil.move(file, target / file.name)) for file in made)
+    return package, source
+
+
+def defines(release: int, python: str = "") -> list[str]:
+    """Return the options by which Debian's rpm is a release of RHEL's."""
+    macros = {**MACROS, "rhel": str(release), "dist": f".el{release}"}
+    if python:
+        macros["adopt_python"] = python
+    return [word for name in macros for word in ("--define", f"{name} {macros[name]}")]
+
+
+def click() -> Path:
+    """Return the wheel of click that the spec bundles; it is fetched once, by its hash."""
+    folder = cache_dir() / "click"
+    pinned = FOLDER / "click.txt"
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder.with_suffix(".lock")):
+        # fmt: off
+        run([
+            sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps",
+            "--only-binary=:all:", "--require-hashes", "--dest", str(folder), "-r", str(pinned),
+        ])
+        # fmt: on
+    version = pinned.read_text().partition("click==")[2].split()[0]
+    return folder / f"click-{version}-py3-none-any.whl"
+
+
+def lint(*files: Path) -> list[str]:
+    """Return what rpmlint says of packages and of the spec; [] is clean."""
+    argv = ["rpmlint", "-c", str(FOLDER / "rpmlint.toml"), *map(str, (*files, SPEC))]
+    said = subprocess.run(argv, check=False, capture_output=True, text=True)
+    assert "rpmlint session starts" in said.stdout, said.stderr
+    return [line for line in said.stdout.splitlines() if line.startswith(("slurm-adopt", "error"))]
+
+
+def run(argv: list[str]) -> str:
+    """Run a command; return what it prints. Raise RuntimeError with all of it where it fails."""
+    done = subprocess.run(
+        argv, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(argv)} failed:\n{done.stdout}")
+    return done.stdout
