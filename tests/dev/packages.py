@@ -39,11 +39,8 @@ def version() -> str:
     return found[1]
 
 
-def copy_sources(target: Path) -> None:
-    """Copy the files that git knows, as they are now: no byte code, no rest of another build.
-
-    Modes are 644, or 755 for what git has as executable, whatever the umask of the checkout was.
-    """
+def sources() -> dict[str, bool]:
+    """Return the files that git knows, as they are now, and which of them are executable."""
     listed = subprocess.run(
         ["git", "-c", f"safe.directory={CHECKOUT}", "-C", CHECKOUT, "ls-files", "-z", "--cached",
          "--others", "--exclude-standard"],
@@ -51,13 +48,22 @@ def copy_sources(target: Path) -> None:
         capture_output=True,
         text=True,
     )  # fmt: skip
-    for name in filter(None, listed.stdout.split("\0")):
+    names = [
+        name for name in listed.stdout.split("\0") if name and os.path.lexists(CHECKOUT / name)
+    ]
+    return {name: bool((CHECKOUT / name).lstat().st_mode & 0o100) for name in names}
+
+
+def copy_sources(target: Path) -> None:
+    """Copy these files: no byte code, no rest of another build.
+
+    Modes are 644, or 755 for what git has as executable, whatever the umask of the checkout was.
+    """
+    for name, executable in sources().items():
         source, copy = CHECKOUT / name, target / name
-        if not os.path.lexists(source):  # deleted, and not committed yet
-            continue
         copy.parent.mkdir(parents=True, exist_ok=True)
         if source.is_symlink():
             copy.symlink_to(source.readlink())
         else:
             copy.write_bytes(source.read_bytes())
-            copy.chmod(0o755 if source.stat().st_mode & 0o100 else 0o644)
+            copy.chmod(0o755 if executable else 0o644)

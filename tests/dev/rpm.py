@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from tests.cluster.harness.host import CHECKOUT
@@ -16,6 +16,7 @@ from tests.dev.packages import DIST
 FOLDER = CHECKOUT / "packaging/rpm"
 SPEC = FOLDER / "slurm-adopt.spec"
 RELEASES = (8, 9, 10)
+TIME_OF_SOURCES = 1_580_601_600  # of all in the sdist, as hatchling has it
 
 # What RHEL's own rpm has set, and what makes two builds equal: no time is in them but the spec's.
 MACROS = {
@@ -26,28 +27,34 @@ MACROS = {
 }
 
 
-def build(release: int, target: Path = DIST, python: str = "") -> tuple[Path, Path]:
+def build(release: int, target: Path = DIST, python: str = "", more: str = "") -> tuple[Path, Path]:
     """Build from the files as they are now; return where the package and its source package are.
 
-    `python` is the version of another Python than the release has.
+    `python` is the version of another Python than the release has; `more` makes a later package.
     """
-    with tempfile.TemporaryDirectory(prefix="slurm_adopt-rpm-") as scratch:
-        top = Path(scratch)
+    pinned = click()
+    top = cache_dir() / "rpmbuild"  # one place for all: its name is in the source package
+    with locked(top.with_suffix(".lock")):
+        shutil.rmtree(top, ignore_errors=True)
         wheel.build(top / "SOURCES")
-        link = top / "SOURCES" / click().name
-        link.symlink_to(click())
+        for file in (pinned, SPEC):
+            shutil.copy(file, top / "SOURCES")
+        for file in (top / "SOURCES").iterdir():  # their times are in it, too
+            os.utime(file, (TIME_OF_SOURCES, TIME_OF_SOURCES))
         # Debian's packages are not in rpm's database: what BuildRequires names is never there.
-        argv = ["rpmbuild", "-ba", "--nodeps", "--without", "selinux", *defines(release, python)]
-        run([*argv, "--define", f"_topdir {top}", str(SPEC)])
+        argv = ["rpmbuild", "-ba", "--nodeps", "--without", "selinux"]
+        argv += [*defines(release, python, more), "--define", f"_topdir {top}"]
+        run([*argv, str(top / "SOURCES" / SPEC.name)])
         target.mkdir(parents=True, exist_ok=True)
         made = *(top / "RPMS").rglob("*.rpm"), *(top / "SRPMS").glob("*.rpm")
         package, source = (Path(shutil.move(file, target / file.name)) for file in made)
+        shutil.rmtree(top)
     return package, source
 
 
-def defines(release: int, python: str = "") -> list[str]:
+def defines(release: int, python: str = "", more: str = "") -> list[str]:
     """Return the options by which Debian's rpm is a release of RHEL's."""
-    macros = {**MACROS, "rhel": str(release), "dist": f".el{release}"}
+    macros = {**MACROS, "rhel": str(release), "dist": f".el{release}{more}"}
     if python:
         macros["adopt_python"] = python
     return [word for name in macros for word in ("--define", f"{name} {macros[name]}")]
@@ -79,8 +86,9 @@ def lint(*files: Path) -> list[str]:
 
 def run(argv: list[str]) -> str:
     """Run a command; return what it prints. Raise RuntimeError with all of it where it fails."""
+    home = {**os.environ, "HOME": str(cache_dir() / "rpm")}  # Debian's rpm makes a database there
     done = subprocess.run(
-        argv, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        argv, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=home
     )
     if done.returncode:
         raise RuntimeError(f"{' '.join(argv)} failed:\n{done.stdout}")

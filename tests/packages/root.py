@@ -48,6 +48,8 @@ class Root:
     The folder in the cache stays as it is: what is written here goes with the namespace.
     """
 
+    mounts = MOUNTS
+
     def __init__(self, suite: Suite) -> None:
         """Nothing is mounted yet."""
         self.suite = suite
@@ -59,7 +61,7 @@ class Root:
         """Mount it; the namespaces end with this process."""
         unshare = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork")
         self._holder = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", *unshare, "--kill-child", "sh", "-ec", MOUNTS, "sh",
+            ["setpriv", "--pdeathsig", "KILL", *unshare, "--kill-child", "sh", "-ec", self.mounts, "sh",
              suite_root(self.suite), self._scratch.name],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

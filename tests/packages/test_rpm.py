@@ -1,0 +1,422 @@
+"""The packages for RHEL: what is in them, and that they install, run, upgrade and go.
+
+Debian's rpm installs them into Debian's root folders with the Python that they are for. A stub
+stands for RHEL's own packages in rpm's database. No Debian has 3.12, which RHEL 10 has: that
+package is looked into, and one for another Python is installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cluster.harness.suites import SUITES
+from tests.dev import packages, rpm
+from tests.packages.root import MOUNTS, Root
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from tests.cluster.harness.suites import Suite
+
+HOST = "{}.{}".format(*sys.version_info)  # of /usr/bin/python3 here, of which the tests' is made
+TOP = "/usr/libexec/slurm-adopt"
+SHARE = "/usr/share/slurm-adopt"
+DOC = "/usr/share/doc/slurm-adopt"
+LICENSES = "/usr/share/licenses/slurm-adopt"
+NOISE = ("rpm: RPM should not be used", "rpm: However assuming")  # Debian's rpm, at each change
+
+# The releases with the Python that they have: what is in the package, and what it needs.
+# fmt: off
+RELEASES = {
+    8:  ("3.12", set()),
+    9:  ("3.9",  {"python3-pyroute2", "python3-rich"}),
+    10: ("3.12", {"python3-pyroute2", "python3-rich"}),
+}
+# fmt: on
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A package, and the root folder that it is installed into."""
+
+    release: int
+    python: str
+    suite: Suite
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the machine that builds it has its Python: then the byte code is in it."""
+        return self.python == HOST
+
+    @property
+    def tag(self) -> str:
+        """What stands in the names of its byte code."""
+        return "cpython-" + self.python.replace(".", "")
+
+
+CELLS = {
+    f"el{cell.release}, Python {cell.python}": cell
+    for cell in (
+        Cell(8, HOST, next(suite for suite in SUITES.values() if suite.python == HOST)),
+        Cell(9, "3.9", SUITES["bullseye"]),
+        Cell(10, "3.14", SUITES["sid"]),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Built:
+    """A package and the one that follows it."""
+
+    cell: Cell
+    package: Path
+    source: Path
+    next: Path
+
+
+@pytest.fixture(scope="module", params=CELLS)
+def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    cell = CELLS[request.param]
+    folder = tmp_path_factory.mktemp("rpm")
+    package, source = rpm.build(cell.release, folder, cell.python)
+    later, _ = rpm.build(cell.release, folder / "next", cell.python, more=".1")
+    return Built(cell, package, source, later)
+
+
+@pytest.fixture(scope="module", params=RELEASES, ids="el{}".format)
+def release(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[int, Path]:
+    package, _ = rpm.build(request.param, tmp_path_factory.mktemp("rpm"))
+    return request.param, package
+
+
+@pytest.fixture(scope="module")
+def stubs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Stand for what RHEL has, one package for each Python: Debian's files are in no rpm."""
+    top = tmp_path_factory.mktemp("stubs")
+    return {cell.python: _stub(top, cell.python) for cell in CELLS.values()}
+
+
+def _stub(top: Path, python: str) -> Path:
+    name = f"rhel-with-python{python}"
+    spec = top / f"{name}.spec"
+    spec.write_text(f"""\
+Name: {name}
+Version: 1
+Release: 1
+Summary: Stands for RHEL
+License: MIT
+BuildArch: noarch
+Provides: /bin/sh /usr/bin/python{python} python(abi) = {python} pam grep findutils
+%description
+Stands for RHEL.
+%files
+""")
+    rpm.run(["rpmbuild", "-bb", "--define", f"_topdir {top}", str(spec)])
+    return top / f"RPMS/noarch/{name}-1-1.noarch.rpm"
+
+
+class RpmRoot(Root):
+    """A root folder with rpm's database, which the machine's rpm writes.
+
+    Its namespace has the machine's files at their places, and the root folder where it is mounted:
+    sqlite would follow /proc/PID/root, and open the machine's own database.
+    """
+
+    mounts = MOUNTS.partition("pivot_root")[0] + "echo ready\nexec sleep infinity\n"
+
+    def __init__(self, cell: Cell) -> None:
+        super().__init__(cell.suite)
+        self._inside = f"{self._scratch.name}/root"
+
+    @property
+    def path(self) -> Path:
+        return super().path / self._inside[1:]
+
+    def run(
+        self,
+        argv: Sequence[str],
+        check: bool = True,
+        timeout: float = 300,
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        return super().run(["chroot", self._inside, *argv], check, timeout, env)
+
+    def rpm(self, *argv: str) -> tuple[int, str]:
+        """Run rpm on this root; return its status and what it prints."""
+        rpm_here = ("rpm", "--root", self._inside, "--dbpath", "/var/lib/rpm")
+        done = super().run([*rpm_here, *argv], check=False)
+        lines = [line for line in done.stdout.splitlines() if not line.startswith(NOISE)]
+        return done.returncode, "\n".join(lines)
+
+    def install(self, package: Path) -> str:
+        """Install a package; return what is said."""
+        status, said = self.rpm("-i", str(package))
+        assert status == 0, said
+        return said
+
+
+@contextlib.contextmanager
+def _root(cell: Cell, stub: Path | None = None) -> Iterator[RpmRoot]:
+    """Give the fresh root folder of a cell, with rpm's database and the stub in it."""
+    with RpmRoot(cell) as root:
+        root.rpm("--initdb")
+        root.path.joinpath("usr/share/licenses").mkdir(exist_ok=True)  # of RHEL's filesystem
+        if stub:
+            root.install(stub)
+        yield root
+
+
+def _query(package: Path, what: str) -> set[str]:
+    return set(rpm.run(["rpm", "-qp", *what.split(" "), str(package)]).splitlines())
+
+
+def test_the_spec_has_the_version_of_the_package() -> None:
+    said = rpm.run(
+        ["rpmspec", "-q", "--qf", "%{VERSION} %{NAME}\n", *rpm.defines(9), str(rpm.SPEC)]
+    )
+    assert f"{packages.version()} slurm-adopt" in said.splitlines()
+
+
+@pytest.mark.parametrize("number", RELEASES)
+@pytest.mark.parametrize("option", ["--with", "--without"])
+@pytest.mark.parametrize("condition", ["selinux", "bundled_click"])
+def test_the_spec_can_be_read_for(number: int, option: str, condition: str) -> None:
+    read = rpm.run(["rpmspec", "-P", option, condition, *rpm.defines(number), str(rpm.SPEC)])
+    wanted = {"selinux": "%package selinux", "bundled_click": "Provides:       bundled("}
+    assert (wanted[condition] in read) == (option == "--with")
+    assert "%{" not in read  # a macro that nobody defines
+
+
+def test_what_each_release_needs(release: tuple[int, Path]) -> None:
+    number, package = release
+    python, recommended = RELEASES[number]
+    needed = {name for name in _query(package, "--requires") if not name.startswith("rpmlib(")}
+    assert needed == {
+        "/bin/sh", f"/usr/bin/python{python}", f"python(abi) = {python}", "pam", "grep", "findutils"
+    }  # fmt: skip
+    assert _query(package, "--recommends") == recommended
+    assert "noarch" in package.name
+    assert f".el{number}." in package.name
+
+
+def test_files_owners_and_modes(built: Built) -> None:
+    form = r"--qf [%{FILEMODES:perms}\t%{FILEUSERNAME}:%{FILEGROUPNAME}\t%{FILENAMES}\n]"
+    rows = [row.split("\t") for row in rpm.run(["rpm", "-qp", *form.split(" "), str(built.package)])
+            .splitlines()]  # fmt: skip
+    assert {owner for _, owner, _ in rows} == {"root:root"}
+    found = {path: mode for mode, _, path in rows if not mode.startswith("d")}
+    assert found == _files(built.cell)
+    assert {mode for mode, *_ in rows if mode.startswith("d")} == {"drwxr-xr-x"}
+    # Each directory below those that every system has is the package's: else it would be left.
+    above = {parent for path in found for parent in _parents(path)}
+    assert {path for mode, _, path in rows if mode.startswith("d")} == above - COMMON
+
+
+COMMON = {
+    "/", "/usr", "/usr/bin", "/usr/libexec", "/usr/share", "/usr/share/doc", "/usr/share/licenses",
+    "/usr/share/man", "/usr/share/man/man1", "/usr/share/man/man8",
+}  # fmt: skip
+
+
+def _parents(path: str) -> Iterator[str]:
+    while path != "/":
+        path = path.rpartition("/")[0] or "/"
+        yield path
+
+
+def _files(cell: Cell) -> dict[str, str]:
+    """Return what belongs into the package: path and mode."""
+    plain, program = "-rw-r--r--", "-rwxr-xr-x"
+    files = {
+        "/usr/bin/slurm-adopt": "lrwxrwxrwx",
+        f"{LICENSES}/LICENSE": plain,
+        f"{LICENSES}/LICENSE.click": plain,
+        "/usr/share/man/man1/slurm-adopt.1.gz": plain,
+        "/usr/share/man/man8/slurm_adopt.8.gz": plain,
+        "/usr/share/bash-completion/completions/slurm-adopt": plain,
+        "/usr/share/fish/vendor_completions.d/slurm-adopt.fish": plain,
+        "/usr/share/zsh/site-functions/_slurm-adopt": plain,
+    }
+    modules = [f"vendor/click/{name}" for name in CLICK]
+    for name, executable in packages.sources().items():
+        mode = program if executable else plain
+        if name.startswith(("bin/", "pam/", "src/")):
+            files[f"{TOP}/{name}"] = mode
+            modules += [name] if name.startswith("src/") else []
+        elif name.startswith("contrib/") and not name.startswith("contrib/completion/"):
+            files[SHARE + name.removeprefix("contrib")] = mode
+        elif name.startswith("docs/") or name in ("README.md", "CHANGELOG.md", "SECURITY.md"):
+            files[f"{DOC}/{name}"] = mode
+    for module in modules:
+        folder, _, name = module.rpartition("/")
+        files[f"{TOP}/{module}"] = plain
+        if name.endswith(".py"):
+            cached = f"{folder}/__pycache__/{name[:-3]}.{cell.tag}.pyc"
+            files[f"{TOP}/{cached}"] = plain
+    return files
+
+
+CLICK = (
+    "__init__.py", "_compat.py", "_termui_impl.py", "_textwrap.py", "_winconsole.py", "core.py",
+    "decorators.py", "exceptions.py", "formatting.py", "globals.py", "parser.py", "py.typed",
+    "shell_completion.py", "termui.py", "testing.py", "types.py", "utils.py",
+)  # fmt: skip
+
+
+def test_byte_code_is_in_it_or_is_a_ghost(built: Built) -> None:
+    form = r"--qf [%{FILEFLAGS:fflags}\t%{FILENAMES}\n]"
+    rows = rpm.run(["rpm", "-qp", *form.split(" "), str(built.package)]).splitlines()
+    flags = {row.split("\t")[0] for row in rows if row.endswith(".pyc")}
+    assert flags == {"" if built.cell.compiled else "g"}
+
+
+def test_rpmlint_has_nothing_to_say(built: Built) -> None:
+    assert rpm.lint(built.package, built.source) == []
+
+
+def test_two_builds_are_equal(built: Built, tmp_path: Path) -> None:
+    again = rpm.build(built.cell.release, tmp_path, built.cell.python)
+    for file, other in zip((built.package, built.source), again):
+        assert file.read_bytes() == other.read_bytes()
+
+
+def test_without_what_it_needs_it_is_not_installed(built: Built) -> None:
+    with _root(built.cell) as root:
+        status, said = root.rpm("-i", str(built.package))
+        assert status == 1
+        assert f"python(abi) = {built.cell.python} is needed" in said
+        assert not root.files(TOP)
+
+
+def test_it_is_installed_used_upgraded_and_removed(built: Built, stubs: dict[str, Path]) -> None:
+    cell = built.cell
+    with _root(cell, stubs[cell.python]) as root:
+        before = _all(root)
+        pam = {path: root.read(path) for path in root.files("/etc/pam.d") if path != "/etc/pam.d"}
+
+        status, said = root.rpm("-i", str(built.package))
+        assert (status, said.splitlines()[0]) == (
+            0,
+            "slurm-adopt is installed, and no login has changed. As root, on a node that runs "
+            "Slurm's jobs:",
+        )
+        assert {path: root.read(path) for path in pam} == pam
+        assert _all(root) - before == _query(built.package, "-l") - before
+        assert root.rpm("-V", "slurm-adopt") == (0, "")
+        _byte_code_is_fresh(root, cell)
+        _command_runs(root)
+        _scripts_are_for(root, cell.python)
+        assert root.rpm("-V", "slurm-adopt") == (0, "")
+
+        line = f"account required pam_exec.so quiet {TOP}/pam/pam_slurm_adopt_exec\n"
+        root.write("/etc/pam.d/sshd", line)
+        assert root.rpm("-U", str(built.next)) == (0, "")
+        assert root.read("/etc/pam.d/sshd") == line
+        assert root.rpm("-q", "slurm-adopt")[1] == built.next.name.removesuffix(".rpm")
+        assert root.rpm("-V", "slurm-adopt") == (0, "")
+        _byte_code_is_fresh(root, cell)
+        _command_runs(root)
+
+        status, said = root.rpm("-e", "slurm-adopt")
+        assert status == 1
+        assert said.splitlines()[:2] == [
+            "slurm-adopt stays: with these lines nobody but root could log in without it: "
+            "/etc/pam.d/sshd",
+            "First take them out: slurm-adopt uninstall",
+        ]
+        assert root.rpm("-V", "slurm-adopt") == (0, "")
+
+        root.write("/etc/pam.d/sshd", f"# {line}{pam['/etc/pam.d/sshd']}")
+        root.write("/etc/pam.d/sshd.rpmsave", line)
+        root.write("/run/slurm_adopt/job/1", "")  # as a login leaves it
+        root.write(f"{TOP}/src/slurm_adopt/__pycache__/epilog.cpython-310.pyc", "")
+        assert root.rpm("-e", "slurm-adopt") == (0, "")
+        left = {"/etc/pam.d/sshd.rpmsave"}
+        assert _all(root) - before == left
+
+
+# What a line says of root's own PAM file: whether the package may go.
+LINES = {
+    "account required pam_exec.so quiet {top}/pam/pam_slurm_adopt_exec": False,
+    "-session  optional\tpam_python.so {top}/pam/pam_slurm_adopt.py job_env=all  # ours": False,
+    "account required pam_exec.so \\\n quiet {top}/pam/pam_slurm_adopt_exec": False,
+    "# account required pam_exec.so {top}/pam/pam_slurm_adopt_exec": True,
+    "account required pam_permit.so # {top}/pam/pam_slurm_adopt_exec": True,
+    "account required pam_exec.so /opt/slurm_adopt/pam/pam_slurm_adopt_exec": True,
+}
+
+
+def test_it_stays_while_a_pam_file_names_it(built: Built, stubs: dict[str, Path]) -> None:
+    with _root(built.cell, stubs[built.cell.python]) as root:
+        root.install(built.package)
+        goes = {}
+        for line in LINES:
+            root.write("/etc/pam.d/other service", line.format(top=TOP) + "\n")
+            goes[line] = root.rpm("-e", "slurm-adopt")[0] == 0
+            if goes[line]:
+                root.install(built.package)
+        assert goes == LINES
+
+
+def test_it_tells_of_an_epilog_that_names_it(built: Built, stubs: dict[str, Path]) -> None:
+    with _root(built.cell, stubs[built.cell.python]) as root:
+        root.install(built.package)
+        root.write("/etc/slurm/epilog.d/adopt", f"#!/bin/sh\nexec {TOP}/src/x\n")
+        assert root.rpm("-e", "slurm-adopt") == (
+            0,
+            "slurm-adopt: take it out of Slurm's Epilog too, or nodes may drain: "
+            "/etc/slurm/epilog.d/adopt",
+        )
+
+
+def _all(root: Root) -> set[str]:
+    """Return all files and directories, without rpm's own and what programs' caches are."""
+    found = root.run(
+        ["find", "/", "-xdev", "-path", "/var/lib/rpm", "-prune", "-o", "-print0"]
+    ).stdout.split("\0")
+    return {*filter(None, found), *root.files("/run")}
+
+
+# Prints the modules below $1 whose byte code is not that of their text, or has a time in it.
+NOT_FRESH = """\
+import importlib.util, os, sys
+for folder, _, names in os.walk(sys.argv[1]):
+    for path in (os.path.join(folder, name) for name in names if name.endswith(".py")):
+        with open(path, "rb") as text, open(importlib.util.cache_from_source(path), "rb") as code:
+            head = code.read(16)
+            assert head[:4] == importlib.util.MAGIC_NUMBER, path
+            if head[4:] != bytes([3, 0, 0, 0]) + importlib.util.source_hash(text.read()):
+                print(path)
+"""
+
+
+def _byte_code_is_fresh(root: Root, cell: Cell) -> None:
+    """See that each module has byte code of its text, by hash and not by time (PEP 552)."""
+    for below in ("src", "vendor"):
+        python = [f"/usr/bin/python{cell.python}", "-IB", "-c", NOT_FRESH, f"{TOP}/{below}"]
+        assert root.run(python).stdout == ""
+
+
+def _command_runs(root: Root) -> None:
+    assert root.sh("slurm-adopt --help").startswith("Usage: slurm-adopt ")
+    assert root.run(["slurm-adopt", "whoami"], check=False).stdout == "This shell is in no job.\n"
+    report = root.run(["slurm-adopt", "check", "--json"], check=False)
+    assert report.returncode in (0, 1, 2), report.stdout
+    assert '"SA832"' in report.stdout
+
+
+def _scripts_are_for(root: Root, python: str) -> None:
+    scripts = [name for name, executable in packages.sources().items()
+               if executable and name.startswith(("bin/", "pam/"))]  # fmt: skip
+    for name in scripts:
+        first = root.read(f"{TOP}/{name}").partition("\n")[0]
+        assert first.startswith(f"#!/usr/bin/python{python} -I"), name
