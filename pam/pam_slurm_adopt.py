@@ -54,11 +54,14 @@ def _is_root(pamh: Any) -> bool:
 
 
 def _front(script: str) -> Any:
-    """Import the package: from the checkout that this script is part of, else the installed one."""
+    """Import the package: that of this script (a checkout's, a wheel's), else the installed one."""
     if "slurm_adopt.front.pam_python" not in sys.modules:
-        checkout, pam, _ = script.rpartition("/pam/")
+        from os.path import dirname, isfile
+
+        above, pam, _ = script.rpartition("/pam/")
         path = list(sys.path)
-        sys.path[:0] = [checkout + "/src"] if pam else []
+        sys.path[:0] = [above + "/src"] if pam else []
+        sys.path += [dirname(above)] if isfile(above + "/__init__.py") else []  # a wheel's
         try:
             import slurm_adopt.front.pam_python  # noqa: F401
         finally:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.cluster.harness.host import CHECKOUT
 from tests.cluster.harness.root import cache_dir, locked
@@ -24,11 +25,20 @@ MACROS = {
     "use_source_date_epoch_as_buildtime": "1",
     "clamp_mtime_to_source_date_epoch": "1",
     "_buildhost": "localhost",
+    "module_version": "19",  # of SELinux's policy modules: the newest that RHEL 8 can read
 }
 
 
-def build(release: int, target: Path = DIST, python: str = "", more: str = "") -> tuple[Path, Path]:
-    """Build from the files as they are now; return where the package and its source package are.
+class Built(NamedTuple):
+    """What is built for one release."""
+
+    package: Path
+    selinux: Path
+    source: Path
+
+
+def build(release: int, target: Path = DIST, python: str = "", more: str = "") -> Built:
+    """Build from the files as they are now; return where the packages are.
 
     `python` is the version of another Python than the release has; `more` makes a later package.
     """
@@ -42,14 +52,14 @@ def build(release: int, target: Path = DIST, python: str = "", more: str = "") -
         for file in (top / "SOURCES").iterdir():  # their times are in it, too
             os.utime(file, (TIME_OF_SOURCES, TIME_OF_SOURCES))
         # Debian's packages are not in rpm's database: what BuildRequires names is never there.
-        argv = ["rpmbuild", "-ba", "--nodeps", "--without", "selinux"]
+        argv = ["rpmbuild", "-ba", "--nodeps"]
         argv += [*defines(release, python, more), "--define", f"_topdir {top}"]
         run([*argv, str(top / "SOURCES" / SPEC.name)])
         target.mkdir(parents=True, exist_ok=True)
-        made = *(top / "RPMS").rglob("*.rpm"), *(top / "SRPMS").glob("*.rpm")
-        package, source = (Path(shutil.move(file, target / file.name)) for file in made)
+        made = sorted((top / "RPMS").rglob("*.rpm")) + sorted((top / "SRPMS").glob("*.rpm"))
+        built = Built(*(Path(shutil.move(file, target / file.name)) for file in made))
         shutil.rmtree(top)
-    return package, source
+    return built
 
 
 def defines(release: int, python: str = "", more: str = "") -> list[str]:
@@ -66,12 +76,9 @@ def click() -> Path:
     pinned = FOLDER / "click.txt"
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder.with_suffix(".lock")):
-        # fmt: off
-        run([
-            sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps",
-            "--only-binary=:all:", "--require-hashes", "--dest", str(folder), "-r", str(pinned),
-        ])
-        # fmt: on
+        argv = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check"]
+        argv += ["--no-deps", "--only-binary=:all:", "--require-hashes", "-r", str(pinned)]
+        run([*argv, "--dest", str(folder)])
     version = pinned.read_text().partition("click==")[2].split()[0]
     return folder / f"click-{version}-py3-none-any.whl"
 

@@ -29,6 +29,14 @@ def build(target: Path = DIST) -> tuple[Path, Path]:
     return sdist, wheel
 
 
+def build_wheel(source: Path, target: Path) -> Path:
+    """Build the wheel alone, from an unpacked sdist; return where it is."""
+    argv = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(target)]
+    _run([*argv, str(source)])
+    (made,) = target.glob("*.whl")
+    return made
+
+
 def _run(argv: list[str]) -> None:
     done = subprocess.run(argv, check=False, capture_output=True, text=True)
     if done.returncode:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
+    from typing_extensions import Self
+
     from tests.cluster.harness.suites import Suite
 
 ENVIRONMENT = {
@@ -57,12 +59,12 @@ class Root:
         self._holder: subprocess.Popen[str]
         self._init = 0  # its PID 1, as the machine sees it
 
-    def __enter__(self) -> Root:
+    def __enter__(self) -> Self:
         """Mount it; the namespaces end with this process."""
         unshare = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork")
         self._holder = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", *unshare, "--kill-child", "sh", "-ec", self.mounts, "sh",
-             suite_root(self.suite), self._scratch.name],
+            ["setpriv", "--pdeathsig", "KILL", *unshare, "--kill-child", "sh", "-ec", self.mounts,
+             "sh", suite_root(self.suite), self._scratch.name],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,

@@ -30,6 +30,11 @@ TOP = "/usr/libexec/slurm-adopt"
 SHARE = "/usr/share/slurm-adopt"
 DOC = "/usr/share/doc/slurm-adopt"
 LICENSES = "/usr/share/licenses/slurm-adopt"
+NEEDED = ("pam", "grep", "findutils")
+SELINUX = ("selinux-policy-targeted", "policycoreutils", "libselinux-utils")
+INSTALLED = "slurm-adopt is installed, and no login has changed."
+STAYS = "slurm-adopt stays: with these lines nobody but root could log in without it:"
+EPILOG = "slurm-adopt: take it out of Slurm's Epilog too, or nodes may drain:"
 NOISE = ("rpm: RPM should not be used", "rpm: However assuming")  # Debian's rpm, at each change
 
 # The releases with the Python that they have: what is in the package, and what it needs.
@@ -73,29 +78,30 @@ CELLS = {
 
 @dataclass(frozen=True)
 class Built:
-    """A package and the one that follows it."""
+    """The packages for a cell, and the one that follows."""
 
     cell: Cell
     package: Path
+    selinux: Path
     source: Path
     next: Path
+    next_selinux: Path
 
 
 @pytest.fixture(scope="module", params=CELLS)
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
     cell = CELLS[request.param]
     folder = tmp_path_factory.mktemp("rpm")
-    package, source = rpm.build(cell.release, folder, cell.python)
-    later, _ = rpm.build(cell.release, folder / "next", cell.python, more=".1")
-    return Built(cell, package, source, later)
+    made = rpm.build(cell.release, folder, cell.python)
+    later = rpm.build(cell.release, folder / "next", cell.python, more=".1")
+    return Built(cell, *made, later.package, later.selinux)
 
 
 @pytest.fixture(scope="module", params=RELEASES, ids="el{}".format)
 def release(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[int, Path]:
-    package, _ = rpm.build(request.param, tmp_path_factory.mktemp("rpm"))
-    return request.param, package
+    return request.param, rpm.build(request.param, tmp_path_factory.mktemp("rpm")).package
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +112,12 @@ def stubs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def _stub(top: Path, python: str) -> Path:
-    name = f"rhel-with-python{python}"
+    provided = ("/bin/sh", f"/usr/bin/python{python}", f"python(abi) = {python}", *NEEDED)
+    return _package_of(top, f"rhel-with-python{python}", *provided)
+
+
+def _package_of(top: Path, name: str, *provided: str) -> Path:
+    """Build a package without files that provides some names; return where it is."""
     spec = top / f"{name}.spec"
     spec.write_text(f"""\
 Name: {name}
@@ -115,7 +126,7 @@ Release: 1
 Summary: Stands for RHEL
 License: MIT
 BuildArch: noarch
-Provides: /bin/sh /usr/bin/python{python} python(abi) = {python} pam grep findutils
+Provides: {", ".join(provided)}
 %description
 Stands for RHEL.
 %files
@@ -200,8 +211,10 @@ def test_what_each_release_needs(release: tuple[int, Path]) -> None:
     number, package = release
     python, recommended = RELEASES[number]
     needed = {name for name in _query(package, "--requires") if not name.startswith("rpmlib(")}
+    version = f"{packages.version()}-1.el{number}"
     assert needed == {
-        "/bin/sh", f"/usr/bin/python{python}", f"python(abi) = {python}", "pam", "grep", "findutils"
+        *NEEDED, "/bin/sh", f"/usr/bin/python{python}", f"python(abi) = {python}",
+        f"(slurm-adopt-selinux = {version} if selinux-policy-targeted)",
     }  # fmt: skip
     assert _query(package, "--recommends") == recommended
     assert "noarch" in package.name
@@ -280,12 +293,12 @@ def test_byte_code_is_in_it_or_is_a_ghost(built: Built) -> None:
 
 
 def test_rpmlint_has_nothing_to_say(built: Built) -> None:
-    assert rpm.lint(built.package, built.source) == []
+    assert rpm.lint(built.package, built.selinux, built.source) == []
 
 
 def test_two_builds_are_equal(built: Built, tmp_path: Path) -> None:
     again = rpm.build(built.cell.release, tmp_path, built.cell.python)
-    for file, other in zip((built.package, built.source), again):
+    for file, other in zip((built.package, built.selinux, built.source), again):
         assert file.read_bytes() == other.read_bytes()
 
 
@@ -306,8 +319,7 @@ def test_it_is_installed_used_upgraded_and_removed(built: Built, stubs: dict[str
         status, said = root.rpm("-i", str(built.package))
         assert (status, said.splitlines()[0]) == (
             0,
-            "slurm-adopt is installed, and no login has changed. As root, on a node that runs "
-            "Slurm's jobs:",
+            f"{INSTALLED} As root, on a node that runs Slurm's jobs:",
         )
         assert {path: root.read(path) for path in pam} == pam
         assert _all(root) - before == _query(built.package, "-l") - before
@@ -315,6 +327,9 @@ def test_it_is_installed_used_upgraded_and_removed(built: Built, stubs: dict[str
         _byte_code_is_fresh(root, cell)
         _command_runs(root)
         _scripts_are_for(root, cell.python)
+        assert root.rpm("-V", "slurm-adopt") == (0, "")
+
+        assert _passes(root) == {"root": True, "nobody": False}
         assert root.rpm("-V", "slurm-adopt") == (0, "")
 
         line = f"account required pam_exec.so quiet {TOP}/pam/pam_slurm_adopt_exec\n"
@@ -329,8 +344,7 @@ def test_it_is_installed_used_upgraded_and_removed(built: Built, stubs: dict[str
         status, said = root.rpm("-e", "slurm-adopt")
         assert status == 1
         assert said.splitlines()[:2] == [
-            "slurm-adopt stays: with these lines nobody but root could log in without it: "
-            "/etc/pam.d/sshd",
+            f"{STAYS} /etc/pam.d/sshd",
             "First take them out: slurm-adopt uninstall",
         ]
         assert root.rpm("-V", "slurm-adopt") == (0, "")
@@ -373,9 +387,38 @@ def test_it_tells_of_an_epilog_that_names_it(built: Built, stubs: dict[str, Path
         root.write("/etc/slurm/epilog.d/adopt", f"#!/bin/sh\nexec {TOP}/src/x\n")
         assert root.rpm("-e", "slurm-adopt") == (
             0,
-            "slurm-adopt: take it out of Slurm's Epilog too, or nodes may drain: "
-            "/etc/slurm/epilog.d/adopt",
+            f"{EPILOG} /etc/slurm/epilog.d/adopt",
         )
+
+
+# What the package of the policy module runs when it is installed, upgraded and removed.
+IN = ["semodule -n -X 200 -s targeted -i /usr/share/selinux/packages/slurm_adopt.pp"]
+OUT = ["semodule -n -X 200 -s targeted -r slurm_adopt"]
+AFTER = ["load_policy", "restorecon -R /usr/libexec/slurm-adopt /run/slurm_adopt"]
+POLICY = {"-i": IN + AFTER, "-U": IN + AFTER, "-e": OUT + AFTER}
+
+
+def test_the_policy_module_comes_and_goes(
+    built: Built, stubs: dict[str, Path], tmp_path: Path
+) -> None:
+    assert _query(built.selinux, "-l") == {"/usr/share/selinux/packages/slurm_adopt.pp"}
+    with _root(built.cell, stubs[built.cell.python]) as root:
+        root.install(_package_of(tmp_path, "rhel-selinux", *SELINUX))
+        status, said = root.rpm("-i", str(built.package))
+        assert (status, "slurm-adopt-selinux = " in said) == (1, True), said
+        for program in ("semodule", "load_policy", "restorecon", "selinuxenabled"):
+            log = '[ "${0##*/}" = selinuxenabled ] || echo "${0##*/}${*:+ $*}" >>/run/called'
+            root.write(f"/usr/sbin/{program}", f"#!/bin/sh\n{log}\n", mode=0o755)
+        called = {}
+        for action, files in (
+            ("-i", (str(built.package), str(built.selinux))),
+            ("-U", (str(built.next), str(built.next_selinux))),
+            ("-e", ("slurm-adopt", "slurm-adopt-selinux")),
+        ):
+            root.write("/run/called", "")
+            assert root.rpm(action, *files)[0] == 0
+            called[action] = root.read("/run/called").splitlines()
+        assert called == POLICY
 
 
 def _all(root: Root) -> set[str]:
@@ -412,6 +455,20 @@ def _command_runs(root: Root) -> None:
     report = root.run(["slurm-adopt", "check", "--json"], check=False)
     assert report.returncode in (0, 1, 2), report.stdout
     assert '"SA832"' in report.stdout
+
+
+def _passes(root: Root) -> dict[str, bool]:
+    """Return who passes the account phase by pam_exec; no Slurm runs here, which is a failure."""
+    line = f"pam_exec.so quiet stdout {TOP}/pam/pam_slurm_adopt_exec service=test"
+    root.write(
+        "/etc/pam.d/test",
+        f"account required {line} action_generic_failure=deny\naccount required pam_permit.so\n",
+    )
+    said = {user: root.run(["pamtester", "test", user, "acct_mgmt"], check=False)
+            for user in ("root", "nobody")}  # fmt: skip
+    assert "No Slurm jobs found on node." in said["nobody"].stdout  # the package's text
+    (root.path / "etc/pam.d/test").unlink()
+    return {user: done.returncode == 0 for user, done in said.items()}
 
 
 def _scripts_are_for(root: Root, python: str) -> None:

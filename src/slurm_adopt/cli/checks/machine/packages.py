@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from slurm_adopt.cli.checks.host import Host
 
 PYTHON = "packages"
-ENTRY = "/pam/"  # the folder of the entry script, beside src/ (pam_slurm_adopt.py)
+ENTRY = "/pam/"  # the folder of the entry script, beside src/, or in the package (a wheel)
 PACKAGE = "slurm_adopt"
 CHECKOUT = "/opt/slurm_adopt/src"  # as docs/how-to/install.md has it
 
@@ -95,9 +95,11 @@ def _of_lines(host: Host) -> dict[str, tuple[str, int]]:
     """Return the folders that our lines take the package from, and where those lines are."""
     found: dict[str, tuple[str, int]] = {}
     for line in host.all_our_lines():
-        checkout, pam, _ = script_of(line).rpartition(ENTRY)
+        above, pam, _ = script_of(line).rpartition(ENTRY)
+        wheel = os.path.isfile(f"{above}/__init__.py")
         if pam:
-            found.setdefault(os.path.realpath(f"{checkout}/src"), places.pam_line(line))
+            folder = os.path.dirname(above) if wheel else f"{above}/src"
+            found.setdefault(os.path.realpath(folder), places.pam_line(line))
     return found
 
 
