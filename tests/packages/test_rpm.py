@@ -8,12 +8,14 @@ package is looked into, and one for another Python is installed.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cluster.harness.host import CHECKOUT
 from tests.cluster.harness.suites import SUITES
 from tests.dev import packages, rpm
 from tests.packages.root import MOUNTS, Root
@@ -30,6 +32,7 @@ TOP = "/usr/libexec/slurm-adopt"
 SHARE = "/usr/share/slurm-adopt"
 DOC = "/usr/share/doc/slurm-adopt"
 LICENSES = "/usr/share/licenses/slurm-adopt"
+TEXT = "No Slurm jobs found on node."  # the package's: no script has it
 NEEDED = ("pam", "grep", "findutils")
 SELINUX = ("selinux-policy-targeted", "policycoreutils", "libselinux-utils")
 INSTALLED = "slurm-adopt is installed, and no login has changed."
@@ -352,6 +355,7 @@ def test_it_is_installed_used_upgraded_and_removed(built: Built, stubs: dict[str
         root.write("/etc/pam.d/sshd", f"# {line}{pam['/etc/pam.d/sshd']}")
         root.write("/etc/pam.d/sshd.rpmsave", line)
         root.write("/run/slurm_adopt/job/1", "")  # as a login leaves it
+        root.write("/var/lib/slurm_adopt/install/sshd", "")
         root.write(f"{TOP}/src/slurm_adopt/__pycache__/epilog.cpython-310.pyc", "")
         assert root.rpm("-e", "slurm-adopt") == (0, "")
         left = {"/etc/pam.d/sshd.rpmsave"}
@@ -379,6 +383,17 @@ def test_it_stays_while_a_pam_file_names_it(built: Built, stubs: dict[str, Path]
             if goes[line]:
                 root.install(built.package)
         assert goes == LINES
+
+
+def test_what_install_has_kept_stays_where_the_removal_is_forced(
+    built: Built, stubs: dict[str, Path]
+) -> None:
+    with _root(built.cell, stubs[built.cell.python]) as root:
+        root.install(built.package)
+        root.write("/etc/pam.d/sshd", next(iter(LINES)).format(top=TOP) + "\n")
+        root.write("/var/lib/slurm_adopt/install/sshd", "as it was")
+        assert root.rpm("-e", "--nopreun", "slurm-adopt") == (0, "")
+        assert root.read("/var/lib/slurm_adopt/install/sshd") == "as it was"
 
 
 def test_it_tells_of_an_epilog_that_names_it(built: Built, stubs: dict[str, Path]) -> None:
@@ -466,7 +481,7 @@ def _passes(root: Root) -> dict[str, bool]:
     )
     said = {user: root.run(["pamtester", "test", user, "acct_mgmt"], check=False)
             for user in ("root", "nobody")}  # fmt: skip
-    assert "No Slurm jobs found on node." in said["nobody"].stdout  # the package's text
+    assert TEXT in said["nobody"].stdout
     (root.path / "etc/pam.d/test").unlink()
     return {user: done.returncode == 0 for user, done in said.items()}
 
@@ -477,3 +492,42 @@ def _scripts_are_for(root: Root, python: str) -> None:
     for name in scripts:
         first = root.read(f"{TOP}/{name}").partition("\n")[0]
         assert first.startswith(f"#!/usr/bin/python{python} -I"), name
+
+
+PAGE = CHECKOUT / "docs/how-to/rpm-package.md"
+SOURCES = "http://deb.debian.org/debian"
+
+
+def test_the_page_has_the_pythons_of_the_packages() -> None:
+    rows = {f"| RHEL {number} | {python} |" for number, (python, _) in RELEASES.items()}
+    assert {row for row in rows if row in PAGE.read_text()} == rows
+
+
+def test_pam_python_is_built_as_the_page_says() -> None:
+    """The page's own commands, with Debian's names of packages and the Python of the root."""
+    begin, end = "    tar xf pam-python", "security pam_python.so\n"
+    text = PAGE.read_text()
+    commands = text[text.index(begin) : text.index(end) + len(end)]
+    commands = commands.replace("PYTHON=3.9", f"PYTHON={HOST}")
+    suite = CELLS[f"el8, Python {HOST}"].suite
+    with Root(suite) as root:
+        root.write("/etc/apt/sources.list.d/source.list", f"deb-src {SOURCES} {suite.name} main\n")
+        apt = "apt-get -qqy --no-install-recommends"
+        wanted = f"gcc libc6-dev libpam0g-dev libpython{HOST}-dev python{HOST}-dev xz-utils"
+        root.sh(f"apt-get -qq update; {apt} install {wanted} >/dev/null", check=True)
+        root.sh(f"cd /tmp; {apt} source --download-only pam-python 2>/dev/null || true\n{commands}")
+        for folder in ("pam", "src"):
+            shutil.copytree(CHECKOUT / folder, root.path / "opt/slurm_adopt" / folder)
+        line = "/usr/lib64/security/pam_python.so /opt/slurm_adopt/pam/pam_slurm_adopt.py"
+        root.write(
+            "/etc/pam.d/test",
+            f"account required {line} service=test action_generic_failure=deny\n"
+            "account required pam_permit.so\n",
+        )
+        said = {user: root.run(["pamtester", "test", user, "acct_mgmt"], check=False)
+                for user in ("root", "nobody")}  # fmt: skip
+        assert {user: done.returncode == 0 for user, done in said.items()} == {
+            "root": True,
+            "nobody": False,
+        }
+        assert TEXT in said["nobody"].stdout

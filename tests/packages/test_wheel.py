@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import stat
 import subprocess
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cluster.harness.host import CHECKOUT
 from tests.cluster.harness.suites import BOOKWORM
 from tests.dev import packages, wheel
 from tests.packages.root import Root
@@ -22,9 +24,13 @@ if TYPE_CHECKING:
 
 VENV = "/opt/venv"
 PIP = Path("/usr/share/python-wheels")  # of python3-venv
-PAM = {  # front -> what a PAM line of it says in front of the options
-    "pam_python": "pam_python.so {package}/pam/pam_slurm_adopt.py",
-    "pam_exec": "pam_exec.so quiet stdout {package}/pam/pam_slurm_adopt_exec",
+PAGE = (CHECKOUT / "docs/how-to/wheel.md").read_text()
+IN_PAGE = f"{VENV}/lib/python3.11/site-packages/slurm_adopt"
+# front -> its PAM line, with the script that the page names
+PAM = {
+    f"pam_{front}": f"account required pam_{front}.so {words}{script}"
+    for front, words in (("python", ""), ("exec", "quiet stdout "))
+    for script in re.findall(rf"pam_{front}.*\| `({IN_PAGE}/pam/\S+)` \|$", PAGE, re.MULTILINE)
 }
 IN_SDIST = ("src/", "pam/", "bin/", "contrib/", "docs/", "packaging/")
 FILES_IN_SDIST = {
@@ -133,7 +139,7 @@ def _logs_in(root: Root, front: str, user: str) -> tuple[bool, bool]:
     """Return whether a user passes the account phase with our line, and is shown our text."""
     package = root.sh(f"echo {VENV}/lib/python3*/site-packages/slurm_adopt").strip()
     root.sh("id -u alice >/dev/null 2>&1 || useradd alice")
-    line = f"{PAM[front].format(package=package)} service=venv action_generic_failure=deny"
-    root.write("/etc/pam.d/venv", f"account required {line}\naccount required pam_permit.so\n")
+    line = f"{PAM[front].replace(IN_PAGE, package)} service=venv action_generic_failure=deny"
+    root.write("/etc/pam.d/venv", f"{line}\naccount required pam_permit.so\n")
     done = root.run(["pamtester", "venv", user, "acct_mgmt"], check=False)
     return done.returncode == 0, TEXT in done.stdout
