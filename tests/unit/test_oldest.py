@@ -71,3 +71,18 @@ def test_on_a_terminal(command: str) -> None:
     os.close(screen)
     assert b"Traceback" not in shown
     assert shown
+
+
+def test_an_older_click_is_named(tmp_path: Path) -> None:
+    click = tmp_path / "click.py"
+    click.write_text("class Parameter: ...\n")
+    path = {**ENVIRONMENT, "PYTHONPATH": f"{tmp_path}:{TOP / 'src'}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "slurm_adopt", "check"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=path,
+    )
+    said = f"slurm-adopt: it needs click 8.0 or later, and finds an older one: {click}\n"
+    assert (done.returncode, done.stderr) == (3, said)

@@ -111,6 +111,8 @@ def _run(arguments: list[str]) -> int:
         import click
     except ImportError:
         raise CliError("it needs click: install python3-click (or pip install click)") from None
+    if not hasattr(click.Parameter, "shell_complete"):  # new in 8.0; RHEL 9 has 7.1
+        raise CliError(f"it needs click 8.0 or later, and finds an older one: {click.__file__}")
     from .commands import group
 
     if COMPLETION in os.environ:
