@@ -487,6 +487,9 @@ def _passes(root: Root) -> dict[str, bool]:
 
 
 def _scripts_are_for(root: Root, python: str) -> None:
+    """See that nothing in it is run by a Python that the site may have changed, or by RHEL 8's."""
+    named = root.sh(f"grep -rhoIE '/usr/bin/python[0-9.]*' {TOP} {SHARE} | sort -u").split()
+    assert named == [f"/usr/bin/python{python}"]
     scripts = [name for name, executable in packages.sources().items()
                if executable and name.startswith(("bin/", "pam/"))]  # fmt: skip
     for name in scripts:
