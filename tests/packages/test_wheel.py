@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import stat
@@ -143,3 +144,15 @@ def _logs_in(root: Root, front: str, user: str) -> tuple[bool, bool]:
     root.write("/etc/pam.d/venv", f"{line}\naccount required pam_permit.so\n")
     done = root.run(["pamtester", "venv", user, "acct_mgmt"], check=False)
     return done.returncode == 0, TEXT in done.stdout
+
+
+@pytest.mark.parametrize("front", PAM)
+def test_check_knows_the_copy_that_a_line_runs(root: Root, front: str) -> None:
+    package = root.sh(f"echo {VENV}/lib/python3*/site-packages/slurm_adopt").strip()
+    line = PAM[front].replace(IN_PAGE, package)
+    before = root.read("/etc/pam.d/sshd")
+    root.write("/etc/pam.d/sshd", f"{line}\n{before}")
+    report = root.run([f"{VENV}/bin/slurm-adopt", "check", "--json"], check=False).stdout
+    root.write("/etc/pam.d/sshd", before)
+    (found,) = (each for each in json.loads(report)["findings"] if each["code"] == "SA832")
+    assert found["result"] == "ok", found
