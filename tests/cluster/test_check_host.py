@@ -29,7 +29,7 @@ SLURM_CONF = "/etc/slurm/slurm.conf"
 EPILOG = "/etc/slurm/epilog"
 OUR_LINE = "cd /opt/slurm_adopt/src && /usr/bin/python3 -sBEm slurm_adopt.epilog"
 PACKAGES = "/usr/lib/python3/dist-packages"
-OLD = "/usr/local/lib/python3.11/dist-packages/psutil-5.6.7.dist-info"
+OLD = "/usr/local/lib/python3.11/dist-packages/rich-12.5.1.dist-info"
 INIT = "/opt/slurm_adopt/src/slurm_adopt/__init__.py"
 
 
@@ -338,11 +338,11 @@ BROKEN = (
            "sshd does not see the spool directory of slurmd",
            in_mounts("mount -t tmpfs none /var/spool"), "/var/spool/slurmd"),
     # Packages
-    Broken("no psutil", "SA831", "skipped", "python3-psutil is missing",
-           without(f"{PACKAGES}/psutil")),
-    Broken("an old psutil", "SA831", "warning", "python3-psutil is too old",
-           shell(f"mkdir -p {OLD}; printf 'Name: psutil\\nVersion: 5.6.7\\n' >{OLD}/METADATA",
+    Broken("an old rich", "SA831", "warning", "python3-rich is too old",
+           shell(f"mkdir -p {OLD}; printf 'Name: rich\\nVersion: 12.5.1\\n' >{OLD}/METADATA",
                  f"rm -r {OLD}")),
+    Broken("no rich", "SA831", "skipped", "python3-rich is missing",
+           without(f"{PACKAGES}/rich")),
     Broken("no pyroute2", "SA831", "skipped", "python3-pyroute2 is missing",
            without(f"{PACKAGES}/pyroute2")),
     Broken("another slurm_adopt", "SA832", "warning", "there are other versions of slurm_adopt",
@@ -478,7 +478,7 @@ SOUND = {
     "SA821": "sshd's own limits are high enough",
     "SA822": "sshd has the capabilities that the module uses",
     "SA823": "sshd sees cgroups, /run and Slurm's files as this host has them",
-    "SA831": "python3-psutil, python3-pyroute2, python3-rich: there, and new enough",
+    "SA831": "python3-pyroute2, python3-rich: there, and new enough",
     "SA832": "one version of slurm_adopt is here",
     "SA901": "no user has linger",
     "SA902": "PID 1 is not systemd: users have no systemd of their own",

@@ -141,9 +141,8 @@ CHECKS = (
         wanted,
         expected=f"This command has {_listed()}, or later.",
         why="The command goes on without these packages, by /proc and in plain text. An older one "
-        "may say something else, or fail. What logins need is another matter: see SA208.",
-        fix="Install the distribution's packages: apt install python3-psutil python3-pyroute2 "
-        "python3-rich.",
+        "may say something else, or fail. Logins need none of them.",
+        fix="Install the distribution's packages: apt install python3-pyroute2 python3-rich.",
         seconds=SLOW,
     ),
     Check(
