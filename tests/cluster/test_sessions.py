@@ -263,10 +263,11 @@ def test_without_slurm(cluster: Cluster) -> None:
         assert facts(found) == {monitor(session, node): ("alice", job, None)}
 
 
-def test_what_the_log_says(cluster: Cluster) -> None:
+@pytest.mark.parametrize("stack", [pam.both, pam.by_pam_exec], ids=["pam_python", "pam_exec"])
+def test_what_the_log_says(cluster: Cluster, stack: pam.Stack) -> None:
     """How the job was chosen; which option has let a session in; which job one was moved from."""
     node = cluster.n1
-    cluster.pam(pam.both("action_no_jobs=ignore", "callerid=0"))
+    cluster.pam(stack("action_no_jobs=ignore", "callerid=0"))
     older = cluster.submit("alice")
     mark = node.mark()
     with contextlib.ExitStack() as opened:

@@ -47,6 +47,7 @@ def session_lines(*options: str) -> list[str]:
 
 Lines = tuple[list[str], list[str]]  # of the account phase, and of the session phase
 Printed = Callable[..., Lines]  # from options
+Stack = Callable[..., list[str]]  # the same, of a whole stack
 
 
 def both_lines(*options: str) -> Lines:
@@ -115,6 +116,9 @@ DOCUMENTED: dict[str, Callable[..., list[str]]] = {
     "account line only": with_module,
     "by pam_exec": _in_debian_s(both_by_pam_exec),
 }
+
+
+by_pam_exec = DOCUMENTED["by pam_exec"]
 
 
 def _guarded(line: str, options: tuple[str, ...]) -> list[str]:
