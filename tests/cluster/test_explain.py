@@ -196,6 +196,18 @@ def both_with(*account: str, session: Sequence[str] = ()) -> list[str]:
     return [*pam.stack(*account, *ACCOUNT), *session, *SESSION]
 
 
+PATH = "/opt/slurm_adopt/pam/pam_slurm_adopt_exec"
+EXEC_LINE = "account required pam_exec.so quiet stdout"
+EXEC = f"{EXEC_LINE} {PATH} {' '.join(pam.PRODUCTION)}"
+SUFFICIENT = EXEC.replace("required", "sufficient")
+BY_EXEC = pam.by_pam_exec(*pam.PRODUCTION)
+
+
+def exec_with(*account: str) -> list[str]:
+    """Return a stack whose account line alone is pam_exec's."""
+    return pam.stack(pam.ROOT_GUARD, *account)
+
+
 def sshd_with(line: str) -> tuple[str, str]:
     """Return what puts a line in front of all others of sshd's, and what takes it out."""
     return (
@@ -223,6 +235,28 @@ INSTEAD = {
     ),
     "there is no script": Instead(
         pam.stack(ACCOUNT[0], ACCOUNT[1].replace("/opt/", "/opt/no/")), "refused", ""
+    ),
+    "by pam_exec": Instead(BY_EXEC, "", ""),
+    "by pam_exec there is no script": Instead(
+        exec_with(EXEC.replace("/opt/", "/opt/no/")), "refused", ""
+    ),
+    "by pam_exec others decide about users without a job": Instead(
+        exec_with(f"{EXEC} action_no_jobs=ignore"), "", ""
+    ),
+    "and it refuses these": Instead(
+        exec_with(f"{EXEC} action_no_jobs=ignore ignore_passes=0"), "", "refused"
+    ),
+    "and it lets these in": Instead(
+        exec_with(f"{SUFFICIENT} action_no_jobs=ignore", "account required pam_deny.so"),
+        "",
+        "let in",
+    ),
+    "and the next line refuses these": Instead(
+        exec_with(
+            f"{SUFFICIENT} action_no_jobs=ignore ignore_passes=0", "account required pam_deny.so"
+        ),
+        "",
+        "refused",
     ),
     "nologin": Instead(both_with(), "refused", "", "echo no >/etc/nologin", "rm /etc/nologin"),
     "UsePAM no": Instead(both_with(), "let in", "let in", *sshd_with("UsePAM no")),
@@ -506,13 +540,20 @@ def logged(cluster: Cluster, mark: int) -> Iterator[None]:
         cluster.n1.run(["rm", AUTH_LOG])
 
 
+TOLD = "chosen by the account phase"  # which another process was
+
+
 @pytest.mark.parametrize(
-    ("method", "how"),
-    [("publickey", "the only job"), ("keyboard-interactive", "chosen by the account phase")],
+    ("stack", "method", "how"),
+    [
+        (pam.both, "publickey", "the only job"),
+        (pam.both, "keyboard-interactive", TOLD),
+        (pam.by_pam_exec, "publickey", TOLD),
+    ],
 )
-def test_what_was_decided(cluster: Cluster, method: str, how: str) -> None:
+def test_what_was_decided(cluster: Cluster, stack: pam.Stack, method: str, how: str) -> None:
     """Of a session that is there the log has the decision."""
-    cluster.pam(pam.both())
+    cluster.pam(stack())
     job = cluster.submit("alice")
     mark = cluster.n1.mark()
     with cluster.session("alice", method=method) as session, logged(cluster, mark):

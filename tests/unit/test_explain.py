@@ -63,9 +63,11 @@ def decide(tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Decid
     monkeypatch.setitem(cast("dict[str, Any]", auth.PLUGINS), "auth/test", lambda _: slurmd.Auth())
     monkeypatch.setattr(SlurmSite, "layout", lambda _: tree.layout(""))
 
-    def of(*words: str, uid: int | None = UID, service: str = "sshd") -> Verdict:
+    def of(
+        *words: str, uid: int | None = UID, service: str = "sshd", apart: bool = False
+    ) -> Verdict:
         options, _ = parse([f"slurm_conf={tmp_path}/slurm.conf", "nodename=n1", *words])
-        return verdict("alice", uid, options, service)
+        return verdict("alice", uid, options, service, apart=apart)
 
     return of
 
@@ -149,6 +151,38 @@ def test_a_namespace_that_is_not_handed_out(tmp_path: Path, tree: Tree, decide: 
             "action_adopt_failure=allow": ("allowed", None),
             "join_container=false": ("adopted", 7),
         }
+
+
+@pytest.mark.parametrize(
+    ("kinds", "apart", "variables", "end"),
+    [
+        ([], False, {"SLURM_JOB_ID": "7"}, "adopted"),
+        (["mnt"], False, {"SLURM_JOB_ID": "7"}, "adopted"),
+        ([], True, {}, "adopted"),
+        (["mnt"], True, {}, "refused"),
+    ],
+)
+def test_by_pam_exec(
+    tmp_path: Path,
+    tree: Tree,
+    decide: Decide,
+    monkeypatch: pytest.MonkeyPatch,
+    kinds: list[str],
+    apart: bool,
+    variables: dict[str, str],
+    end: str,
+) -> None:
+    """The session gets no variable, and namespaces cannot be entered for it."""
+    seen = property(lambda _: kinds, lambda *_: None)
+    monkeypatch.setattr(looking_job.LookingJob, "namespaces", seen, raising=False)
+    with stepd(tmp_path, tree, 7):
+        found = decide("action_adopt_failure=deny", apart=apart)
+        assert found.end == end
+        if found.outcome.adoption:
+            assert found.outcome.environment == variables
+        else:
+            assert "nobody can enter the job's namespaces" in found.why
+            assert would(found)["join_container=false"] == ("adopted", 7)
 
 
 def test_a_hierarchy_without_the_step(tmp_path: Path, decide: Decide) -> None:

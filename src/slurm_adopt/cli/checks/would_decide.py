@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from slurm_adopt.cli.accounts import name_of, uid_of
 from slurm_adopt.cli.deadlines import QUICK, SLOW
+from slurm_adopt.cli.verdict.fronts import is_exec
 from slurm_adopt.cli.verdict.looking_node import LookingNode
 from slurm_adopt.decision.engine import decide, our_mistake
 from slurm_adopt.decision.login import Claims, Login
@@ -97,7 +98,9 @@ def _decisions(host: Host) -> list[Decision]:
 
 def _decision(user: str, host: Host, stepds: _Answers) -> Decision:
     login = Login(user, uid_of(user), host.service, os.getpid(), Claims(None))
-    outcome = decide(login, host.options, _AnsweredNode(host.phase, stepds))
+    adopts = [*host.our_lines("session"), *host.our_lines("account")][:1]
+    node = _AnsweredNode(host.phase, stepds, apart=any(map(is_exec, adopts)))
+    outcome = decide(login, host.options, node)
     return of_outcome(login, outcome, host.options)
 
 
@@ -179,8 +182,8 @@ class _AnsweredNode(LookingNode):
 
     __slots__ = ()
 
-    def __init__(self, phase: Phase, stepds: Stepds) -> None:
-        super().__init__(phase.options, phase.log)
+    def __init__(self, phase: Phase, stepds: Stepds, *, apart: bool) -> None:
+        super().__init__(phase.options, phase.log, apart=apart)
         self.phase = phase
         self._jobs = Jobs(phase, stepds)
 

@@ -89,7 +89,7 @@ def _of_login(
     source = login_source.find(given) if given else None
     connection = source.connection if source else None
     no_source = source.remark if source else NO_SOURCE
-    found = verdict(user, uid_of(user), options, service, connection, no_source)
+    found = verdict(user, uid_of(user), options, service, connection, no_source, apart=lines.apart)
     other = whole_stack.other_end(found)
     facts = explain_facts.of_login(found, lines, tried, given, source, other)
     if json_:
@@ -113,8 +113,9 @@ def _of_process(
     from . import session_place
 
     service = service_of(service)
-    options, _ = Lines(service).options(tried)
-    facts = session_place.of(pid, options, service)
+    lines = Lines(service)
+    options, _ = lines.options(tried)
+    facts = session_place.of(pid, options, service, apart=lines.apart)
     if json_:
         as_json(facts)
     else:

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from slurm_adopt.cli.verdict import looking_job
+from slurm_adopt.cli.verdict.fronts import is_exec
 from slurm_adopt.cli.verdict.pam_line import named, where
 from slurm_adopt.decision.options import OPTIONS
 from slurm_adopt.slurm import auth
@@ -64,6 +65,7 @@ def of_login(
         "message": found.options["message"] or None,
         "lines": {phase: where(line) if line else None for phase, line in lines.of.items()},
         "mistakes": lines.options(tried)[1],
+        "asks": _asks(lines),
         "jobs": _jobs(found),
         "being_set_up": _being_set_up(found),
         "source": _source(node, given, source) if _is_decided_by_jobs(found) else None,
@@ -89,6 +91,12 @@ def of_verdict(found: Verdict) -> dict[str, Any]:
         "words": found.words,
         "why": found.why,
     }
+
+
+def _asks(lines: Lines) -> bool:
+    """Say whether the account line can ask a user; by pam_exec it cannot."""
+    line = lines.of["account"]
+    return line is not None and not is_exec(line)
 
 
 def _is_decided_by_jobs(found: Verdict) -> bool:

@@ -63,8 +63,13 @@ class Live(NamedTuple):
         return place is not None and hierarchy.is_below(path, place.job)
 
 
-def of(pid: int, options: Options, service: str, proc: str = PROC) -> dict[str, Any]:
-    """Return where a process is, and whether that is as it should be; CliError if it is gone."""
+def of(
+    pid: int, options: Options, service: str, proc: str = PROC, *, apart: bool = False
+) -> dict[str, Any]:
+    """Return where a process is, and whether that is as it should be; CliError if it is gone.
+
+    `apart`: the line that adopts is pam_exec's.
+    """
     try:
         cgroups = hierarchy.of_process(pid, proc)
     except SetupError:
@@ -72,7 +77,7 @@ def of(pid: int, options: Options, service: str, proc: str = PROC) -> dict[str, 
     parents = {one.pid: one.parent for one in listed(proc).values()}
     sshd = sshd_of(pid, parents, proc)
     uid = user_of(pid, sshd, parents, proc)
-    expected = verdict(name_of(uid), uid, options, service)
+    expected = verdict(name_of(uid), uid, options, service, apart=apart)
     found = placed(pid, cgroups, uid, expected.node)
     should = sshd is not None and expected.end in ("adopted", "refused")
     return {

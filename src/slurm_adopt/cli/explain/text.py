@@ -27,7 +27,7 @@ def show(facts: dict[str, Any]) -> None:
     if verdict["outcome"] == "refused" and facts["message"]:
         _item("shown", f"what {facts['message']} says, with this sentence for %m")
     _item("decided by", _option(facts))
-    if (facts["option"] or {}).get("value") == "ask":
+    if (facts["option"] or {}).get("value") == "ask" and facts["asks"]:
         _item("", "where the method of authentication has a conversation, the user is asked")
     _items("mistake", facts["mistakes"])
     _items("log", [text for text in facts["log"] if text.startswith("error: ")])
@@ -138,6 +138,8 @@ def _place(facts: dict[str, Any]) -> None:
     for path in dict.fromkeys(cgroups.values()):
         names = " ".join(name or "v2" for name in sorted(cgroups) if cgroups[name] == path)
         _item("cgroups", f"{names}: {path}")
+    if not session["environment"]:
+        _item("variables", "none: pam_exec can set none")
     for name, value in sorted(session["environment"].items()):
         _item("variable", f"{name}={value}")
     if session["namespaces"]:

@@ -10,9 +10,10 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from slurm_adopt.cli.checks.pam.pam_modules import is_missing
-from slurm_adopt.cli.checks.pam.pam_runs import name_of, runs
+from slurm_adopt.cli.checks.pam.pam_runs import action_of, name_of, runs
 from slurm_adopt.cli.checks.pam.pam_start import is_refused
 from slurm_adopt.cli.checks.pam.pam_users import of_user
+from slurm_adopt.cli.verdict.fronts import exec_words, is_exec, is_kept_out, passes, returns
 from slurm_adopt.cli.verdict.pam_line import script_of
 from slurm_adopt.decision.options import parse
 from slurm_adopt.node import pam_files
@@ -20,7 +21,7 @@ from slurm_adopt.node import pam_files
 from . import sshd_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from typing import Literal
 
     from slurm_adopt.cli.checks.pam.pam_runs import Run
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     Change = Literal["let in", "perhaps let in", "refused"]
 
 PHASES = ("account", "session")
+NO_SCRIPT = "this module's script is not there"
 
 
 class Other(NamedTuple):
@@ -48,6 +50,7 @@ class Other(NamedTuple):
 
 
 class _Phase(NamedTuple):
+    name: str
     stack: Stack
     runs: set[Run]
 
@@ -81,29 +84,36 @@ def _of_stack(found: Verdict, user: str, uid: int) -> Other | None:
     if found.end != "refused" and (refused := _as_a_whole(login.service)):
         return refused
     others = of_user(user, uid, login.service)
-    answer = _answer(found)
+    code = found.outcome.code
     account = stacks["account"]
     # Each account line decides for itself; the session phase keeps what came of it.
     more = [account.lines[index] for index in account.ours[1:]]
-    of_line = {id(line): _answer(found.but(parse(line.ours or [])[0])) for line in more}
+    of_line = {id(line): found.but(parse(line.ours or [])[0]).outcome.code for line in more}
 
-    def returns(line: Line) -> Iterable[str]:
-        if line.ours is None:
-            return others(line)
-        return (_broken(line) or of_line.get(id(line), answer),)
+    def walk(phase: str) -> _Phase:
+        def of_ours(line: Line) -> str:
+            return _broken(line, phase) or returns(line, of_line.get(id(line), code), uid)
 
-    walked = [
-        _Phase(stack, runs(stack.lines, returns, stack.ours[0] if stack.ours else None))
-        for stack in stacks.values()
-    ]
+        stack = stacks[phase]
+        values = lambda line: others(line) if line.ours is None else (of_ours(line),)  # noqa: E731
+        return _Phase(
+            phase, stack, runs(stack.lines, values, stack.ours[0] if stack.ours else None)
+        )
+
+    return _end(found, [walk(phase) for phase in PHASES], uid)
+
+
+def _end(found: Verdict, walked: list[_Phase], uid: int) -> Other | None:
+    """Return what becomes of the user by the ways through both phases."""
     closed = next((phase for phase in walked if not phase.opened), None)
     if closed is not None:
-        return None if found.end == "refused" else _refused(closed)
-    if found.end == "refused":
-        return _let_in(walked)
-    if found.end == "adopted" and not any(run.met for phase in walked for run in phase.opened):
-        return _let_in(walked)
-    return None
+        return None if found.end == "refused" else _refused(closed, found)
+    if found.end == "ignored" and (line := _ends_the_stack(walked[0], uid)):
+        why = "ignore_passes=1, and a success ends the stack: no other line decides"
+        return Other("let in", why, line.path, line.number)
+    asked = any(run.met for phase in walked for run in phase.opened)
+    goes_by = found.end == "refused" or (found.end == "adopted" and not asked)
+    return _let_in(walked) if goes_by else None
 
 
 def _as_a_whole(service: str) -> Other | None:
@@ -117,19 +127,28 @@ def _as_a_whole(service: str) -> Other | None:
     return None
 
 
-def _answer(found: Verdict) -> str:
-    return found.outcome.code.removeprefix("PAM_").lower()
-
-
-def _broken(line: Line) -> str:
+def _broken(line: Line, phase: str) -> str:
     """Return what a line of ours returns where it cannot be run; "" where it can."""
     if is_missing(line):
         return "module_unknown"
     path = script_of(line)
-    return "" if os.path.isfile(path) else "open_err"
+    if not is_exec(line):
+        return "" if os.path.isfile(path) else "open_err"
+    if is_kept_out(line, phase):
+        return "ignore"
+    runs = exec_words(line)[1] == path and os.path.isfile(path) and os.access(path, os.X_OK)
+    return "" if runs else "system_err"
 
 
-def _refused(phase: _Phase) -> Other:
+def _ends_the_stack(account: _Phase, uid: int) -> Line | None:
+    """Return our account line if what stands for its PAM_IGNORE ends the stack; root goes by."""
+    line = account.stack.lines[account.stack.ours[0]] if account.stack.ours else None
+    if line is None or not uid or not is_exec(line) or _broken(line, account.name):
+        return None
+    return line if passes(line) and action_of(line, "success") == "done" else None
+
+
+def _refused(phase: _Phase, found: Verdict) -> Other:
     """Say which line refuses."""
     steps = sorted(run.refused for run in phase.runs if run.refused)
     if not steps:
@@ -139,8 +158,11 @@ def _refused(phase: _Phase) -> Other:
     if is_missing(line):
         why = f"there is no {line.module}"
     elif line.ours is not None:
-        broken = bool(_broken(line))
-        why = f"this module's {'script is not there' if broken else 'second line refuses'}"
+        why = "this module's second line refuses"
+        if _broken(line, phase.name):
+            why = "this module's script cannot be run" if is_exec(line) else NO_SCRIPT
+        elif found.end == "ignored" and not passes(line):
+            why = "ignore_passes=0, and a failure refuses"
     return Other("refused", why, line.path, line.number)
 
 

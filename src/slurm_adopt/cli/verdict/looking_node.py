@@ -16,7 +16,7 @@ from slurm_adopt.decision.adoption import Adoption
 from slurm_adopt.node.jobs import Jobs
 from slurm_adopt.node.node import Node
 from slurm_adopt.node.stepds import Stepds
-from slurm_adopt.slurm.errors import PeerError, SlurmAdoptError
+from slurm_adopt.slurm.errors import PeerError, SetupError, SlurmAdoptError
 
 from .looking_job import LookingJob
 
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 
     Found = TypeVar("Found")
 
+NOT_ENTERED = (
+    "with pam_exec nobody can enter the job's namespaces: have pam_python run the lines; or set "
+    "join_container=false"
+)
 NO_SOURCE = "source unknown: no connection is given (--from ADDRESS:PORT)"
 
 
@@ -62,7 +66,7 @@ class NotingStepds(Stepds):
 class LookingNode(Node):
     """The real node, as far as it can be looked at."""
 
-    __slots__ = ("_facts", "_no_source", "_options", "_refusing", "_source", "stepds")
+    __slots__ = ("_apart", "_facts", "_no_source", "_options", "_refusing", "_source", "stepds")
 
     def __init__(
         self,
@@ -71,9 +75,15 @@ class LookingNode(Node):
         hostname: str = "",
         source: Connection | None = None,
         no_source: str = NO_SOURCE,
+        *,
+        apart: bool = False,
     ) -> None:
-        """`source`: the connection that the login is to come by; `no_source`: why there is none."""
+        """`source`: the connection that the login is to come by; `no_source`: why there is none.
+
+        `apart`: the line that adopts is pam_exec's, so another process than the session's adopts.
+        """
         super().__init__(options, log, hostname)
+        self._apart = apart
         self.stepds = NotingStepds(self.phase)
         self._jobs = Jobs(self.phase, self.stepds)
         self._source = source
@@ -166,9 +176,13 @@ class LookingNode(Node):
         if job.job_id in self._refusing:
             raise PeerError(f"stepd of job {job.job_id} refuses to take process {pid}")
         seen = self.of(job)
-        seen.check(join_container=self._options.on("join_container"))
+        joins = self._options.on("join_container")
+        seen.check(join_container=joins)
+        if self._apart and joins and seen.namespaces:
+            raise SetupError(NOT_ENTERED)
         return Adoption(pid, job.uid, job.job_id).proven(
-            {name: path or "" for name, path in seen.cgroups.items()}, seen.environment
+            {name: path or "" for name, path in seen.cgroups.items()},
+            {} if self._apart else seen.environment,
         )
 
     def of(self, job: Job) -> LookingJob:

@@ -9,6 +9,8 @@ from slurm_adopt.cli.errors import CliError
 from slurm_adopt.decision.options import Options, parse
 from slurm_adopt.node import pam_files, pam_stack
 
+from .fronts import is_exec
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -82,6 +84,12 @@ class Lines:
             return "account", "there is no session line of this module"
         why = pam_stack.why_uncertain(self.service, self._places) or self._differing()
         return ("account", why) if why else ("session", "")
+
+    @property
+    def apart(self) -> bool:
+        """Whether the line that adopts is pam_exec's: another process than the session's."""
+        line = self.of[self.adopting_phase()[0]]
+        return line is not None and is_exec(line)
 
     def _differing(self) -> str:
         account, session = (parse(line.ours or [] if line else [])[0] for line in self.of.values())

@@ -111,13 +111,16 @@ def verdict(
     service: str = "sshd",
     source: Connection | None = None,
     no_source: str = NO_SOURCE,
+    *,
+    apart: bool = False,
 ) -> Verdict:
     """Decide about a login of a user. Raises nothing that a node is meant to raise.
 
-    `source`: the connection that it is to come by; `no_source`: why none is known.
+    `source`: the connection that it is to come by; `no_source`: why none is known. `apart`: the
+    line that adopts is pam_exec's.
     """
     remarks = Remarks()
-    node = LookingNode(options, remarks, source=source, no_source=no_source)
+    node = LookingNode(options, remarks, source=source, no_source=no_source, apart=apart)
     login = Login(user, uid, service, os.getpid(), Claims(str(source) if source else None))
     return Verdict(login, _decided(login, options, node), node, remarks, options)
 
