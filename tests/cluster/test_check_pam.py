@@ -293,8 +293,120 @@ BRIDGE = [
            f"/usr{MODULE}", do=f"chown alice {MODULE}", undo=f"chown root {MODULE}"),
     Broken("code in a .pth file", "SA206", "warning", "slow.pth", "import sys", f"{SITE}/slow.pth",
            do=f"echo 'import sys' >{SITE}/slow.pth", undo=f"rm {SITE}/slow.pth"),
-    Broken("no psutil, and the account phase adopts", "SA208", "warning", "no psutil", "", "",
-           ACCOUNT_ONLY, f"mv {SITE}/psutil /root/psutil", f"mv /root/psutil {SITE}/psutil"),
+]  # fmt: skip
+
+# By pam_exec
+BY_EXEC = pam.by_pam_exec(*pam.PRODUCTION)
+EXEC, SESSION_EXEC = (lines[-1] for lines in pam.both_by_pam_exec(*pam.PRODUCTION))
+SCRIPT = f"{CHECKOUT}/pam/pam_slurm_adopt_exec"
+PAM_EXEC = "/usr/lib/x86_64-linux-gnu/security/pam_exec.so"
+READS = "auth required pam_env.so user_readenv=1"
+AT_CLOSE = "session optional pam_env.so readenv=0 user_readenv=1"
+IN_AUTH = EXEC.replace("account required", "auth optional")
+REQUIRED_IN_AUTH = EXEC.replace("account", "auth")
+NO_IGNORE = f"{EXEC} ignore_passes=0"
+ENDS = EXEC.replace("required", "sufficient")
+FALSE_PAIR = EXEC.replace("pam_exec.so quiet stdout", "pam_python.so")
+
+
+def changed(
+    name: str, code: str, result: str, title: str, old: str, new: str, line: str = EXEC
+) -> Broken:
+    """Return a set-up with other words on one of the lines of pam_exec's."""
+    other = line.replace(old, new)
+    return Broken(name, code, result, title, other, stack=instead(line, other, lines=BY_EXEC))
+
+
+def added(name: str, code: str, result: str, title: str, *options: str) -> Broken:
+    """Return a set-up with other options on both; the account line is named."""
+    stack = pam.by_pam_exec(*pam.PRODUCTION, *options)
+    return Broken(name, code, result, title, " ".join((EXEC, *options)), SSHD, stack)
+
+
+def first_line(name: str, code: str, result: str, title: str, line: str, *place: str) -> Broken:
+    """Return a set-up whose script begins with another line."""
+    do = f"sed -i '1s|.*|{line}|' {SCRIPT}"
+    broken = broken_checkout(name, code, result, title, do, *(place or (SSHD, EXEC)))
+    return broken._replace(stack=BY_EXEC)
+
+
+OLD_PYTHON = (
+    f"cp -p {SCRIPT} {SCRIPT}.kept; sed -i '1s|.*|#!/root/python3.6|' {SCRIPT}\n"
+    "cat >/root/python3.6 <<'EOF'\n#!/bin/sh\necho '{\"version\": [3, 6, 8]}'\nEOF\n"
+    "chmod 755 /root/python3.6"
+)
+CONTAINERS = "JobContainerType=job_container/tmpfs"
+SLURM_CONF = "/etc/slurm/slurm.conf"
+OF_EXEC = [
+    Broken("users' variables", "SA115", "error", "user_readenv=1 in the auth phase", READS,
+           stack=[READS, *BY_EXEC]),
+    Broken("users' variables when the session closes", "SA115", "error",
+           "user_readenv=1 in the session phase", AT_CLOSE, stack=[*BY_EXEC, AT_CLOSE]),
+    Broken("the script in the auth phase", "SA116", "error", "a line of type auth", IN_AUTH,
+           stack=[IN_AUTH, *BY_EXEC]),
+    Broken("pam_python decides, pam_exec adopts", "SA117", "warning",
+           "the account line is run by pam_python, the session line by pam_exec", SESSION_EXEC,
+           stack=instead(SESSION_LINE, SESSION_EXEC)),
+    Broken("pam_exec decides, pam_python adopts", "SA117", "warning",
+           "the account line is run by pam_exec, the session line by pam_python", SESSION_LINE,
+           stack=instead(LINE, EXEC)),
+    Broken("a required line that does not pass", "SA128", "warning", "ignore_passes=0", NO_IGNORE,
+           stack=instead(EXEC, NO_IGNORE, lines=BY_EXEC)),
+    Broken("a sufficient line that passes", "SA128", "error", "ignore_passes=1", ENDS,
+           stack=instead(EXEC, ENDS, lines=BY_EXEC)),
+    Broken("and the refusal does not count", "SA105", "error", "refusal by the account line", ENDS,
+           stack=instead(EXEC, ENDS, lines=BY_EXEC)),
+    Broken("the lines behind decide", "SA105", "warning", "refusal by the account line",
+           f"{ENDS} ignore_passes=0",
+           stack=instead(EXEC, f"{ENDS} ignore_passes=0", lines=BY_EXEC)),
+    Broken("no guard", "SA106", "error", "account phase can lock out root", EXEC,
+           stack=instead(GUARD, lines=BY_EXEC)),
+    added("variables", "SA129", "warning", "job_env=all does nothing", "job_env=all"),
+    added("a directory", "SA129", "warning", "runtime_dir=job does nothing", "runtime_dir=job"),
+    added("DISPLAY", "SA129", "warning", "disable_x11=1 does nothing", "disable_x11=1"),
+    added("a question", "SA129", "warning", "action_unknown=ask does nothing",
+          "action_unknown=ask"),
+    Broken("namespaces", "SA129", "error", "nobody can enter the jobs' namespaces", SESSION_EXEC,
+           stack=BY_EXEC, do=f"cp -p {SLURM_CONF} {SLURM_CONF}.kept; "
+           f"echo {CONTAINERS} >>{SLURM_CONF}", undo=f"mv {SLURM_CONF}.kept {SLURM_CONF}"),
+    changed("no script", "SA201", "error", "there is no /opt/nowhere", CHECKOUT, "/opt/nowhere"),
+    Broken("the other front's script", "SA201", "error", "pam_python.so is not pam_exec.so",
+           FALSE_PAIR, stack=instead(EXEC, FALSE_PAIR, lines=BY_EXEC)),
+    Broken("a script that is not executable", "SA201", "error", "is not executable", EXEC,
+           stack=BY_EXEC, do=f"chmod -x {SCRIPT}", undo=f"chmod 755 {SCRIPT}"),
+    Broken("and does not run", "SA209", "error", "does not run", EXEC,
+           stack=BY_EXEC, do=f"chmod -x {SCRIPT}", undo=f"chmod 755 {SCRIPT}"),
+    broken_checkout("half a package", "SA203", "error", "cannot import",
+                    f"rm {PACKAGE}/decision/engine.py", SSHD, EXEC)._replace(stack=BY_EXEC),
+    broken_checkout("no byte code", "SA204", "warning", "compiles the module",
+                    f"rm -r {PACKAGE}/front/__pycache__",
+                    f"{PACKAGE}/front/__init__.py")._replace(stack=BY_EXEC),
+    Broken("a script of a user's", "SA205", "error", "may write what root runs", "", SCRIPT,
+           BY_EXEC, f"chown alice {SCRIPT}", f"chown root {SCRIPT}"),
+    Broken("pam_exec is a user's", "SA205", "error", "may write what root runs", "", PAM_EXEC,
+           BY_EXEC, f"chown alice {PAM_EXEC}", f"chown root {PAM_EXEC}"),
+    first_line("users' variables steer Python", "SA207", "warning", "heeds variables",
+               "#!/usr/bin/python3", SCRIPT, "#!/usr/bin/python3"),
+    first_line("no interpreter", "SA209", "error", "does not run", "#!/usr/bin/python4 -IS"),
+    first_line("a first line of DOS", "SA209", "error", "does not run", r"#!/usr/bin/python3\r"),
+    first_line("another program", "SA209", "error", "does not run", "#!/bin/cat"),
+    Broken("an old Python", "SA209", "error", "Python 3.6.8, which is too old", EXEC, SSHD, BY_EXEC,
+           OLD_PYTHON, f"mv {SCRIPT}.kept {SCRIPT}; rm /root/python3.6"),
+    Broken("no pam_exec", "SA209", "error", "there is no pam_exec.so", EXEC, SSHD, BY_EXEC,
+           f"mv {PAM_EXEC} {PAM_EXEC}.kept", f"mv {PAM_EXEC}.kept {PAM_EXEC}"),
+    changed("users are told nothing", "SA210", "warning", "tells users nothing", " stdout", ""),
+    changed("words of pam_exec's", "SA210", "warning", "adds a word of its own", " quiet", "",
+            SESSION_EXEC),
+    changed("a word that pam_exec does not know", "SA210", "error", "has pam_exec run quite",
+            "quiet", "quite"),
+    changed("a phase that is not this one", "SA210", "error", "type= keeps pam_exec", "quiet",
+            "quiet type=open_session"),
+    changed("a phase too many", "SA210", "warning", "type stands in front", "quiet",
+            "quiet type=account"),
+    changed("a password for the script", "SA210", "warning", "expose_authtok stands in front",
+            "quiet", "quiet expose_authtok"),
+    changed("a file of what is said", "SA210", "warning", "log stands in front", "stdout",
+            "stdout log=/var/log/x"),
 ]  # fmt: skip
 
 OTHER_SSHD = "/root/sshd_other"
@@ -335,7 +447,7 @@ SETTINGS_OF_SSHD = [
             "PermitUserEnvironment LD_*"),
 ]  # fmt: skip
 
-BROKEN = [*STACKS, *OPTIONS, *BRIDGE, *SETTINGS_OF_SSHD]
+BROKEN = [*STACKS, *OPTIONS, *BRIDGE, *OF_EXEC, *SETTINGS_OF_SSHD]
 
 
 # As the command's --json has it, of some checks alone.
@@ -402,6 +514,7 @@ SOUND = {
     "a list of denied users": pam.GUIDE["listfile"](*pam.PRODUCTION),
     "pam_systemd in front": before(SESSION_GUARD, SYSTEMD),
     "no other account line": pam.alone_and_session(*pam.PRODUCTION),
+    "by pam_exec": BY_EXEC,
 }
 RHEL = {"password-auth": stock.PASSWORD_AUTH, "postlogin": stock.POSTLOGIN}
 
@@ -484,13 +597,17 @@ def test_what_the_guide_prints_has_no_error(cluster: Cluster, name: str) -> None
     }[name]
 
 
-CODES = (*range(101, 115), *range(121, 128), *range(201, 209), *range(701, 711))
+CODES = (
+    *(*range(101, 118), *range(121, 130)),
+    *(*range(201, 208), 209, 210),  # SA208 was about psutil
+    *range(701, 711),
+)
 
 
 def test_each_code_has_a_broken_set_up() -> None:
     """But for those that no set-up of this cluster can show: unit tests have them."""
     shown = {one.code for one in BROKEN}
-    assert {f"SA{n}" for n in CODES} - shown == {"SA207", "SA708"}
+    assert {f"SA{n}" for n in CODES} - shown == {"SA708"}
 
 
 def test_who_gets_in(cluster: Cluster) -> None:
@@ -518,6 +635,46 @@ def test_root_is_kept_out_and_administrators_are_not(cluster: Cluster) -> None:
     assert (said["result"], "wheel" in said["title"]) == ("ok", True)
 
 
+@pytest.mark.parametrize(
+    ("stack", "how"),
+    [
+        (instead(LINE, EXEC), "chosen by the account phase"),
+        (instead(SESSION_LINE, SESSION_EXEC), "the only job"),
+    ],
+    ids=["pam_exec decides", "pam_python decides"],
+)
+def test_two_fronts_in_one_service(cluster: Cluster, stack: list[str], how: str) -> None:
+    """The login is in its job; what pam_python has decided is decided again (SA117)."""
+    job = cluster.submit("alice")
+    cluster.n1.pam("sshd", stack)
+    mark = cluster.n1.mark()
+    login = cluster.ssh("alice", "n1", "cat /proc/self/cgroup")
+    assert cluster.job_of(login.out) == job
+    said = [line for line in cluster.n1.log(mark) if ":session): user alice" in line]
+    assert len(said) == 1
+    assert f"adopted into job {job} ({how}" in said[0], said
+    cluster.cancel_all()
+
+
+# ld.so(8) writes such files; LD_PRELOAD runs code in the same way.
+LOADED = "LD_DEBUG DEFAULT=libs\nLD_DEBUG_OUTPUT DEFAULT=/run/loaded\n"
+
+
+@pytest.mark.parametrize("line", [READS, AT_CLOSE])
+def test_users_variables_come_to_root_s_script(cluster: Cluster, line: str) -> None:
+    """What SA115 is about: the dynamic loader of what root runs heeds a user's file."""
+    cluster.submit("alice")
+    cluster.n1.pam("sshd", [line, *BY_EXEC] if line is READS else [*BY_EXEC, line])
+    cluster.n1.write("home/alice/.pam_environment", LOADED)
+    try:
+        assert cluster.ssh("alice").rc == 0
+        listed = ["sh", "-c", "stat -c %U /run/loaded.* | sort -u"]
+        wait_for("root's file", lambda: "root" in cluster.n1.run(listed, check=False).stdout)
+    finally:
+        cluster.n1.run(["sh", "-c", "rm -f /run/loaded.* /home/alice/.pam_environment"])
+        cluster.cancel_all()
+
+
 def test_a_user_s_process_is_no_sshd(cluster: Cluster) -> None:
     """Whatever it is called, and whatever it says of itself."""
     cluster.n1.pam("sshd", BOTH)
@@ -534,12 +691,15 @@ def test_a_user_s_process_is_no_sshd(cluster: Cluster) -> None:
     assert [(one["result"], one["where"]["file"]) for one in said] == [("ok", SETTINGS), ("ok", "")]
 
 
-def test_the_trial_leaves_nothing(cluster: Cluster) -> None:
+@pytest.mark.parametrize(
+    ("stack", "code"), [(BOTH, "SA202"), (BY_EXEC, "SA209")], ids=["pam_python", "pam_exec"]
+)
+def test_the_trial_leaves_nothing(cluster: Cluster, stack: list[str], code: str) -> None:
     """No file, no mount, no line in the log."""
-    cluster.n1.pam("sshd", BOTH)
+    cluster.n1.pam("sshd", stack)
     look = "mount; ls -A /etc/pam.d /tmp /run"
     before_it, mark = cluster.n1.run(["sh", "-c", look]).stdout, cluster.n1.mark()
-    (said,) = findings(cluster.n1, "SA202")
+    (said,) = findings(cluster.n1, code)
     assert said["result"] == "ok"
     assert cluster.n1.run(["sh", "-c", look]).stdout == before_it
     assert [line for line in cluster.n1.log(mark) if "reader-of-the-log" not in line] == []
@@ -551,7 +711,7 @@ def test_a_user_s_check(cluster: Cluster) -> None:
     said = findings(cluster.n1, user="alice")
     assert [one for one in said if one["result"] in ("warning", "error")] == []
     skipped = {one["code"] for one in said if one["result"] == "skipped"}
-    assert skipped == {f"SA{n}" for n in (*range(202, 209), *range(701, 710))}
+    assert skipped == {f"SA{n}" for n in (*range(202, 208), *range(701, 710))}
 
 
 def test_by_the_command(cluster: Cluster) -> None:

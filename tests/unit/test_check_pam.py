@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from slurm_adopt.cli.checks.bridge import bridge, bridge_trial, owners
+from slurm_adopt.cli.checks.bridge import bridge, bridge_trial, exec_trial, owners
+from slurm_adopt.cli.checks.bridge import exec_line as exec_line_checks
 from slurm_adopt.cli.checks.host import Host
-from slurm_adopt.cli.checks.pam import options, pam_users
+from slurm_adopt.cli.checks.pam import by_exec, options, pam_users
 from slurm_adopt.cli.checks.sshd import configured as sshd
 from slurm_adopt.cli.checks.sshd import sshd_settings as of_sshd
 from slurm_adopt.cli.checks.table import CHECKS
+from slurm_adopt.cli.verdict import fronts
 from slurm_adopt.cli.verdict.remarks import Remarks
 from slurm_adopt.decision.login import Claims, Login
 from slurm_adopt.decision.options import Options
 from slurm_adopt.decision.outcome import ACTIONS, REFUSALS, SITUATIONS, Outcome
 from slurm_adopt.front import answer as front_answer
-from slurm_adopt.front import refusal_text
+from slurm_adopt.front import pam_exec, refusal_text
 from slurm_adopt.node.pam_files import Line
 
 if TYPE_CHECKING:
@@ -202,7 +204,7 @@ def _host(told: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Host:
         "sshd", 0, ["required", "pam_python.so", "/o/pam_slurm_adopt.py"], {"default": "bad"}
     )
     monkeypatch.setattr(host, "our_lines", lambda _: [our])
-    host._kept["bridge"] = told, None
+    host._kept["trial of pam_python"] = {"path": [], **told}, None
     return host
 
 
@@ -241,6 +243,147 @@ def test_no_program_for_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bridge_trial, "PATH", "/nowhere")
     with pytest.raises(bridge_trial.NoTrialError, match="unshare: No such file"):
         bridge_trial.trial("pam_python.so", "/nowhere")
+
+
+# Lines of pam_exec's
+
+
+def exec_line(words: str, control: str = "required", options: str = "") -> Line:
+    """Return a line of pam_exec's with words in front of the script."""
+    given = [control, "pam_exec.so", *words.split(), "/o/pam_slurm_adopt_exec", *options.split()]
+    ends = {"required": "ok", "sufficient": "done"}[control]
+    refuses = {"required": "bad", "sufficient": "ignore"}[control]
+    return Line("sshd", 0, given, {"success": ends, "default": refuses})
+
+
+# (code, uid, options, what pam_exec returns)
+RETURNED = [
+    ("PAM_SUCCESS", 5001, "", "success"),
+    ("PAM_SUCCESS", 5001, "ignore_passes=0", "success"),
+    ("PAM_IGNORE", 5001, "", "success"),
+    ("PAM_IGNORE", 5001, "ignore_passes=0", "system_err"),
+    ("PAM_IGNORE", 0, "ignore_passes=0", "success"),
+    ("PAM_PERM_DENIED", 5001, "", "system_err"),
+    ("PAM_PERM_DENIED", 5001, "ignore_passes=0", "system_err"),
+]
+
+
+@pytest.mark.parametrize(("code", "uid", "given", "expected"), RETURNED)
+def test_what_our_lines_return(
+    code: str, uid: int, given: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the front itself has it; pam_python returns the code."""
+    assert fronts.returns(exec_line("quiet", options=given), code, uid) == expected
+    said = line(f"pam_python.so /o/pam_slurm_adopt.py {given}")
+    assert fronts.returns(said, code, uid) == code[4:].lower()
+    monkeypatch.setattr(pam_exec, "uid_of", lambda _: uid)
+    outcome = Outcome(SITUATIONS["no jobs"], code, "")  # type: ignore[arg-type]
+    monkeypatch.setattr(pam_exec, "answer", lambda *_: outcome)
+    status = pam_exec.status(given.split(), {"PAM_TYPE": "account"}, 1)
+    assert {0: "success", 1: "system_err"}[status] == expected
+
+
+# (words in front of the script, service, what is said of the account line)
+WORDS = [
+    ("quiet stdout", "sshd", []),
+    ("debug QUIET Stdout quiet_log", "sshd", []),
+    ("quiet stdout", "crond", []),
+    ("quiet stdout", "su", ["with a user's uid"]),
+    ("quiet stdout seteuid", "su", []),
+    ("", "sshd", ["tells users nothing", "adds a word of its own"]),
+    ("quiet stdout type=account", "sshd", ["type stands in front"]),
+    ("quiet stdout TYPE=auth", "sshd", ["type= keeps pam_exec"]),
+    ("quiet log=/x", "sshd", ["log stands in front", "tells users nothing"]),
+    ("quiet stdout stderr", "sshd", ["has pam_exec run stderr"]),
+]
+
+
+@pytest.mark.parametrize(("words", "service", "expected"), WORDS)
+def test_words_of_pam_exec(
+    words: str, service: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host(service)
+    there = {"account": [exec_line(words)]}
+    monkeypatch.setattr(host, "our_lines", lambda phase: there.get(phase, []))
+    said = [seen for seen in exec_line_checks.words(host) if seen.result != "ok"]
+    assert [text in seen.title for seen, text in zip(said, expected)] == [True] * len(said)
+    assert len(said) == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("control", "given", "expected"),
+    [
+        ("required", "", "ok"),
+        ("required", "ignore_passes=0", "warning"),
+        ("sufficient", "", "error"),
+        ("sufficient", "ignore_passes=0", "ok"),
+    ],
+)
+def test_ignore_passes(
+    control: str, given: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table of docs/how-to/pam-exec.md."""
+    host = Host()
+    there = {"account": [exec_line("quiet stdout", control, given)]}
+    monkeypatch.setattr(host, "our_lines", lambda phase: there.get(phase, []))
+    assert [seen.result for seen in by_exec.ignoring(host)] == [expected]
+
+
+PYTHON = sys.executable
+
+
+def script(folder: Path, *lines: str) -> str:
+    path = folder / "script"
+    path.write_text("".join(f"{text}\n" for text in lines))
+    path.chmod(0o755)
+    return str(path)
+
+
+# (lines of a script, what is said)
+NO_TRIAL = [
+    ([], "names no interpreter"),
+    (["import sys"], "names no interpreter"),
+    (["#!"], "names no interpreter"),
+    (["#!/nowhere -IS"], "there is no '/nowhere'"),
+    ([f"#!{PYTHON}\r"], "there is no"),
+    (["#!/bin/false"], "/bin/false: exit status 1"),
+    (["#!/bin/cat"], "/bin/cat: it does not answer as Python does"),
+    (["#!/bin/sleep 60"], "/bin/sleep --help"),
+]
+
+
+@pytest.mark.parametrize(("lines", "expected"), NO_TRIAL)
+def test_scripts_that_do_not_run(tmp_path: Path, lines: list[str], expected: str) -> None:
+    with pytest.raises(bridge_trial.FailedError, match=expected):
+        exec_trial.trial(script(tmp_path, *lines))
+
+
+def test_a_script_without_its_package(tmp_path: Path) -> None:
+    """It is not run: it would log that it cannot."""
+    told = exec_trial.trial(script(tmp_path, f"#!{PYTHON} -IS", "open('/run/x', 'w')"))
+    assert "No module named 'slurm_adopt'" in told["wrong"]
+    assert not os.path.exists("/run/x")
+
+
+def test_a_script_that_fails_or_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its package beside it, the script itself is run as well."""
+    (tmp_path / "src").symlink_to(Path(__file__).parents[2] / "src")
+    (tmp_path / "pam").mkdir()
+    look = "import os; assert os.environ['PAM_TYPE'] == 'close_session'"
+    told = exec_trial.trial(script(tmp_path / "pam", f"#!{PYTHON} -IS", look))
+    assert told["package"]["file"].endswith("/src/slurm_adopt/__init__.py")
+    assert told["flags"]["isolated"] == 1
+    assert told["site"] is False
+    for text, expected in [
+        ("raise SystemExit(3)", "exit status 3"),
+        ("raise ValueError(4)", "ValueError: 4"),
+        ("import os; os.abort()", "signal 6"),
+    ]:
+        with pytest.raises(bridge_trial.FailedError, match=expected):
+            exec_trial.trial(script(tmp_path / "pam", f"#!{PYTHON} -IS", text))
+    monkeypatch.setattr(exec_trial, "BRIDGE", 3.0)
+    with pytest.raises(bridge_trial.FailedError, match="not answered within 3 s"):
+        exec_trial.trial(script(tmp_path / "pam", f"#!{PYTHON} -IS", "import time; time.sleep(60)"))
 
 
 # Options

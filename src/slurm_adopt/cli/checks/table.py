@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .bridge import bridge
+from .bridge import bridge, exec_line
 from .machine import host_state, log_path, outside, packages, run_dir, ways_out
-from .pam import options, pam_lines, ways_in
+from .pam import by_exec, options, pam_lines, ways_in
 from .slurm import (
     auth,
     callerid,
@@ -28,7 +28,9 @@ _ALL: tuple[Check, ...] = (
     *pam_lines.CHECKS,
     *ways_in.CHECKS,
     *options.CHECKS,
+    *by_exec.CHECKS,
     *bridge.CHECKS,
+    *exec_line.CHECKS,
     *slurm_conf.CHECKS,
     *slurm_conf_keys.CHECKS,
     *cgroup_conf.CHECKS,

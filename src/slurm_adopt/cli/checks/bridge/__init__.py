@@ -1,1 +1,1 @@
-"""Checks of pam_python, its interpreter, and the files that root runs."""
+"""Checks of what runs this module: pam_python, pam_exec, their Python, the files of root's."""

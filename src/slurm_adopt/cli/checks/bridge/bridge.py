@@ -1,4 +1,4 @@
-"""pam_python, the interpreter in it, and the files that root runs at each login."""
+"""The entry scripts, the interpreters that run them, and the files that root runs at each login."""
 
 from __future__ import annotations
 
@@ -7,51 +7,49 @@ import re
 import struct
 from contextlib import suppress
 from importlib.util import source_hash
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from slurm_adopt.cli.checks.finding import Check, error, ok, skipped, warning
 from slurm_adopt.cli.checks.pam import pam_modules
 from slurm_adopt.cli.checks.places import pam_line
-from slurm_adopt.cli.deadlines import BRIDGE, SLOW
-from slurm_adopt.cli.verdict.pam_line import script_of
-from slurm_adopt.node import pam_stack
+from slurm_adopt.cli.deadlines import SLOW
+from slurm_adopt.cli.verdict.fronts import PAM_EXEC, PAM_PYTHON
+from slurm_adopt.node.pam_files import SCRIPTS
 
 from . import parts
 from .bridge_trial import FailedError, NoTrialError, trial
 from .owners import Groups, all_others_may_write
+from .scripts import scripts, tried
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
     from slurm_adopt.cli.checks.finding import Seen
     from slurm_adopt.cli.checks.host import Host
-    from slurm_adopt.node.pam_files import Line
+
+    from .scripts import Tried
 
 BRIDGE_S = "bridge"
 OLDEST = (3, 9)
-PAM_PYTHON = "pam_python.so"
 ENVIRONMENTS = ("/etc/default/ssh", "/etc/sysconfig/sshd")
 SITE_DIRS = ("site-packages", "dist-packages")
 TRIES = 2  # of which the quickest counts
 
 
-class Script(NamedTuple):
-    """An entry script, and the line that names it."""
-
-    path: str
-    line: Line
-
-
 def scripts_there(host: Host) -> Iterator[Seen]:
-    """Tell whether the lines' scripts are there."""
-    for script in _scripts(host):
+    """Tell whether the lines' scripts are there, and each with the module that it is made for."""
+    for script in scripts(host):
         place = pam_line(script.line)
+        name, module = os.path.basename(script.path), os.path.basename(script.line.module)
         if not os.path.isabs(script.path):
             yield error("a line of this module has a script without a whole path", "", *place)
         elif not os.path.isfile(script.path):
             yield error(f"there is no {script.path}", "", *place)
-        elif os.path.basename(script.line.module) != PAM_PYTHON:
-            yield error(f"{script.line.module} is not {PAM_PYTHON}", str(script.line), *place)
+        elif SCRIPTS.get(module) != name:
+            wanted = next(key for key, value in SCRIPTS.items() if value == name)
+            yield error(f"{script.line.module} is not {wanted}", str(script.line), *place)
+        elif script.front is PAM_EXEC and not os.access(script.path, os.X_OK):
+            yield error(f"{script.path} is not executable", "", *place)
         else:
             yield ok(f"{script.path} is there", "", *place)
     yield from _without_lines(host)
@@ -59,24 +57,23 @@ def scripts_there(host: Host) -> Iterator[Seen]:
 
 def runs(host: Host) -> Iterator[Seen]:
     """Tell whether pam_python runs a script, and by which Python."""
-    told = yield from _told(host)
-    if not told:
-        return
-    version = ".".join(map(str, told["version"]))
-    found = f"starts in {told['start'] * 1000:.0f} ms of CPU time; {told['prefix']}"
-    if tuple(told["version"]) < OLDEST:
-        yield error(f"pam_python runs Python {version}, which is too old", found)
-    else:
-        yield ok(f"pam_python runs Python {version}", found)
+    for _, told in (yield from tried(host, explain=PAM_PYTHON)):
+        version = ".".join(map(str, told["version"]))
+        found = f"starts in {told['start'] * 1000:.0f} ms of CPU time; {told['prefix']}"
+        if tuple(told["version"]) < OLDEST:
+            yield error(f"pam_python runs Python {version}, which is too old", found)
+        else:
+            yield ok(f"pam_python runs Python {version}", found)
+    if scripts(host) and not any(script.front is PAM_PYTHON for script in scripts(host)):
+        yield ok("no line of this module is run by pam_python")
 
 
 def package(host: Host) -> Iterator[Seen]:
     """Tell whether the module can be imported there, and which version it is."""
-    told = yield from _told(host, explain=False)
-    for script in _scripts(host)[:1] if told else ():
-        place = pam_line(script.line)
+    for one in (yield from _new_enough(host)):
+        told, place = one.told, pam_line(one.script.line)
         if "wrong" in told:
-            yield error("pam_python cannot import this module", told["wrong"], *place)
+            yield error(f"{one.runner} cannot import this module", told["wrong"], *place)
             continue
         file, version = told["package"]["file"], told["package"]["version"]
         top = os.path.dirname(file)
@@ -86,48 +83,57 @@ def package(host: Host) -> Iterator[Seen]:
             yield error("a part of this module is missing", f"{lacking[0]}{more}", *place)
             continue
         found = f"{top}; imports take {told['import'] * 1000:.0f} ms of CPU time"
-        yield ok(f"pam_python imports version {version} of this module", found)
+        yield ok(f"{one.runner} imports version {version} of this module", found)
 
 
 def byte_code(host: Host) -> Iterator[Seen]:
     """Tell whether the module's byte code fits the interpreter, and its source."""
-    told = yield from _told(host, explain=False)
-    if not told or "package" not in told:
-        if told:
+    for one in (yield from _new_enough(host)):
+        told = one.told
+        if "package" not in told:
             yield skipped("the module cannot be imported, so its byte code is not looked at")
-        return
-    top = os.path.dirname(told["package"]["file"])
-    states = {file: _state_of_code(file, told["tag"], told["magic"]) for file in _sources(top)}
-    old = [file for file, state in states.items() if state == "unchecked"]
-    bad = {state: sum(s == state for s in states.values()) for state in ("missing", "stale")}
-    if old:
-        yield error("byte code of this module is of another source, and is run", old[0], old[0])
-    if any(bad.values()):
-        found = ", ".join(f"{count} files: {state}" for state, count in bad.items() if count)
-        first = next(file for file, state in states.items() if state in bad)
-        yield warning("each login compiles the module: its byte code is not fresh", found, first)
-    if not old and not any(bad.values()):
-        yield ok(f"the module's byte code is fresh, for {told['tag']}")
+            continue
+        top = os.path.dirname(told["package"]["file"])
+        states = {file: _state_of_code(file, told["tag"], told["magic"]) for file in _sources(top)}
+        old = [file for file, state in states.items() if state == "unchecked"]
+        bad = {state: sum(s == state for s in states.values()) for state in ("missing", "stale")}
+        if old:
+            yield error("byte code of this module is of another source, and is run", old[0], old[0])
+        if any(bad.values()):
+            found = ", ".join(f"{count} files: {state}" for state, count in bad.items() if count)
+            first = next(file for file, state in states.items() if state in bad)
+            yield warning(
+                "each login compiles the module: its byte code is not fresh", found, first
+            )
+        if not old and not any(bad.values()):
+            yield ok(f"the module's byte code is fresh, for {told['tag']}")
 
 
 def owned(host: Host) -> Iterator[Seen]:
     """Tell whether only root may write what root runs at a login."""
-    told = yield from _told(host, explain=False)
-    scripts = [script.path for script in _scripts(host)]
-    paths = [path for path in scripts if os.path.isabs(path) and os.path.exists(path)]
-    if told:
+    paths = []
+    for script in scripts(host):
+        if os.path.isabs(script.path) and os.path.exists(script.path):
+            paths.append(script.path)
+        if script.front is PAM_EXEC:
+            modules = filter(os.path.exists, pam_modules.paths(script.line.module))
+            paths += dict.fromkeys(map(os.path.realpath, modules))
+    found = yield from _new_enough(host)
+    for one in found:
+        told = one.told
         code = [*told["modules"], *told["ours"]]
         folders = dict.fromkeys(f"{os.path.dirname(file)}/__pycache__" for file in code)
         package_file = told.get("package", {}).get("file", "")
         paths += [*code, *folders, *told["libraries"], *_pth_files(told)]
+        paths += [told["interpreter"]] if "interpreter" in told else []
         paths += [entry for entry in told["path"] if os.path.isabs(entry)]
         paths += list(_sources(os.path.dirname(package_file))) if package_file else []
         if "" in told["path"] or "." in told["path"]:
-            yield error("sys.path of pam_python has the working directory", str(told["path"]))
+            yield error(f"sys.path of {one.runner} has the working directory", str(told["path"]))
     bad = list(all_others_may_write(paths, host.once("groups", Groups)))
     for path, why in bad:
         yield error("others than root may write what root runs at a login", f"{path} {why}", path)
-    if paths and not bad and told:
+    if paths and not bad and found:
         yield ok("only root may write what root runs at a login")
     elif paths and not bad:
         yield ok("only root may write the entry script")
@@ -135,26 +141,34 @@ def owned(host: Host) -> Iterator[Seen]:
 
 def path_files(host: Host) -> Iterator[Seen]:
     """Tell which .pth files run code at each login."""
-    told = yield from _told(host, explain=False)
-    if not told:
-        return
-    there = {path: number for path in _pth_files(told) if (number := _code_in(path))}
-    cost = _cost(host, told, list(there)) if there and not host.quick else ""
-    for path, number in there.items():
+    found = yield from _new_enough(host)
+    there = {}
+    for one in found:
+        running = {path: line for path in _pth_files(one.told) if (line := _code_in(path))}
+        cost = _cost(one, list(running)) if running and not host.quick else ""
+        there.update({path: (line, cost) for path, line in running.items()})
+    for path, (number, cost) in there.items():
         name = os.path.basename(path)
         yield warning(f"{name} runs code as root at each login", cost, path, number)
-    if not there:
+    if found and not there:
         yield ok("no .pth file runs code at a login")
 
 
 def variables(host: Host) -> Iterator[Seen]:
-    """Tell whether variables of sshd's environment steer the interpreter."""
-    told = yield from _told(host, explain=False)
-    if not told:
-        return
-    if told["flags"].get("ignore_environment") or told["flags"].get("isolated"):
-        yield ok("pam_python heeds no variable of Python's")
-        return
+    """Tell whether variables of the environment steer the interpreter."""
+    for one in (yield from _new_enough(host)):
+        flags = one.told["flags"]
+        if flags.get("ignore_environment") or flags.get("isolated"):
+            yield ok(f"{one.runner} heeds no variable of Python's")
+        elif one.script.front is PAM_EXEC:
+            found = "its first line does not give Python the options -IS"
+            yield warning("the script of pam_exec heeds variables of Python's", found,
+                          one.script.path, 1)  # fmt: skip
+        else:
+            yield from _of_sshd()
+
+
+def _of_sshd() -> Iterator[Seen]:
     wrong = False
     for path in ENVIRONMENTS:
         with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
@@ -169,68 +183,23 @@ def variables(host: Host) -> Iterator[Seen]:
         yield ok("no variable of Python's is set in a file of sshd's")
 
 
-def psutil(host: Host) -> Iterator[Seen]:
-    """Tell whether psutil is there, where it is needed."""
-    told = yield from _told(host, explain=False)
-    if not told:
-        return
-    if told["psutil"]:
-        yield ok("pam_python finds psutil")
-    elif host.our_lines("account") and pam_stack.why_uncertain(host.service):
-        yield warning("pam_python finds no psutil, and the account phase adopts")
-    else:
-        yield ok("pam_python finds no psutil, which is not needed here")
+# What these share
 
 
-# The trial
-
-
-def _scripts(host: Host) -> list[Script]:
-    """Return the entry scripts of our lines, each once."""
-    found: dict[str, Script] = {}
-    for line in host.all_our_lines():
-        path = script_of(line)
-        found.setdefault(path, Script(path, line))
-    return list(found.values())
-
-
-def _told(host: Host, *, explain: bool = True) -> Generator[Seen, None, dict[str, Any]]:
-    """Return what the trial has told, and {} where it has told nothing; `explain` why."""
-    script = next(iter(_scripts(host)), None)
-    if script is None:
-        yield skipped(f"this module has no line in {host.service}")
-    elif not host.is_root:
-        yield skipped("only root can try pam_python")
-    else:
-        module = script.line.module
-        try:
-            return host.once("bridge", lambda: trial(module, script.path), BRIDGE + 1)
-        except NoTrialError as wrong:
-            yield skipped("pam_python cannot be tried here", str(wrong))
-        except FailedError as wrong:
-            place = pam_line(script.line)
-            if explain:
-                found = f"{wrong}{_built_for(module)}"
-                yield error("pam_python does not run", found, *place)
-            else:
-                yield skipped("not known, since pam_python does not run")
-    return {}
+def _new_enough(host: Host) -> Generator[Seen, None, list[Tried]]:
+    """Return the trials; one whose Python is so old that it tells nothing else is left out."""
+    found = []
+    for one in (yield from tried(host)):
+        if "path" in one.told:
+            found.append(one)
+        else:
+            yield skipped(f"not known, since the Python of {one.runner} is too old")
+    return found
 
 
 def _without_lines(host: Host) -> Iterator[Seen]:
-    if not _scripts(host):
+    if not scripts(host):
         yield skipped(f"this module has no line in {host.service}")
-
-
-def _built_for(module: str) -> str:
-    """Say where pam_python is, and which library it wants."""
-    paths = [module, *pam_modules.paths(module)]
-    path = next((path for path in paths if os.path.isabs(path) and os.path.exists(path)), "")
-    if not path:
-        return f"; there is no {module}"
-    with open(path, "rb") as file:
-        library = re.search(rb"libpython[0-9.]+\.so[0-9.]*", file.read())
-    return f"; {path} is built for {library[0].decode()}" if library else f"; {path} is there"
 
 
 # Byte code
@@ -287,15 +256,17 @@ def _code_in(path: str) -> int:
     return 0
 
 
-def _cost(host: Host, told: dict[str, Any], paths: Sequence[str]) -> str:
+def _cost(one: Tried, paths: Sequence[str]) -> str:
     """Say what .pth files cost a login: the interpreter's start with them and without."""
-    script = _scripts(host)[0]
+    script = one.script
+    if script.front is PAM_EXEC:
+        return ""
     try:
         having = [trial(script.line.module, script.path)["start"] for _ in range(TRIES - 1)]
         without = [trial(script.line.module, script.path, paths)["start"] for _ in range(TRIES)]
     except (NoTrialError, FailedError):
         return ""
-    cost = min(told["start"], *having) - min(without)
+    cost = min(one.told["start"], *having) - min(without)
     tens = round(cost * 100)  # not more exact: nodes that are alike say the same
     said = f"about {tens * 10} ms" if tens > 0 else "less than 10 ms"
     return f"all such files cost {said} of CPU time at each login"
@@ -307,11 +278,12 @@ CHECKS = (
         BRIDGE_S,
         "the entry script is there",
         scripts_there,
-        expected="Each line gives pam_python.so the whole path of pam_slurm_adopt.py, which is "
-        "there.",
-        why="pam_python answers with an error where there is no script, so everybody but root is "
-        "locked out.",
-        fix="Check out or copy the module again, or correct the path: docs/how-to/install.md.",
+        expected="Each line gives pam_python.so the whole path of pam_slurm_adopt.py, or "
+        "pam_exec.so that of pam_slurm_adopt_exec, which is executable. The file is there.",
+        why="Where there is no script pam_python and pam_exec answer with an error. So everybody "
+        "but root is locked out.",
+        fix="Check out or copy the module again, or correct the path: docs/how-to/install.md. "
+        "Make pam_slurm_adopt_exec executable by chmod 755.",
     ),
     Check(
         "SA202",
@@ -327,7 +299,7 @@ CHECKS = (
     Check(
         "SA203",
         BRIDGE_S,
-        "pam_python imports the module",
+        "the script imports the module",
         package,
         expected="The whole package is beside the entry script.",
         why="Without its package the script answers users by action_generic_failure alone.",
@@ -340,11 +312,12 @@ CHECKS = (
         "byte code is fresh",
         byte_code,
         expected="Each file of the module has byte code of this Python and of this source.",
-        why="pam_python never writes byte code. What is missing or stale is compiled at each "
+        why="A login never writes byte code. What is missing or stale is compiled at each "
         "login, which about doubles what the module costs. Unchecked byte code is run whatever "
         "the source says.",
         fix="Run python3 -m compileall -q on the directory src of the checkout, with the Python "
-        "of pam_python. The Debian package does it by /usr/libexec/slurm-adopt/byte-compile.",
+        "of pam_python, or of the first line of pam_exec's script. The Debian package does it by "
+        "/usr/libexec/slurm-adopt/byte-compile.",
         seconds=SLOW,
     ),
     Check(
@@ -352,8 +325,8 @@ CHECKS = (
         BRIDGE_S,
         "only root may write what root runs",
         owned,
-        expected="Script, package, Python's library, pam_python and the directories above them "
-        "belong to root, and nobody else may write to them.",
+        expected="Script, package, Python's library, pam_python or pam_exec, and the directories "
+        "above them belong to root, and nobody else may write to them.",
         why="Whoever may write one of these is root at the next login.",
         fix="Run chown root:root and chmod go-w on what is named.",
         seconds=SLOW,
@@ -372,24 +345,14 @@ CHECKS = (
     Check(
         "SA207",
         BRIDGE_S,
-        "no variable steers pam_python",
+        "no variable steers Python",
         variables,
         expected="The environment of sshd has no PYTHONPATH, PYTHONHOME or other variable of "
-        "Python's.",
-        why="pam_python's interpreter heeds these variables. They change which code root runs at "
-        "each login.",
-        fix="Take the variable out of the named file and restart sshd.",
-        seconds=SLOW,
-    ),
-    Check(
-        "SA208",
-        BRIDGE_S,
-        "psutil",
-        psutil,
-        expected="pam_python finds psutil where the account phase adopts.",
-        why="With keyboard-interactive the account phase runs in a child of sshd's. Without "
-        "psutil it cannot find the process that becomes the session, and the adoption fails.",
-        fix="Install python3-psutil, or have a session line that is certain to come.",
+        "Python's. The first line of pam_exec's script gives Python the options -IS.",
+        why="Python heeds these variables otherwise. They change which code root runs at each "
+        "login. The environment of pam_exec's script is PAM's, which users may be able to write.",
+        fix="Take the variable out of the named file and restart sshd. Give Python the options -IS "
+        "in the first line of pam_exec's script.",
         seconds=SLOW,
     ),
 )

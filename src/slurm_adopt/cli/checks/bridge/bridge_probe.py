@@ -1,7 +1,8 @@
-"""What runs inside pam_python when `check` tries it: it tells of the interpreter that a login gets.
+"""What runs where a login's Python runs when `check` tries it: it tells of that interpreter.
 
-This text is given to a real pam_python by bridge.py; nothing imports it. Its one argument is the
-entry script of the PAM line. The answer is a line of JSON on standard output.
+This text is given to a real pam_python by bridge_trial.py, and to the interpreter of pam_exec's
+script by exec_trial.py; nothing imports it. Its one argument is the entry script of the PAM line.
+The answer is a line of JSON on standard output.
 """
 
 from __future__ import annotations
@@ -15,19 +16,28 @@ if TYPE_CHECKING:
 
 def pam_sm_open_session(pamh: Any, flags: int, argv: list[str]) -> int:  # noqa: ARG001
     """Answer the session phase of the trial."""
+    _tell(_told(_import, argv[1]))
+    return int(pamh.PAM_SUCCESS)
+
+
+def tell_of_program(script: str) -> None:
+    """Tell of the interpreter that pam_exec's script names."""
+    _tell(_told(_import_as_program, script))
+
+
+def _told(load: Any, script: str) -> dict[str, Any]:
     import time
 
     told: dict[str, Any] = {"start": time.process_time()}
     told["modules"] = _files()
     try:
-        told["package"] = _import(argv[1])
+        told["package"] = load(script)
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is told
         told["wrong"] = repr(error)
     told["import"] = time.process_time() - told["start"]
     told["ours"] = [file for file in _files() if file not in told["modules"]]
     told.update(_interpreter())
-    _tell(told)
-    return int(pamh.PAM_SUCCESS)
+    return told
 
 
 def _import(script: str) -> dict[str, str]:
@@ -36,6 +46,19 @@ def _import(script: str) -> dict[str, str]:
         names: dict[str, Any] = {"__name__": "pam_slurm_adopt"}
         exec(compile(file.read(), script, "exec"), names)  # noqa: S102 - as pam_python does
     names["_front"](script)
+    return _package()
+
+
+def _import_as_program(script: str) -> dict[str, str]:
+    """Import the package as pam_exec's script does."""
+    import os
+
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(script))) + "/src")
+    __import__("slurm_adopt.front.pam_exec")  # of that copy, and not of this command's
+    return _package()
+
+
+def _package() -> dict[str, str]:
     package = sys.modules["slurm_adopt"]
     return {"file": str(package.__file__), "version": str(getattr(package, "__version__", ""))}
 
@@ -53,7 +76,6 @@ def _interpreter() -> dict[str, Any]:
 
     names = [name for name in dir(sys.flags) if name[0] != "_" and name not in ("count", "index")]
     flags = {name: getattr(sys.flags, name) for name in names if not name.startswith("n_")}
-    psutil = util.find_spec("psutil")
     loaded: set[str] = set()
     with suppress(OSError), open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
         loaded = {line.split(None, 5)[-1].rstrip("\n") for line in maps if "/" in line}
@@ -66,7 +88,6 @@ def _interpreter() -> dict[str, Any]:
         "magic": util.MAGIC_NUMBER.hex(),
         "site": "site" in sys.modules,
         "variables": sorted(name for name in os.environ if name.startswith("PYTHON")),
-        "psutil": psutil.origin if psutil else None,
         "libraries": sorted(file for file in loaded if ".so" in file),
     }
 

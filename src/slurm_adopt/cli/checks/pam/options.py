@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from slurm_adopt.cli.checks.bridge.owners import Groups, others_may_write
 from slurm_adopt.cli.checks.finding import Check, error, ok, skipped, warning
 from slurm_adopt.cli.checks.places import pam_line
+from slurm_adopt.cli.verdict.fronts import is_exec
 from slurm_adopt.cli.verdict.pam_line import PHASES, named, where
 from slurm_adopt.decision.options import parse
 from slurm_adopt.decision.outcome import REFUSALS, action_of
@@ -176,21 +177,30 @@ def _odd(host: Host, phase: str, line: Line, options: Options) -> Iterator[tuple
                 "nobody is asked which of the jobs a login comes from",
             )
     session = host.our_lines("session")
+    if phase == "account" and options.on("job_limits"):
+        theirs = parse(session[0].ours or [])[0] if session else None
+        if theirs is None or not theirs.on("job_limits"):
+            yield "job_limits=1 is not on the session line", "only that line sets limits"
+    if not is_exec(line):  # else by_exec.py
+        yield from _odd_by_pam_python(host, phase, options, given)
+
+
+def _odd_by_pam_python(
+    host: Host, phase: str, options: Options, given: set[str]
+) -> Iterator[tuple[str, str]]:
+    if "ignore_passes" in given:
+        yield "ignore_passes is of no use with pam_python", "pam_python has PAM_IGNORE itself"
     if action_of(options, "action_unknown").does == "ask" and not host.our_lines("account"):
         yield (
             "action_unknown=ask is not on an account line",
             "nobody is asked in the session phase: it is newest there",
         )
     joins = "join_container" in given and options.on("join_container")
-    if phase == "account" and joins and not session:
+    if phase == "account" and joins and not host.our_lines("session"):
         yield (
             "join_container=true has no session line",
             "namespaces are entered in the account phase, with keyboard-interactive not at all",
         )
-    if phase == "account" and options.on("job_limits"):
-        theirs = parse(session[0].ours or [])[0] if session else None
-        if theirs is None or not theirs.on("job_limits"):
-            yield "job_limits=1 is not on the session line", "only that line sets limits"
     if options.on("runtime_dir"):
         there = [one for one in host.stack("session").lines if name_of(one) == "pam_systemd.so"]
         if there:

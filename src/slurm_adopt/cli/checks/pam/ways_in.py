@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from slurm_adopt.cli.checks.finding import Check, error, ok, skipped, warning
 from slurm_adopt.cli.checks.places import pam_line
 from slurm_adopt.cli.deadlines import SLOW
+from slurm_adopt.cli.verdict.fronts import front_of, is_exec, passes
 from slurm_adopt.cli.verdict.pam_line import PHASES
-from slurm_adopt.decision.outcome import REFUSALS
 
 from .pam_lines import PAM, first_line
 from .pam_modules import is_missing, is_unread
@@ -18,20 +18,16 @@ from .pam_runs import action_of, anything, name_of, runs
 from .pam_users import UID_MIN, is_meant, of_root, of_user, who
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from slurm_adopt.cli.checks.finding import Seen
     from slurm_adopt.cli.checks.host import Host
+    from slurm_adopt.cli.verdict.fronts import Front
     from slurm_adopt.node.pam_files import Line, Stack
 
     from .pam_runs import Returns, Run
 
 
-NO = tuple(sorted(code.removeprefix("PAM_").lower() for code in REFUSALS))
-BROKEN = {
-    "module_unknown": "pam_python.so cannot be loaded",
-    "open_err": "the script cannot be read",
-}
 NOBODY = 65534
 REFUSED = {  # phases of a login, and what it comes to where one refuses everybody
     "account": "every login is refused",
@@ -48,8 +44,13 @@ def refusals(host: Host) -> Iterator[Seen]:
         if line is None:
             continue
         if any(run.opened and run.met for run in _refusing(host, phase)):
+            title = f"a refusal by the {phase} line does not count"
             found = f"'{line.control}', or a line behind it, has PAM go on to a success"
-            yield error(f"a refusal by the {phase} line does not count", found, *pam_line(line))
+            if is_exec(line) and not passes(line):  # as the control that belongs to it has it
+                found = f"'{line.control}' with ignore_passes=0: the lines behind it decide"
+                yield warning(title, found, *pam_line(line))
+            else:
+                yield error(title, found, *pam_line(line))
         else:
             yield ok(f"a refusal by the {phase} line counts", line.control, *pam_line(line))
     yield from _without_lines(host)
@@ -63,10 +64,12 @@ def root_gets_in(host: Host) -> Iterator[Seen]:
             continue
         stack = host.stack(phase)
         of_others = of_root(host.service)
-        ways = {"": "ignore", **{why: value for value, why in BROKEN.items()}}
+        front = front_of(line)
+        ways = {"": front.ignores, **{why: value for value, why in front.broken.items()}}
         wrong = ""
         for why, value in ways.items():
-            ended = runs(stack.lines, _where(of_others, [value]), stack.ours[0])
+            ours = _of(front, value, lambda other: (front_of(other).ignores,))
+            ended = runs(stack.lines, _where(of_others, ours), stack.ours[0])
             refused = [run for run in ended if not run.opened]
             if refused:
                 wrong = _who_refuses(stack, refused[0], why)
@@ -136,20 +139,19 @@ def free(host: Host) -> tuple[list[str], list[str]]:
 
 def broken(host: Host) -> Iterator[Seen]:
     """Tell what users come to where our lines cannot be run."""
-    phases = [phase for phase in PHASES if first_line(host, phase)]
-    open_ = {
-        value: all(
-            any(run.opened and run.met for run in _walk(host, phase, [value])) for phase in phases
-        )
-        for value in BROKEN
-    }
-    for value, lets_in in open_.items():
-        if phases and lets_in:
-            line = first_line(host, phases[0])
-            place = pam_line(line) if line else ("", 0)
-            yield warning(f"users get in without a job where {BROKEN[value]}", "", *place)
-    if phases and not any(open_.values()):
-        yield ok("users are refused where pam_python or the script is missing")
+    lines = {phase: line for phase in PHASES if (line := first_line(host, phase))}
+    fronts = [*{front_of(line).name: front_of(line) for line in lines.values()}.values()]
+    wrong = False
+    for front in fronts:
+        for value, why in front.broken.items():
+            ours = _of(front, value, _refuses)
+            if all(any(r.opened and r.met for r in _walk(host, phase, ours)) for phase in lines):
+                wrong = True
+                line = next(one for one in lines.values() if front_of(one) == front)
+                yield warning(f"users get in without a job where {why}", "", *pam_line(line))
+    if fronts and not wrong:
+        names = " or ".join(front.name for front in fronts)
+        yield ok(f"users are refused where {names} or the script is missing")
     yield from _without_lines(host)
 
 
@@ -192,7 +194,7 @@ def _some_users() -> list[tuple[str, int]]:
 
 def _opens(host: Host, kind: str, user: str, uid: int) -> bool:
     """Say whether a way leads a user through a phase where this module lets everybody in."""
-    returns = _where(of_user(user, uid, host.service), ["success", "ignore"])
+    returns = _where(of_user(user, uid, host.service), _lets_in)
     return any(run.opened for run in runs(host.stack(kind).lines, returns))
 
 
@@ -204,20 +206,32 @@ def _without_lines(host: Host) -> Iterator[Seen]:
         yield skipped(f"this module has no line in {host.service}")
 
 
-def _where(others: Returns, ours: Iterable[str]) -> Returns:
-    """Return what lines return where ours return these values."""
-    values = tuple(ours)
-    return lambda line: others(line) if line.ours is None else values
+def _where(others: Returns, ours: Returns) -> Returns:
+    """Return what lines return where ours return something apart."""
+    return lambda line: others(line) if line.ours is None else ours(line)
 
 
-def _walk(host: Host, phase: str, ours: Iterable[str]) -> set[Run]:
+def _of(front: Front, value: str, others: Returns) -> Returns:
+    """Return what our lines return where those of one front return a value."""
+    return lambda line: (value,) if front_of(line) == front else others(line)
+
+
+def _refuses(line: Line) -> tuple[str, ...]:
+    return front_of(line).refuses
+
+
+def _lets_in(line: Line) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(("success", front_of(line).ignores)))
+
+
+def _walk(host: Host, phase: str, ours: Returns) -> set[Run]:
     stack = host.stack(phase)
     target = stack.ours[0] if stack.ours else None
     return runs(stack.lines, _where(anything, ours), target)
 
 
 def _refusing(host: Host, phase: str) -> set[Run]:
-    return host.once(f"runs {phase}", lambda: _walk(host, phase, NO))
+    return host.once(f"runs {phase}", lambda: _walk(host, phase, _refuses))
 
 
 def _past(host: Host, phase: str) -> list[tuple[Line, str]]:
@@ -269,7 +283,7 @@ CHECKS = (
         root_gets_in,
         expected=f"Directly in front of each line of this module stands: {_GUARD}. Another line "
         "of the phase says yes to root.",
-        why="The module never refuses root. It cannot answer where its script or pam_python is "
+        why="The module never refuses root. It cannot answer where its script, or what runs it, is "
         "missing: PAM then refuses everybody whom no line has let by. So root could not log in to "
         "mend it.",
         fix="Put the guard directly in front of each line of this module. Where no other line of "

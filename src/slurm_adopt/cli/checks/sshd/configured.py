@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from slurm_adopt.cli.checks.finding import Check, error, ok, skipped, warning
 from slurm_adopt.cli.checks.pam.ways_in import free
 from slurm_adopt.cli.deadlines import SLOW
+from slurm_adopt.cli.verdict.fronts import is_exec
 from slurm_adopt.decision.outcome import action_of
 from slurm_adopt.time_limits import COUNTED
 
@@ -246,6 +247,9 @@ def _place(sshd: Sshd, said: Settings, name: str) -> tuple[str, int]:
 
 
 def _asks(host: Host) -> bool:
+    """Say whether users are asked for a job; by pam_exec they cannot be."""
+    if any(map(is_exec, host.our_lines("account")[:1])):
+        return False
     return action_of(host.options, "action_unknown").does == "ask"
 
 

@@ -9,6 +9,7 @@ from slurm_adopt.cli.checks.finding import Check, error, ok, skipped, warning
 from slurm_adopt.cli.checks.machine import processes
 from slurm_adopt.cli.checks.machine import selinux as policy
 from slurm_adopt.cli.deadlines import SLOW
+from slurm_adopt.cli.verdict.fronts import is_exec
 from slurm_adopt.slurm import proc
 from slurm_adopt.slurm.cgroup import paths
 from slurm_adopt.slurm.errors import SetupError
@@ -84,7 +85,10 @@ def capabilities(host: Host) -> Iterator[Seen]:
         yield skipped(NONE)
         return
     missing = lacking(status.get("CapEff", ""))
-    if "CAP_SYS_ADMIN" in missing and not host.options.on("join_container"):
+    modules = {is_exec(line) for line in host.all_our_lines()}
+    if "CAP_SYS_ADMIN" in missing and (
+        not host.options.on("join_container") or modules == {True}  # pam_exec enters none
+    ):
         missing.remove("CAP_SYS_ADMIN")
     if missing:
         found = "; ".join(f"{name}: {CAPABILITIES[name][1]}" for name in missing)
