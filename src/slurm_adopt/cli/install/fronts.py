@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from typing import TYPE_CHECKING
 
-from slurm_adopt.cli.checks.bridge.bridge import OLDEST, PAM_PYTHON
+from slurm_adopt.cli.checks.bridge import exec_trial
+from slurm_adopt.cli.checks.bridge.bridge import OLDEST
 from slurm_adopt.cli.checks.bridge.bridge_trial import FailedError, NoTrialError, trial
 from slurm_adopt.cli.checks.pam import pam_modules
-from slurm_adopt.cli.deadlines import BRIDGE
 from slurm_adopt.cli.errors import ERROR, CliError
 from slurm_adopt.cli.verdict.pam_line import PHASES, where
 from slurm_adopt.node import pam_files
@@ -17,12 +16,11 @@ from slurm_adopt.node import pam_files
 from . import place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from .our_lines import Front
 
-_NO_SERVICE = "no-service-of-this-name"
-_IMPORT = "import sys; sys.path.insert(0, sys.argv[1]); import slurm_adopt.front.pam_exec"
+PAM_PYTHON = "pam_python.so"
 PAGE = "docs/how-to/pam-exec.md"
 
 
@@ -75,43 +73,15 @@ def _why_no_pam_python() -> str:
 
 
 def why_no_pam_exec(script: str) -> str:
-    """Return why the script that pam_exec runs does not work here; "" if it does.
-
-    It is run as for a service that is not its own, which it lets go on. Then its interpreter
-    imports the package.
-    """
+    """Return why the script that pam_exec runs does not work here; "" if it does."""
     try:
-        with open(script, "rb") as file:
-            first = file.readline(256).decode("ascii", "replace")
-    except OSError as error:
-        return f"{script} cannot be read: {error.strerror}"
-    interpreter = first.removeprefix("#!").split()
-    return _why_failed(script, [script, f"service={_NO_SERVICE}"]) or _why_failed(
-        script, [*interpreter, "-c", _IMPORT, place.folder()]
-    )
-
-
-def _why_failed(script: str, argv: Sequence[str]) -> str:
-    env = {"PAM_TYPE": "account", "PAM_SERVICE": "sshd", "PAM_USER": "nobody"}
-    try:
-        done = subprocess.run(  # noqa: S603 - the script beside this command, and Python
-            argv,
-            env=env,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=BRIDGE,
-            check=False,
-            encoding="utf-8",
-            errors="replace",
-        )
-    except subprocess.TimeoutExpired:
-        return f"{script} has not ended within {BRIDGE:g} s"
-    except OSError as error:
-        return f"{script} cannot be run: {error.strerror}"
-    said = done.stdout.strip().rpartition("\n")[2] or f"status {done.returncode}"
-    return f"{script} does not work: {said}" if done.returncode else ""
+        told = exec_trial.trial(script)
+    except (NoTrialError, FailedError) as wrong:
+        return f"{script} does not work: {wrong}"
+    if tuple(told["version"]) < OLDEST:
+        version = ".".join(map(str, told["version"]))
+        return f"{script} does not work: {told['interpreter']} is Python {version}"
+    return f"{script} does not work: {told['wrong']}" if "wrong" in told else ""
 
 
 def _check_environment(service: str) -> None:
