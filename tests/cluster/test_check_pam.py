@@ -302,6 +302,11 @@ SCRIPT = f"{CHECKOUT}/pam/pam_slurm_adopt_exec"
 PAM_EXEC = "/usr/lib/x86_64-linux-gnu/security/pam_exec.so"
 READS = "auth required pam_env.so user_readenv=1"
 AT_CLOSE = "session optional pam_env.so readenv=0 user_readenv=1"
+DEBIAN = (stock.EXAMPLES / "sshd.debian12").read_text().splitlines()
+DEBIAN_BY_EXEC = [
+    EXEC.replace("account", line.split()[0]) if "pam_python.so" in line else line for line in DEBIAN
+]
+(OF_DEBIAN,) = (line for line in DEBIAN if "user_readenv=1" in line)
 IN_AUTH = EXEC.replace("account required", "auth optional")
 REQUIRED_IN_AUTH = EXEC.replace("account", "auth")
 NO_IGNORE = f"{EXEC} ignore_passes=0"
@@ -340,6 +345,8 @@ SLURM_CONF = "/etc/slurm/slurm.conf"
 OF_EXEC = [
     Broken("users' variables", "SA115", "error", "user_readenv=1 in the auth phase", READS,
            stack=[READS, *BY_EXEC]),
+    Broken("users' variables in the file of Debian 12", "SA115", "error",
+           "user_readenv=1 in the session phase", OF_DEBIAN, stack=DEBIAN_BY_EXEC),
     Broken("users' variables when the session closes", "SA115", "error",
            "user_readenv=1 in the session phase", AT_CLOSE, stack=[*BY_EXEC, AT_CLOSE]),
     Broken("the script in the auth phase", "SA116", "error", "a line of type auth", IN_AUTH,
@@ -506,7 +513,6 @@ def test_a_broken_set_up_is_named(cluster: Cluster, broken: Broken) -> None:
     assert all(one["why"] and one["fix"] for one in said if one["result"] in ("warning", "error"))
 
 
-DEBIAN = (stock.EXAMPLES / "sshd.debian12").read_text().splitlines()
 SOUND = {
     "both lines": BOTH,
     "the example for Debian 12": DEBIAN,

@@ -173,7 +173,7 @@ CHECKS = (
         "user_readenv=1.",
         why="pam_exec hands PAM's environment to the script, at each call from then on, also when "
         "the session closes. A user's LD_PRELOAD in it is code that root runs.",
-        fix="Take user_readenv=1 out of the named line.",
+        fix="Take user_readenv=1 out of the named line. Debian 12 ships /etc/pam.d/sshd with one.",
     ),
     Check(
         "SA116",
