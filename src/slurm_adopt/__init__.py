@@ -1,3 +1,3 @@
 """PAM module that adopts ssh logins on Slurm compute nodes into the user's job."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"

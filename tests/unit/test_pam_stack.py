@@ -108,6 +108,12 @@ def test_joins(tmp_path: Path, arguments: str, expected: bool) -> None:
     assert not pam_stack.joins("login", (str(tmp_path),))
 
 
+def test_no_line_of_pam_exec_s_joins(tmp_path: Path) -> None:
+    """It can enter no namespace for sshd: the account line of pam_python's does it then."""
+    (tmp_path / "sshd").write_text("session required pam_exec.so quiet /o/pam_slurm_adopt_exec\n")
+    assert not pam_stack.joins("sshd", (str(tmp_path),))
+
+
 def test_places(tmp_path: Path) -> None:
     """The first that has the file counts, also for what is included; a path is taken as it is."""
     first, second = tmp_path / "etc", tmp_path / "lib"

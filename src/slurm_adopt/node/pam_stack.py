@@ -33,6 +33,7 @@ _TESTS = (
 )
 _GROUPS = ("ingroup", "notingroup")
 
+EXEC = "pam_exec.so"
 # pam_exec(8): those that change nothing but what is shown, logged, and with which uid
 EXEC_OPTIONS = ("debug", "quiet", "quiet_log", "seteuid", "stdout")
 
@@ -66,13 +67,18 @@ def session_line(service: str, places: tuple[str, ...] = PLACES) -> list[str] | 
     where a line in front of it may end the stack with a success. A jump over our line is its
     author's will.
     """
+    line = _session_line(service, places)
+    return line.ours if line else None
+
+
+def _session_line(service: str, places: tuple[str, ...]) -> Line | None:
     ended = DEPTH + 1  # the level that has ended
     for line in read("session", service, places).lines:
         if line.level >= ended:
             continue
         ended = DEPTH + 1
         if line.ours is not None and line.actions["default"] in ("bad", "die"):
-            return line.ours
+            return line
         if "done" in line.actions.values():
             ended = line.level
     return None
@@ -80,10 +86,10 @@ def session_line(service: str, places: tuple[str, ...] = PLACES) -> list[str] | 
 
 def joins(service: str, places: tuple[str, ...] = PLACES) -> bool:
     """Return whether a session line of this module will enter namespaces."""
-    arguments = session_line(service, places)
-    if arguments is None:
+    line = _session_line(service, places)
+    if line is None or line.module.rpartition("/")[2] == EXEC:  # which cannot, for its parent
         return False
-    options, _ = parse(arguments)
+    options, _ = parse(line.ours or [])
     return options.on("join_container") and options["service"] in ("*", service)
 
 
@@ -106,7 +112,7 @@ def runs_script(line: Line) -> bool:
     alone.
     """
     module, words = line.module.rpartition("/")[2], line.arguments
-    if module == "pam_exec.so":
+    if module == EXEC:
         while words and words[0].lower() in EXEC_OPTIONS:
             words = words[1:]
     return bool(words) and words[0].rpartition("/")[2] == SCRIPTS.get(module)
