@@ -541,11 +541,24 @@ def test_systemd_takes_it_back(programs: Programs) -> None:
     TIMER.disarm(TRIAL)
     assert programs.told[3:] == [
         "systemctl disable --now --quiet slurm-adopt-trial-sshd.timer",
+        "systemctl reset-failed slurm-adopt-trial-sshd.service",
         "systemctl daemon-reload",
     ]
     assert [*programs.units.iterdir()] == []
     TIMER.disarm(TRIAL)
-    assert len(programs.told) == 5
+    assert len(programs.told) == 6
+
+
+def test_what_a_lost_trial_has_left_goes_first(programs: Programs) -> None:
+    TIMER.arm(TRIAL)
+    TIMER.arm(TRIAL._replace(name="cdef"))
+    assert [line.split()[1] for line in programs.told if line.startswith("systemctl")] == [
+        *("daemon-reload", "enable"),
+        *("disable", "reset-failed", "daemon-reload"),
+        *("daemon-reload", "enable"),
+    ]
+    service = programs.units / "slurm-adopt-trial-sshd.service"
+    assert service.read_text().count("--trial-over cdef") == 1
 
 
 def test_at_takes_it_back(programs: Programs) -> None:

@@ -80,6 +80,23 @@ def test_a_time_that_has_passed_while_the_machine_was_off(machine: Machine) -> N
     assert is_back(machine, usual)
 
 
+def test_an_end_that_fails_is_tried_again(machine: Machine) -> None:
+    """And a trial after it has its whole time."""
+    usual = machine.read(FILE)
+    machine.sh(f"cp {FILE} /root/usual")
+    run(machine, "install", "--trial", "10m")
+    machine.sh(f"mount -o bind,ro /etc/pam.d /etc/pam.d; {ELEVEN_MINUTES}")
+    machine.wait_for("it has failed", f"systemctl is-failed {TIMER[:-6]}.service | grep failed")
+    machine.sh("umount /etc/pam.d")
+    assert machine.read(FILE) != usual
+    machine.wait_for("the trial is taken back", BACK, timeout=240)
+    run(machine, "install", "--trial", "10m")
+    assert machine.sh(f"systemctl is-active {TIMER}").strip() == "active"
+    assert machine.read(FILE) != usual
+    run(machine, "uninstall")
+    assert is_back(machine, usual)
+
+
 def test_a_trial_that_is_confirmed(node: Node, machine: Machine) -> None:
     usual = machine.read(FILE)
     run(machine, "install", "--trial", "10m")

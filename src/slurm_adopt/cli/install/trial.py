@@ -118,6 +118,7 @@ class _Systemd:
         self._name = f"slurm-adopt-trial-{timer.service}"
 
     def arm(self, trial: Trial) -> Trial:
+        self.disarm(trial)  # what a trial has left whose record is lost
         date = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(trial.ends))
         seconds = max(1, round(trial.ends - time.time()))
         command = " ".join(map(_quoted, self._timer.line(trial)))
@@ -139,6 +140,9 @@ class _Systemd:
             _ran("systemctl", "disable", "--now", "--quiet", f"{self._name}.timer")
         for kind in there:
             os.unlink(self._path(kind))
+        # systemd keeps a unit that has failed, and OnUnitInactiveSec= would count from then.
+        with contextlib.suppress(CliError):
+            _ran("systemctl", "reset-failed", f"{self._name}.service")
         with contextlib.suppress(OSError):
             os.unlink(f"{STAMPS}/stamp-{self._name}.timer")
         with contextlib.suppress(CliError):
