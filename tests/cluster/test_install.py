@@ -288,7 +288,7 @@ cp -r /etc/pam.d /run/pam.d; mount -t tmpfs -o size=256k none /etc/pam.d
 cp -r /run/pam.d/. /etc/pam.d; rm -r /run/pam.d; cat /dev/zero >/etc/pam.d/big || true"""
 DISKS = {
     "read-only": ("mount -o bind,ro /etc/pam.d /etc/pam.d", "Read-only file system"),
-    "full": (FULL, "No space left on device"),
+    "full": (FULL, "No space left on device: /etc/pam.d/.sshd.slurm_adopt."),
     "no /var": ("mount -o bind,ro /var /var", "Read-only file system"),
 }
 

@@ -19,6 +19,8 @@ from slurm_adopt.cli.deadlines import AGAIN
 from slurm_adopt.cli.errors import ERROR, CliError
 from slurm_adopt.system import root_dirs
 
+from .writing import named
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -133,7 +135,10 @@ class Folder:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(new, dir_fd=self._fd)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(new, flags, 0o600, dir_fd=self._fd), "wb") as file:
+        with (
+            named(f"{self.path}/{new}"),
+            open(os.open(new, flags, 0o600, dir_fd=self._fd), "wb") as file,
+        ):
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from slurm_adopt.cli.errors import ERROR, CliError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 LIMIT = 1 << 16  # bytes of a PAM file, as pam_files.py has it
 MODE = 0o644  # of a file that was not there
@@ -106,6 +106,17 @@ def sync(folder: str) -> None:
         os.close(fd)
 
 
+@contextlib.contextmanager
+def named(path: str) -> Iterator[None]:
+    """Have errors of a file say which one it is: write(2) and its like do not know."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error.filename, str):
+            raise
+        raise OSError(error.errno, error.strerror, path) from None
+
+
 def _beside(path: str, name: str) -> str:
     folder, own = os.path.split(path)
     return f"{folder}/.{own}.slurm_adopt.{name}"
@@ -132,7 +143,7 @@ def _stand(path: str, name: str) -> None:
 def _write(path: str, text: bytes, like: str) -> None:
     """Write a new file, with owner, mode and attributes (SELinux's label) of another."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(path, flags, 0o600), "wb") as file:
+    with named(path), open(os.open(path, flags, 0o600), "wb") as file:
         file.write(text)
         file.flush()
         _dress(file.fileno(), like)
