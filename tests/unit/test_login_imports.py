@@ -406,3 +406,47 @@ def test_imports_of_a_login_with_several_jobs(tmp_path: Path) -> None:
     code, job, *imported = done.stdout.split()
     assert (code, job) == ("0", "7")
     assert set(imported) == SEVERAL_JOBS | SEVERAL_JOBS_STANDARD
+
+
+# By pam_exec: a process of its own, so that all counts; one job, in either phase
+
+EXEC = """
+import sys
+sys.argv[0] = {script!r}
+with open({script!r}) as file:
+    code = compile(file.read(), {script!r}, "exec")
+before = set(sys.modules)
+names = dict(__name__="script")
+exec(code, names)
+print(names["main"](), *sorted(set(sys.modules) - before))
+"""
+OF_EXEC = (OURS - {"slurm_adopt.front.pam_python"}) | {"slurm_adopt.front.pam_exec"}
+OF_EXEC_STANDARD = {*STANDARD, "contextlib", "os", "re"}  # pam_python has these two anyhow
+
+
+@pytest.mark.parametrize(
+    ("kind", "imported"), [("account", SLOT), ("open_session", OF_SESSION)], ids=str
+)
+def test_imports_by_pam_exec(tmp_path: Path, kind: str, imported: set[str]) -> None:
+    script = str(SOURCE.parent / "pam/pam_slurm_adopt_exec")
+    conf = CONF.format(munge="", port=0, spool=tmp_path, user=os.geteuid())
+    (tmp_path / "slurm.conf").write_text(conf)
+    options = [f"slurm_conf={tmp_path}/slurm.conf", "nodename=n1", "log_level=quiet"]
+    options += ["action_adopt_failure=deny"]
+    items = {"PAM_TYPE": kind, "PAM_USER": "daemon", "PAM_SERVICE": "sshd", "PAM_TTY": "ssh"}
+    argv = [*SHELL, "/usr/bin/python3", "-IS", "-c", EXEC.format(script=script), *options]
+    with Stepd(tmp_path / "n1_7.4294967292", uid=1) as stepd:
+        done = subprocess.run(argv, check=False, capture_output=True, text=True, env=items)
+    assert not done.stderr
+    status, *found = done.stdout.split()
+    assert status == "0"
+    assert [number for number, _ in stepd.received].count(22) == 1
+    assert set(found) == OF_EXEC | imported | with_theirs(OF_EXEC_STANDARD)
+
+
+def with_theirs(names: set[str]) -> set[str]:
+    """Return modules of Python's own, with those that they import in turn."""
+    script = f"import sys; before = set(sys.modules); import {', '.join(sorted(names))}; "
+    argv = ["/usr/bin/python3", "-IS", "-c", script + "print(*set(sys.modules) - before)"]
+    done = subprocess.run(argv, check=True, capture_output=True, text=True)
+    return set(done.stdout.split())

@@ -168,10 +168,10 @@ class Adopter:
 
     def _tell(self, adoption: Adoption) -> None:
         """Leave word for the session phase, which another process runs, if it comes to us."""
-        from . import adoption_note
-
         if self._phase.apart and not self._session_line():
             return
+        from . import adoption_note
+
         try:
             adoption_note.leave(adoption)
         except SetupError as error:
