@@ -41,6 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if _is_worker(config):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
     heed(_interrupted, once=_is_worker(config))
+    pam.use_front(config.getoption("--front"))
 
 
 def _interrupted(signum: int) -> NoReturn:
@@ -88,8 +89,9 @@ def _has_ended(worker: Any) -> bool:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add what chooses the cells of the matrix; without it, what `./dev test` runs of them."""
+    """Add what chooses the cells of the matrix, and the front; without, as `./dev test` has it."""
     parser.addoption("--cells", default="", help="cells of test_matrix.py, by comma")
+    parser.addoption("--front", default="pam_python", choices=pam.FRONTS, help="of sshd's stacks")
 
 
 def show_logs_of(config: pytest.Config, cluster: Cluster) -> None:

@@ -33,6 +33,7 @@ PHASES = {  # function of PAM -> type of the lines that it runs
 CODES = {  # <security/_pam_types.h>
     0: "PAM_SUCCESS",
     3: "PAM_SERVICE_ERR",
+    4: "PAM_SYSTEM_ERR",
     6: "PAM_PERM_DENIED",
     10: "PAM_USER_UNKNOWN",
     14: "PAM_SESSION_ERR",
@@ -42,6 +43,7 @@ CODES = {  # <security/_pam_types.h>
 }
 WORDS = {  # pam_strerror(3), which is what pamtester prints
     "PAM_PERM_DENIED": "Permission denied",
+    "PAM_SYSTEM_ERR": "System error",
     "PAM_USER_UNKNOWN": "User not known to the underlying authentication module",
     "PAM_SESSION_ERR": "Cannot make/remove an entry for the specified session",
     "PAM_IGNORE": "Authentication failure",  # as pam.revealing() has it
@@ -120,7 +122,7 @@ class Driver(Background):
         known = {"SSH_CONNECTION", *request.get("environment", {})}
         environment = answer.get("environment", {})
         return Answer(
-            code=_code(answer["code"], call) if "code" in answer else "",
+            code=_code(answer["code"], call, line) if "code" in answer else "",
             said=tuple(words for _, words in answer.get("said", ())),
             environment={n: value for n, value in environment.items() if n not in known},
             cgroups=cgroups(answer.get("cgroups", "")),
@@ -209,9 +211,9 @@ def _words(ends: Sequence[object]) -> str:
     return " ".join(map(str, ends))
 
 
-def _code(number: int, call: str) -> str:
+def _code(number: int, call: str, line: str) -> str:
     """Return the module's code: for PAM_IGNORE the line after it has answered."""
-    ignored = pam.IGNORED.get(PHASES[call], 0)
+    ignored = None if pam.never_ignores(line) else pam.IGNORED.get(PHASES[call], 0)
     return "PAM_IGNORE" if number == ignored else CODES.get(number, str(number))
 
 

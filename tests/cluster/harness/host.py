@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from tests.cluster.harness import cgroups
+from tests.cluster.harness import cgroups, pam
 from tests.cluster.harness.wait import PATIENCE, wait_for
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Host:
         takes the files for changed then. So the next login begins a moment later.
         """
         text = lines if isinstance(lines, str) else "\n".join(lines)
-        self.write(f"etc/pam.d/{service}", text.strip("\n") + "\n")
+        self.write(f"etc/pam.d/{service}", pam.by_front(text).strip("\n") + "\n")
 
     # Commands
 

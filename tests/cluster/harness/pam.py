@@ -17,6 +17,22 @@ OURS = "account required pam_python.so /opt/slurm_adopt/pam/pam_slurm_adopt.py"
 # By pam_exec, where there is no pam_python.
 EXEC = "account required pam_exec.so quiet stdout /opt/slurm_adopt/pam/pam_slurm_adopt_exec"
 
+FRONTS = ("pam_python", "pam_exec")
+_by_pam_exec = False
+
+
+def use_front(name: str) -> None:
+    """Have all stacks that are written from now on run the module by this front of it."""
+    global _by_pam_exec  # noqa: PLW0603 - a choice for the whole run, as pytest's --front makes it
+    _by_pam_exec = FRONTS.index(name) == 1
+
+
+def by_front(text: str) -> str:
+    """Return a stack with the lines of the front that is in use."""
+    ours, instead = (line.removeprefix("account required ") for line in (OURS, EXEC))
+    return text.replace(ours, instead) if _by_pam_exec else text
+
+
 PRODUCTION = ("action_adopt_failure=deny", "action_generic_failure=deny")
 
 # Around the session line of pam_exec, where SELinux confines users: docs/how-to/selinux.md.
@@ -93,6 +109,11 @@ _OTHERWISE = {
 IGNORED = {"account": 7, "session": 4}  # PAM_AUTH_ERR, PAM_SYSTEM_ERR (<security/_pam_types.h>)
 
 
+def never_ignores(line: str) -> bool:
+    """Say whether the module of a line never returns PAM_IGNORE, as pam_exec."""
+    return "pam_exec.so" in line
+
+
 def revealing(line: str, phase: str = "account") -> list[str]:
     """Return a stack whose result tells what the module of one line returned.
 
@@ -100,6 +121,8 @@ def revealing(line: str, phase: str = "account") -> list[str]:
     here and any other code gives itself; in others it gives PAM_SUCCESS, and PAM_SUCCESS a refusal.
     """
     module = line.removeprefix("account required ")
+    if never_ignores(line):
+        return [f"{phase} required {module}"]
     if phase not in _OTHERWISE:
         return [f"{phase} [ignore=ignore default=die] {module}", f"{phase} required pam_permit.so"]
     return [f"{phase} [success=done ignore=ignore default=die] {module}", _OTHERWISE[phase]]
