@@ -27,6 +27,8 @@ NOT_HERE = {
     "test_check.py": f"{LONG_HERE}; one of its tests looks into v1's freezer",
     "test_deb.py": f"{LONG_HERE}; `./dev packages deb` plays it on other suites",
     "test_decisions.py": f"{V1}: /slurm_NODE/uid_N/job_N/step_extern in five hierarchies",
+    "test_decisions_by_pam_exec.py": f"{V1}, as test_decisions.py",
+    "test_pam_exec.py": f"{V1}, in which its sessions are looked at",
     "test_demo.py": "the demo itself is played",
     "test_differential.py": f"{V1}, by which it tells the two modules apart",
     "test_epilog.py": f"{LONG_HERE}; test_v2.py sees the Epilog",

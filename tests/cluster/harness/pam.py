@@ -27,6 +27,22 @@ def use_front(name: str) -> None:
     _by_pam_exec = FRONTS.index(name) == 1
 
 
+@contextlib.contextmanager
+def front(name: str) -> Iterator[None]:
+    """Have the stacks that are written in a `with` block run the module by a front of it."""
+    before = FRONTS[_by_pam_exec]
+    use_front(name)
+    try:
+        yield
+    finally:
+        use_front(before)
+
+
+def sets_variables() -> bool:
+    """Say whether the front that is in use sets variables of the session."""
+    return not _by_pam_exec
+
+
 def by_front(text: str) -> str:
     """Return a stack with the lines of the front that is in use."""
     ours, instead = (line.removeprefix("account required ") for line in (OURS, EXEC))
