@@ -1,11 +1,11 @@
-"""`./dev bench`: what a login costs, beside the C module and an empty pam_python script.
+"""`./dev bench`: what a login costs by either front, beside the C module and empty scripts.
 
 pamtester runs the account phase of each stack in turn, or that and the session phase, inside a node
 of the real cluster, as a process of its own, so that loading and ending the interpreter counts.
 Times are medians; what matters are the ratios within this run. "Own work" is what is beyond the
-floor: pam_permit for the C module, an empty script for ours. Memory is that of the privileged sshd
-of a real login. `--instructions [COMMIT...]` counts instructions instead: see instructions.py.
-`--commands` measures those of `slurm-adopt`: see bench_commands.py.
+floor: pam_permit for the C module, an empty pam_python script for ours. Memory is that of the
+privileged sshd of a real login, with both lines. `--instructions [COMMIT...]` counts instructions
+instead: see instructions.py. `--commands` measures those of `slurm-adopt`: see bench_commands.py.
 """
 
 from __future__ import annotations
@@ -40,21 +40,32 @@ def pam_sm_acct_mgmt(pamh, flags, argv):
 pam_sm_open_session = pam_sm_acct_mgmt
 """
 
+# The same by pam_exec: an interpreter of its own, which ends at once.
+FLOOR_EXEC = "account required pam_exec.so quiet stdout /opt/floor"
+FLOOR_PROGRAM = """\
+#!/usr/bin/python3 -IS
+import os
+os._exit(0)
+"""
+EVERY = " service=* join_container=false"
+
 STACKS = {
     "pam_permit": "account required pam_permit.so",
     "C module": pam.C_MODULE + " service=*",
     "empty script": FLOOR,
-    "slurm_adopt": pam.OURS + " service=*",
+    "slurm_adopt": pam.OURS + EVERY,
+    "empty by pam_exec": FLOOR_EXEC,
+    "slurm_adopt by pam_exec": pam.EXEC + EVERY,
 }
 
 # The session line that goes with each; the C module has none.
 PERMIT = "session required pam_permit.so"
 SESSIONS = {
-    "pam_permit": PERMIT,
-    "C module": PERMIT,
-    "empty script": FLOOR.replace("account", "session", 1),
-    "slurm_adopt": pam.OURS.replace("account", "session", 1) + " service=*",
+    name: PERMIT if name in ("pam_permit", "C module") else line.replace("account", "session", 1)
+    for name, line in STACKS.items()
 }
+# A user who has no job, and is left to the next line.
+NONE = {"C module", "slurm_adopt", "slurm_adopt by pam_exec"}
 ACCOUNT, BOTH = ("acct_mgmt",), ("acct_mgmt", "open_session")
 
 # Opens 60,000 TCP sockets in the host: pairs on loopback, spread over processes and ports, since a
@@ -97,6 +108,7 @@ class Cost(NamedTuple):
 
     title: str
     ms: dict[str, float]
+    cpu: dict[str, float]
 
     def ratio(self) -> float:
         """Return ours to the C module's."""
@@ -121,15 +133,18 @@ def main() -> None:
         ]
         sizes = memory(cluster)
         logins = many_listeners(cluster, max(5, rounds // 4), console)
-    console.print(time_table(rows), memory_table(sizes), login_table(logins))
+    console.print(time_table(rows), cpu_table(rows), memory_table(sizes), login_table(logins))
 
 
 def prepare(cluster: Cluster) -> None:
     """Write a PAM service for each stack and the empty script."""
     cluster.n1.write("opt/floor.py", FLOOR_SCRIPT)
     cluster.n1.run(["install", "-D", "/usr/bin/pamtester", AS_SSHD])
+    cluster.n1.write("opt/floor", FLOOR_PROGRAM, 0o755)
     for number, name in enumerate(STACKS):
         cluster.n1.pam(f"bench{number}", [STACKS[name], SESSIONS[name]])
+        ignored = " action_no_jobs=ignore" if name in NONE else ""
+        cluster.n1.pam(f"none{number}", [STACKS[name] + ignored, "account required pam_permit.so"])
 
 
 def measure(
@@ -138,22 +153,24 @@ def measure(
     rounds: int,
     accept: int | None = None,
     phases: tuple[str, ...] = ACCOUNT,
+    service: str = "bench",
 ) -> Cost:
     """Time these phases of each stack for alice."""
     argv = ["python3", "/checkout/tests/cluster/inside/timing.py", str(rounds)]
     argv += ["--accept", str(accept)] if accept else []
     program = AS_SSHD if phases == BOTH else "/usr/bin/pamtester"
     for number, _ in enumerate(STACKS):
-        argv += ["--", program, f"bench{number}", "alice", *phases]
+        argv += ["--", program, f"{service}{number}", "alice", *phases]
     said = json.loads(host.run(argv, timeout=590).stdout)
-    medians = map(statistics.median, said["ms"])
-    return Cost(title, dict(zip(STACKS, medians)))
+    ms, cpu = (dict(zip(STACKS, map(statistics.median, said[what]))) for what in ("ms", "cpu_ms"))
+    return Cost(title, ms, cpu)
 
 
 def one_job(cluster: Cluster, rounds: int, console: Console) -> list[Cost]:
     """Measure with one job and growing numbers of other users' jobs."""
-    rows: list[Cost] = []
     others = 0
+    console.print("no job")
+    rows = [measure(cluster.n1, "no job, left to the next line", rounds, service="none")]
     cluster.submit("alice")
     console.print("account and session phase")
     title = "one job, account and session line"
@@ -229,7 +246,7 @@ def memory(cluster: Cluster) -> dict[str, tuple[float, float]]:
     found = {}
     cluster.submit("alice")
     for name, line in STACKS.items():
-        cluster.pam(pam.with_module(line=line))
+        cluster.pam([*pam.with_module(line=line), SESSIONS[name]])
         with cluster.session("alice") as session:
             time.sleep(0.2)
             found[name] = sizes(cluster.n1, session.pid)
@@ -307,6 +324,17 @@ def time_table(rows: Sequence[Cost]) -> Table:
     for row in rows:
         ratios = [f"{row.ratio():.2f}", f"{row.own_ratio():.2f}"]
         table.add_row(row.title, *(f"{ms:.1f}" for ms in row.ms.values()), *ratios)
+    return table
+
+
+def cpu_table(rows: Sequence[Cost]) -> Table:
+    """Return the report on CPU time, which a busy machine changes less."""
+    table = Table(title="whole process, its children too, median of CPU time in ms", expand=False)
+    table.add_column("situation")
+    for name in STACKS:
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(row.title, *(f"{ms:.1f}" for ms in row.cpu.values()))
     return table
 
 
