@@ -11,6 +11,7 @@ from tests import decisions
 from tests.cluster.harness import cli, pam
 from tests.cluster.harness.cluster import Settings
 from tests.cluster.harness.driver import PAM_SILENT, WORDS, Driver, cgroups
+from tests.cluster.scenarios.rows import COMMAND, CONFINED, OURS, SSHD, by_sshd, log, place
 from tests.cluster.scenarios.situations import ARRANGEMENTS, Scenery, Stage
 
 if TYPE_CHECKING:
@@ -23,13 +24,6 @@ if TYPE_CHECKING:
     Explained = dict[tuple[str, str | None], dict[str, tuple[str, str, int | None]]]
 
 ROWS = list(decisions.rows())
-CONFINED = ("cpuset", "devices", "freezer", "memory")
-COMMAND = "echo job=$SLURM_JOB_ID display=$DISPLAY; cat /proc/self/cgroup"
-OURS = {
-    "acct_mgmt": "pam_slurm_adopt(sshd:account): ",
-    "open_session": "pam_slurm_adopt(sshd:session): ",
-}
-SSHD = " sshd["
 
 
 @pytest.fixture(scope="module")
@@ -88,41 +82,6 @@ def environment(stage: Stage, row: Row, found: dict[str, str]) -> None:
     if row.display:
         assert re.fullmatch(r"localhost:[0-9]+\.0", found["DISPLAY"])
         assert found["XAUTHORITY"].startswith("/tmp/.Xauthority-")
-
-
-# The stepd has taken the process by then; what cannot be read back cannot be put back either.
-TAKEN = "freezer is not mounted"
-
-
-def place(stage: Stage, row: Row, found: dict[str, str]) -> None:
-    """Find the process in every confined cgroup of the row's job; elsewhere in none of any."""
-    assert {*CONFINED} <= found.keys()
-    if not row.job:
-        inside = [found[name] for name in CONFINED if "/job_" in found[name]]
-        assert not inside or row.situation == TAKEN
-        return
-    if "not confined" in row.situation:
-        assert {found[name] for name in CONFINED} == {"/"}
-        return
-    uid = stage.cluster.n1.run(["id", "-u", str(row.user)]).stdout.strip()
-    step = f"/slurm_n1/uid_{uid}/job_{stage.jobs[row.job]}/step_extern"
-    assert {found[name].removesuffix("/task_0") for name in CONFINED} == {step}
-
-
-def log(stage: Stage, row: Row, lines: list[str], ours: str) -> None:
-    """Find the line with the decision, at its level, and one for what is no value of today."""
-    assert all(ours in line for line in lines)
-    decided = [line for line in lines if " -> PAM_" in line]
-    assert len(decided) == bool(row.level)
-    for line in decided:
-        assert f" authpriv.{row.level} " in line
-        for part in row.says:
-            assert part.format(**stage.jobs) in line
-    complaints = [line for line in lines if "unrecognized" in line or "early release" in line]
-    assert len(complaints) == bool(row.complaint)
-    for line in complaints:
-        assert " authpriv.err " in line
-        assert row.complaint in line
 
 
 def of_pamtester(stage: Stage, row: Row, line: str) -> None:
@@ -184,14 +143,10 @@ def answer(stage: Stage, row: Row) -> tuple[str, str, int | None]:
     return row.code, row.shown, stage.jobs[row.job] if row.job else None
 
 
-LET_BY = "though this program is sshd; set service=sshd to have its logins decided"
-
-
 def of_login(stage: Stage, row: Row, line: str) -> None:
     """See whether a login by ssh gets in, and where."""
     assert stage.login
-    if row.situation == "another service":  # of an sshd: that is worth a line
-        row = row._replace(level="info", says=(*row.says, LET_BY))
+    row = by_sshd(row)
     stage.pam(line)
     mark = stage.cluster.n1.mark()
     result = stage.login(COMMAND)

@@ -10,8 +10,8 @@ from tests import decisions
 from tests.cluster.harness import pam
 from tests.cluster.harness.cluster import Settings
 from tests.cluster.harness.driver import PAM_SILENT, WORDS, Driver, cgroups
+from tests.cluster.scenarios.rows import COMMAND, OURS, SSHD, by_sshd, log, place
 from tests.cluster.scenarios.situations import Scenery, Stage
-from tests.cluster.test_decisions import COMMAND, LET_BY, OURS, SSHD, log, place
 from tests.decisions_by_pam_exec import (
     FAILURE,
     IGNORE,
@@ -102,8 +102,7 @@ def of_login(stage: Stage, row: Row, line: str) -> None:
     """See whether a login by ssh gets in, and where."""
     if not stage.login:
         return
-    if row.situation == "another service":  # of an sshd: that is worth a line
-        row = row._replace(level="info", says=(*row.says, LET_BY))
+    row = by_sshd(row)
     stage.pam(line)
     mark = stage.cluster.n1.mark()
     result = stage.login(COMMAND)

@@ -13,7 +13,7 @@ import pytest
 from tests.cluster.harness import pam
 from tests.cluster.harness.landing import job_of
 from tests.cluster.harness.login import ssh_argv
-from tests.cluster.harness.traces import traces
+from tests.cluster.harness.traces import odd, processes, traces
 from tests.cluster.harness.wait import wait_for
 from tests.cluster.scenarios import login_methods, of_job
 from tests.cluster.scenarios.basic import LOOK, NO_JOBS, landed
@@ -297,11 +297,6 @@ def test_refused_in_the_session_phase(node: Cluster) -> None:
 # What is left
 
 
-def odd(lines: list[str]) -> list[str]:
-    """Return the lines of a log that are worse than informative."""
-    return [line for line in lines if line.split()[1].partition(".")[2] not in ("info", "debug")]
-
-
 def test_logout_leaves_nothing(node: Cluster) -> None:
     """After logins by every method the log is clean, and no process and no note is there."""
     node.pam(login_methods.stack("both", "", "log_level=debug"))
@@ -317,12 +312,6 @@ def test_logout_leaves_nothing(node: Cluster) -> None:
     assert sum("sshd:session): user" in x and "adopted into job" in x for x in lines) == len(WAYS)
     assert odd(lines) == []
     assert login_methods.notes(node.n1) == []
-
-
-def processes(cluster: Cluster) -> set[str]:
-    """Return the processes of n1, zombies as well, by pid and name."""
-    said = cluster.n1.run(["ps", "-eo", "pid=,comm="]).stdout.splitlines()
-    return {line for line in said if line.split()[1] not in ("ps", "sh", "sleep")}
 
 
 @TWICE

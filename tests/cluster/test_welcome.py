@@ -9,14 +9,13 @@ import pytest
 
 from tests.cluster.harness import pam
 from tests.cluster.harness.landing import job_of
-from tests.cluster.harness.login import ssh_argv
+from tests.cluster.scenarios.welcome import BEGINS, shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.cluster.harness.cluster import Cluster
 
-BEGINS = "This session is part of job "
 DAY = 86400
 
 
@@ -27,19 +26,6 @@ def job(cluster: Cluster) -> Iterator[int]:
     yield cluster.submit("alice")
     cluster.login.run(["sh", "-c", "rm -f /tmp/w-*"])
     cluster.n1.run(["sh", "-c", "rm -f /tmp/w-* /home/alice/.hushlogin"])
-
-
-def shell(cluster: Cluster, *options: str, user: str = "alice", method: str = "publickey") -> str:
-    """Log in for a shell, with no command; return all that is shown until its end."""
-    argv = [*ssh_argv("n1", user, options, method)]
-    argv = [word for word in argv if word != "-T"] if "-tt" in options else argv
-    ask = ["env", "SSH_ASKPASS=/usr/local/bin/askpass", "SSH_ASKPASS_REQUIRE=force"]
-    if method != "publickey":
-        answer = f'#!/bin/sh\necho "password of {user}"\n'
-        cluster.login.write("usr/local/bin/askpass", answer, 0o755)
-        argv = [*ask, *argv]
-    script = "cat /proc/self/cgroup; exit\n"
-    return cluster.login.run(argv, user, input=script, check=False, timeout=60).stdout
 
 
 @pytest.mark.parametrize("method", ["publickey", "password", "keyboard-interactive"])

@@ -27,3 +27,14 @@ def traces(cluster: Cluster, shell: int) -> dict[str, object]:
         "descriptors": sorted(line.rpartition(" -> ")[2].partition(":")[0] for line in kinds),
         "children": len(children),
     }
+
+
+def odd(lines: list[str]) -> list[str]:
+    """Return the lines of a log that are worse than informative."""
+    return [line for line in lines if line.split()[1].partition(".")[2] not in ("info", "debug")]
+
+
+def processes(cluster: Cluster) -> set[str]:
+    """Return the processes of n1, zombies as well, by pid and name."""
+    said = cluster.n1.run(["ps", "-eo", "pid=,comm="]).stdout.splitlines()
+    return {line for line in said if line.split()[1] not in ("ps", "sh", "sleep")}
