@@ -25,6 +25,7 @@ from tests.cluster.scenarios.login_methods import (
     Way,
     job_with,
 )
+from tests.cluster.scenarios.standin_step import CONF, Standin, standin
 from tests.cluster.scenarios.welcome import BEGINS, shell
 from tests.cluster.standins.slurmd import StandinSlurmd
 from tests.cluster.tools import clients, lockout
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
     from tests.cluster.harness.cluster import Cluster
     from tests.cluster.harness.host import Host
+
+__all__ = ["standin"]  # pytest finds it here
 
 TWICE = pytest.mark.parametrize("way", [PUBLIC_KEY, ONE_PROMPT], ids=lambda way: way.name)
 LINES = pytest.mark.parametrize("lines", ["account", "both", "session"])
@@ -226,6 +229,25 @@ def test_the_script_is_stopped(node: Cluster) -> None:
 def parent(node: Host, pid: int) -> int:
     """Return the parent of a process."""
     return int(node.run(["ps", "-o", "ppid=", "-p", str(pid)]).stdout)
+
+
+# A stepd that refuses
+
+
+@TWICE
+def test_what_the_stepd_refused_is_in_no_job(node: Cluster, standin: Standin, way: Way) -> None:
+    """The account line adopts here, since nothing says for certain that the session line comes.
+
+    It leaves no word of what has failed: the session line would write the login into the job.
+    """
+    standin.start(-1)
+    node.pam(pam.GUIDE["where installed"](f"slurm_conf={CONF}"))
+    mark = node.n1.mark()
+    with way.session(node) as session:
+        assert job_with(node.n1, session.pid) is None
+    lines = [line for line in node.n1.log(mark) if "pam_slurm_adopt(sshd:session)" in line]
+    assert "adopt failure: " in lines[-1]
+    assert login_methods.notes(node.n1) == []
 
 
 # What users can write

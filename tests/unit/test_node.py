@@ -38,6 +38,7 @@ from tests.fakes.tree import Tree
 
 if TYPE_CHECKING:
     from slurm_adopt.system.log import Log
+    from tests.fakes.stepd import Reply
 
 KEPT = Adoption(PID, UID, 7).proven({"freezer": "/slurm/uid_5001/job_7/step_extern/task_0"})
 
@@ -412,12 +413,15 @@ def test_the_job_is_another_user_s_now(
 # Another process becomes the session: word is left for it
 
 
-def told(tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> list[Adoption]:
+def told(
+    tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, reply: Reply = bytes(4)
+) -> list[Adoption]:
     """Adopt process PID, called in another one; return of what word was left."""
     left: list[Adoption] = []
     monkeypatch.setattr("slurm_adopt.node.adoption_note.leave", left.append)
     here = made(tmp_path, tree, monkeypatch, "sshd")
-    with Stepd(tmp_path / "n1_6.4294967292", replies={REQUEST_X11_DISPLAY: bytes(8)}):
+    replies = {REQUEST_X11_DISPLAY: bytes(8), REQUEST_ADD_EXTERN_PID: reply}
+    with Stepd(tmp_path / "n1_6.4294967292", replies=replies):
         (job,) = here.jobs(UID)
         with contextlib.suppress(PeerError, SetupError):
             here.adopt(os.getpid(), job)
@@ -437,6 +441,14 @@ def test_word_is_left_of_what_failed_after_the_stepd_took_it(
     """The session phase must not ask the stepd again."""
     (left,) = told(tmp_path, tree, monkeypatch)  # without a cgroup
     assert (left.pid, left.job_id, left.paths) == (PID, 6, {})
+
+
+def test_no_word_is_left_of_what_the_stepd_refused(
+    tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the session phase would write into the job what its stepd does not have."""
+    tree.make("freezer/slurm/uid_5001/job_6/step_extern")
+    assert told(tmp_path, tree, monkeypatch, int32(-1)) == []
 
 
 # A node without any extern step: what may be wrong

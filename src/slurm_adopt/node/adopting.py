@@ -6,7 +6,7 @@ import os
 
 from slurm_adopt.decision.adoption import Adoption
 from slurm_adopt.session.handover import Handover, Session
-from slurm_adopt.slurm.errors import PeerError, SetupError, SuspendedError
+from slurm_adopt.slurm.errors import PeerError, SetupError, SuspendedError, UnsettledError
 from slurm_adopt.slurm.proc import start_time
 
 from .jobs import Job
@@ -53,12 +53,7 @@ class Adopter:
             before = confinement.place(adoption.pid)
             if self._phase.account_of:
                 self._watch(before, confinement)
-            try:
-                adoption = self._take(adoption, step, confinement, before)
-            finally:  # the stepd has it, whatever comes of the rest
-                if self._phase.account_of and adoption.pid != os.getpid():
-                    self._tell(adoption)
-        return adoption
+            return self._take(adoption, step, confinement, before)
 
     def keep(self, adoption: Adoption) -> Adoption:
         """See that an adopted process is still in its job; write it back where it is not.
@@ -104,19 +99,32 @@ class Adopter:
     def _take(
         self, adoption: Adoption, step: Stepd, confinement: Confinement, before: Place
     ) -> Adoption:
-        """Have the stepd take the process; return the adoption as proven, else put it back."""
+        """Have the stepd take the process; return the adoption as proven, else put it back.
+
+        Unless the stepd has refused it, word is left of it, whatever comes of the rest.
+        """
         pid = adoption.pid
+        told: Adoption | None = None
         try:
-            step.add_extern_pid(pid)
+            try:
+                step.add_extern_pid(pid)
+            except UnsettledError:
+                told = adoption
+                raise
+            told = adoption
             self._phase.log.debug(
                 f"stepd of job {adoption.job_id} ({step.protocol}) took process {pid}"
             )
-            return self._complete(adoption, step, confinement, before.cpus)
+            told = self._complete(adoption, step, confinement, before.cpus)
         except BaseException as error:
             confinement.put_back(before, error)
             if isinstance(error, SuspendedError):
                 error.taken = True
             raise
+        finally:
+            if told and self._phase.account_of and pid != os.getpid():
+                self._tell(told)
+        return told
 
     def _complete(
         self,
