@@ -217,6 +217,16 @@ def storm(logins: str, jobs: int, shapes: str, modules: str, file: Path | None) 
     sys.exit(run(console, numbers, jobs, chosen, by, file))
 
 
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def fronts(arguments: tuple[str, ...]) -> None:
+    """Play the cluster's tests with the module run by pam_exec; pytest's arguments choose."""
+    from tests.dev import fronts as by_pam_exec
+
+    chosen = (*by_pam_exec.arguments(), *arguments)
+    os.execv(sys.executable, [sys.executable, "-m", "pytest", *chosen])
+
+
 @main.command()
 def compare() -> None:
     """See the C module and ours in the same situations; print what differs."""
