@@ -482,3 +482,18 @@ def test_the_two_combinations_that_are_wrong(cluster: Cluster) -> None:
     assert not is_in(cluster.n1, f"{line} ignore_passes=0", "pam_permit", "carol")
     line = line.replace("required", "sufficient")
     assert is_in(cluster.n1, f"{line} ignore_passes=1", "pam_deny", "carol")
+
+
+def test_a_control_word_that_jumps(cluster: Cluster) -> None:
+    """Who is adopted jumps over the line that decides about the others."""
+    cluster.submit("alice")
+    line = f"{pam.EXEC} service=controls action_no_jobs=ignore ignore_passes=0"
+    line = line.replace("required", "[success=1 default=ignore]")
+    for user, after in (("alice", (True, True)), ("carol", (True, False))):
+        found = []
+        for decides in ("pam_permit", "pam_deny"):
+            stack = [line, f"account required {decides}.so", "account required pam_permit.so"]
+            cluster.n1.pam("controls", stack)
+            argv = ["pamtester", "controls", user, "acct_mgmt"]
+            found.append(cluster.n1.run(argv, check=False).returncode == 0)
+        assert tuple(found) == after, user

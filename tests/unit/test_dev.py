@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.dev import fronts
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -85,3 +87,14 @@ def test_no_package_index(tmp_path: Path) -> None:
     assert "status 1" in done.stdout
     assert "No matching distribution found" in log.read_text()
     assert not [*(tmp_path / "cache").glob("venv-*/complete")]
+
+
+def test_what_fronts_plays_is_there() -> None:
+    """Each file, and each test that is left out of one."""
+    folder = CHECKOUT / fronts.FOLDER
+    for name in fronts.FILES:
+        assert (folder / name).is_file(), name
+    for name in fronts.EXCEPT:
+        file, _, test = name.partition("::")
+        assert file in fronts.FILES
+        assert f"def {test.partition('[')[0]}(" in (folder / file).read_text(), name

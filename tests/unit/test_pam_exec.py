@@ -6,6 +6,7 @@ the test's.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
 import shutil
@@ -438,6 +439,20 @@ def test_no_script_of_the_other_front_beside_it(
     ran = place.run(call(kind=kind), script=script)
     assert (ran.status, ran.said) == (code, "")
     assert place.run(call("root", kind="account"), script=script).status == 0
+
+
+# An older Python
+
+
+def test_root_gets_in_by_python_3_6() -> None:
+    """The script is read by it, and evaluates no annotation that it does not know."""
+    tree = ast.parse(SCRIPT.read_text(), feature_version=(3, 6))
+    assert not [one for one in ast.walk(tree) if isinstance(one, ast.NamedExpr)]
+    imported = [one.module for one in ast.walk(tree) if isinstance(one, ast.ImportFrom)]
+    assert imported == ["slurm_adopt.front.pam_exec"]  # no annotations of __future__
+    for function in (one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef)):
+        evaluated = [function.returns, *(one.annotation for one in function.args.args)]
+        assert all(isinstance(one, (ast.Name, ast.Constant)) for one in evaluated), function.name
 
 
 # The user database cannot be asked
