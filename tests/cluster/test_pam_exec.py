@@ -1,4 +1,7 @@
-"""Real logins by the other front: adopted, refused, watched, told; and nothing is left of them."""
+"""Real logins by the other front: adopted, refused, watched, told; and nothing is left of them.
+
+`./dev fronts` plays more by this front: all uses of ssh, and what each client shows.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ from tests.cluster.scenarios.login_methods import (
 from tests.cluster.scenarios.standin_step import CONF, Standin, standin
 from tests.cluster.scenarios.welcome import BEGINS, shell
 from tests.cluster.standins.slurmd import StandinSlurmd
-from tests.cluster.tools import clients, lockout
+from tests.cluster.tools import lockout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -75,16 +78,8 @@ def test_scenario(cluster: Cluster, scenario: Callable[[Cluster], None]) -> None
     scenario(cluster)
 
 
-def test_every_kind_of_use(cluster: Cluster) -> None:
-    uses.in_every_kind_of_use(cluster)
-
-
 def test_copies(cluster: Cluster) -> None:
     uses.copies(cluster)
-
-
-def test_what_a_refused_user_sees(cluster: Cluster) -> None:
-    clients.refusals(cluster, clients.OF_OPENSSH)
 
 
 @LINES

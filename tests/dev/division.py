@@ -30,7 +30,7 @@ SECONDS = {
     "tests/cluster/test_matrix.py": 90,
     "tests/cluster/test_lockout.py": 83,
     "tests/cluster/test_decisions_by_pam_exec.py": 120,
-    "tests/cluster/test_pam_exec.py": 130,
+    "tests/cluster/test_pam_exec.py": 90,
     "tests/cluster/test_check_slurm.py": 83,
     "tests/cluster/test_check_pam.py": 95,
     "tests/cluster/test_where_slurm_is.py": 62,
