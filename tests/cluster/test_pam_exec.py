@@ -147,14 +147,17 @@ def test_a_user_who_freezes_the_job_locks_nobody_out(cluster: Cluster) -> None:
 
 
 def test_the_watching_process_does_not_hold_pam_exec_up(node: Cluster) -> None:
-    """It has nothing of the script's: pam_exec waits for the end of its output."""
+    """It has nothing of the script's open: pam_exec waits for the end of the script's output.
+
+    The login, which it watches until it is done, would wait for it.
+    """
     node.pam(login_methods.stack("account", "", "log_level=debug"))
-    node.submit("alice")
+    job = node.submit("alice")
     for way in (PUBLIC_KEY, ONE_PROMPT):
+        mark = node.n1.mark()
         with way.session(node) as session:
-            pid = login_methods.privileged(session)
-            assert "not watched" not in "".join(node.n1.log())
-            assert pid
+            assert job_with(node.n1, session.pid) == job
+        assert "not watched" not in "\n".join(node.n1.log(mark))
 
 
 # The script is kept from its answer
@@ -492,3 +495,22 @@ def test_a_control_word_that_jumps(cluster: Cluster) -> None:
             argv = ["pamtester", "controls", user, "acct_mgmt"]
             found.append(cluster.n1.run(argv, check=False).returncode == 0)
         assert tuple(found) == after, user
+
+
+# (pam_exec's options, what a refused user is told)
+TOLD = [
+    ("quiet stdout", (True, False)),
+    ("quiet", (False, False)),
+    ("stdout", (True, True)),
+]
+
+
+@pytest.mark.parametrize(("options", "told"), TOLD)
+def test_options_of_pam_exec(cluster: Cluster, options: str, told: tuple[bool, bool]) -> None:
+    """Why, and pam_exec's own words."""
+    line = pam.EXEC.replace("quiet stdout", options)
+    cluster.n1.pam("controls", f"{line} service=controls")
+    done = cluster.n1.run(["pamtester", "controls", "carol", "acct_mgmt"], check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode
+    assert (NO_JOBS in said, "exit code 1" in said) == told, said
