@@ -425,7 +425,9 @@ OF_EXEC_STANDARD = {*STANDARD, "contextlib", "os", "re"}  # pam_python has these
 
 
 @pytest.mark.parametrize(
-    ("kind", "imported"), [("account", SLOT), ("open_session", OF_SESSION)], ids=["account", "session"]
+    ("kind", "imported"),
+    [("account", SLOT), ("open_session", OF_SESSION)],
+    ids=["account", "session"],
 )
 def test_imports_by_pam_exec(tmp_path: Path, kind: str, imported: set[str]) -> None:
     script = str(SOURCE.parent / "pam/pam_slurm_adopt_exec")
