@@ -167,7 +167,9 @@ def _suites(item: pytest.Item) -> list[Suite]:
     cell, suite = params.get("cell"), params.get("suite")
     if isinstance(suite, Suite):
         return [suite]
-    return cell.suites if isinstance(cell, Cell) else [BOOKWORM]
+    module = getattr(item, "module", None)
+    own = cell.suites if isinstance(cell, Cell) else [BOOKWORM]
+    return [*own, *getattr(module, "SUITES_TOO", ())]
 
 
 @pytest.hookimpl(wrapper=True)

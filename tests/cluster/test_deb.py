@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tests.cluster.harness.cluster import Cluster
 
+SUITES_TOO = [deb.BUILD]  # root folders that it wants beside the cluster's
 SCRIPT, DATA = "-rwxr-xr-x", "-rw-r--r--"
 LIB, SHARE = scenarios.LIB, "/usr/share"
 
