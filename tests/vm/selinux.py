@@ -32,6 +32,7 @@ SETUP_SCRIPT = f"""\
 cp -a {MODULE_DIR} {INSTALLED}
 setsebool sshd_port_forwarding on
 restorecon -RF /etc /root /home /opt /usr/libexec /var/spool /var/log
+chcon -R -t usr_t /checkout
 chcon -t sshd_key_t /payload/control.pub
 setenforce 1
 """
