@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cluster.harness import guide
 from tests.cluster.harness.host import CHECKOUT
 from tests.cluster.harness.suites import BOOKWORM
 from tests.dev import packages, wheel
@@ -144,6 +145,18 @@ def _logs_in(root: Root, front: str, user: str) -> tuple[bool, bool]:
     root.write("/etc/pam.d/venv", f"{line}\naccount required pam_permit.so\n")
     done = root.run(["pamtester", "venv", user, "acct_mgmt"], check=False)
     return done.returncode == 0, TEXT in done.stdout
+
+
+@pytest.mark.parametrize("front", PAM)
+def test_install_writes_the_lines_of_the_page(root: Root, front: str) -> None:
+    package = root.sh(f"echo {VENV}/lib/python3*/site-packages/slurm_adopt").strip()
+    root.sh("sed -i 's/ user_readenv=1//' /etc/pam.d/sshd")
+    before = root.read("/etc/pam.d/sshd")
+    root.sh(f"{VENV}/bin/{guide.command('wheel', 'adopt install')} --front={front}")
+    line = PAM[front].replace(IN_PAGE, package)
+    assert root.read("/etc/pam.d/sshd").count(f"\n{line} action_adopt_failure=deny ") == 1
+    root.sh(f"{VENV}/bin/{guide.command('wheel', 'adopt uninstall')}")
+    assert root.read("/etc/pam.d/sshd") == before
 
 
 @pytest.mark.parametrize("front", PAM)

@@ -53,7 +53,10 @@ def _import_as_program(script: str) -> dict[str, str]:
     """Import the package as pam_exec's script does."""
     import os
 
-    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(script))) + "/src")
+    above = os.path.dirname(os.path.dirname(os.path.realpath(script)))
+    sys.path.insert(0, above + "/src")
+    if os.path.isfile(above + "/__init__.py"):  # a wheel's
+        sys.path.append(os.path.dirname(above))
     __import__("slurm_adopt.front.pam_exec")  # of that copy, and not of this command's
     return _package()
 
