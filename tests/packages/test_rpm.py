@@ -7,38 +7,31 @@ package is looked into, and one for another Python is installed.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.cluster.harness.host import CHECKOUT
-from tests.cluster.harness.suites import SUITES
 from tests.dev import packages, rpm
-from tests.packages.root import MOUNTS, Root
+from tests.packages.root import Root
+from tests.packages.rpm_root import CELLS, HOST, NEEDED, Cell, package_of, rpm_root, stub_for
 
 if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.cluster.harness.suites import Suite
 
-HOST = "{}.{}".format(*sys.version_info)  # of /usr/bin/python3 here, of which the tests' is made
 TOP = "/usr/libexec/slurm-adopt"
 SHARE = "/usr/share/slurm-adopt"
 DOC = "/usr/share/doc/slurm-adopt"
 LICENSES = "/usr/share/licenses/slurm-adopt"
 TEXT = "No Slurm jobs found on node."  # the package's: no script has it
-NEEDED = ("pam", "grep", "findutils")
 SELINUX = ("selinux-policy-targeted", "policycoreutils", "libselinux-utils")
 INSTALLED = "slurm-adopt is installed, and no login has changed."
 STAYS = "slurm-adopt stays: with these lines nobody but root could log in without it:"
 EPILOG = "slurm-adopt: take it out of Slurm's Epilog too, or nodes may drain:"
-NOISE = ("rpm: RPM should not be used", "rpm: However assuming")  # Debian's rpm, at each change
 
 # The releases with the Python that they have: what is in the package, and what it needs.
 # fmt: off
@@ -48,35 +41,6 @@ RELEASES = {
     10: ("3.12", {"python3-pyroute2", "python3-rich"}),
 }
 # fmt: on
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A package, and the root folder that it is installed into."""
-
-    release: int
-    python: str
-    suite: Suite
-
-    @property
-    def compiled(self) -> bool:
-        """Whether the machine that builds it has its Python: then the byte code is in it."""
-        return self.python == HOST
-
-    @property
-    def tag(self) -> str:
-        """What stands in the names of its byte code."""
-        return "cpython-" + self.python.replace(".", "")
-
-
-CELLS = {
-    f"el{cell.release}, Python {cell.python}": cell
-    for cell in (
-        Cell(8, HOST, next(suite for suite in SUITES.values() if suite.python == HOST)),
-        Cell(9, "3.9", SUITES["bullseye"]),
-        Cell(10, "3.14", SUITES["sid"]),
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -111,82 +75,7 @@ def release(
 def stubs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Stand for what RHEL has, one package for each Python: Debian's files are in no rpm."""
     top = tmp_path_factory.mktemp("stubs")
-    return {cell.python: _stub(top, cell.python) for cell in CELLS.values()}
-
-
-def _stub(top: Path, python: str) -> Path:
-    provided = ("/bin/sh", f"/usr/bin/python{python}", f"python(abi) = {python}", *NEEDED)
-    return _package_of(top, f"rhel-with-python{python}", *provided)
-
-
-def _package_of(top: Path, name: str, *provided: str) -> Path:
-    """Build a package without files that provides some names; return where it is."""
-    spec = top / f"{name}.spec"
-    spec.write_text(f"""\
-Name: {name}
-Version: 1
-Release: 1
-Summary: Stands for RHEL
-License: MIT
-BuildArch: noarch
-Provides: {", ".join(provided)}
-%description
-Stands for RHEL.
-%files
-""")
-    rpm.run(["rpmbuild", "-bb", "--define", f"_topdir {top}", str(spec)])
-    return top / f"RPMS/noarch/{name}-1-1.noarch.rpm"
-
-
-class RpmRoot(Root):
-    """A root folder with rpm's database, which the machine's rpm writes.
-
-    Its namespace has the machine's files at their places, and the root folder where it is mounted:
-    sqlite would follow /proc/PID/root, and open the machine's own database.
-    """
-
-    mounts = MOUNTS.partition("pivot_root")[0] + "echo ready\nexec sleep infinity\n"
-
-    def __init__(self, cell: Cell) -> None:
-        super().__init__(cell.suite)
-        self._inside = f"{self._scratch.name}/root"
-
-    @property
-    def path(self) -> Path:
-        return super().path / self._inside[1:]
-
-    def run(
-        self,
-        argv: Sequence[str],
-        check: bool = True,
-        timeout: float = 300,
-        env: Mapping[str, str] | None = None,
-    ) -> subprocess.CompletedProcess[str]:
-        return super().run(["chroot", self._inside, *argv], check, timeout, env)
-
-    def rpm(self, *argv: str) -> tuple[int, str]:
-        """Run rpm on this root; return its status and what it prints."""
-        rpm_here = ("rpm", "--root", self._inside, "--dbpath", "/var/lib/rpm")
-        done = super().run([*rpm_here, *argv], check=False)
-        lines = [line for line in done.stdout.splitlines() if not line.startswith(NOISE)]
-        return done.returncode, "\n".join(lines)
-
-    def install(self, package: Path) -> str:
-        """Install a package; return what is said."""
-        status, said = self.rpm("-i", str(package))
-        assert status == 0, said
-        return said
-
-
-@contextlib.contextmanager
-def _root(cell: Cell, stub: Path | None = None) -> Iterator[RpmRoot]:
-    """Give the fresh root folder of a cell, with rpm's database and the stub in it."""
-    with RpmRoot(cell) as root:
-        root.rpm("--initdb")
-        root.path.joinpath("usr/share/licenses").mkdir(exist_ok=True)  # of RHEL's filesystem
-        if stub:
-            root.install(stub)
-        yield root
+    return {cell.python: stub_for(top, cell.python) for cell in CELLS.values()}
 
 
 def _query(package: Path, what: str) -> set[str]:
@@ -306,7 +195,7 @@ def test_two_builds_are_equal(built: Built, tmp_path: Path) -> None:
 
 
 def test_without_what_it_needs_it_is_not_installed(built: Built) -> None:
-    with _root(built.cell) as root:
+    with rpm_root(built.cell) as root:
         status, said = root.rpm("-i", str(built.package))
         assert status == 1
         assert f"python(abi) = {built.cell.python} is needed" in said
@@ -315,7 +204,7 @@ def test_without_what_it_needs_it_is_not_installed(built: Built) -> None:
 
 def test_it_is_installed_used_upgraded_and_removed(built: Built, stubs: dict[str, Path]) -> None:
     cell = built.cell
-    with _root(cell, stubs[cell.python]) as root:
+    with rpm_root(cell, stubs[cell.python]) as root:
         before = _all(root)
         pam = {path: root.read(path) for path in root.files("/etc/pam.d") if path != "/etc/pam.d"}
 
@@ -374,7 +263,7 @@ LINES = {
 
 
 def test_it_stays_while_a_pam_file_names_it(built: Built, stubs: dict[str, Path]) -> None:
-    with _root(built.cell, stubs[built.cell.python]) as root:
+    with rpm_root(built.cell, stubs[built.cell.python]) as root:
         root.install(built.package)
         goes = {}
         for line in LINES:
@@ -388,7 +277,7 @@ def test_it_stays_while_a_pam_file_names_it(built: Built, stubs: dict[str, Path]
 def test_what_install_has_kept_stays_where_the_removal_is_forced(
     built: Built, stubs: dict[str, Path]
 ) -> None:
-    with _root(built.cell, stubs[built.cell.python]) as root:
+    with rpm_root(built.cell, stubs[built.cell.python]) as root:
         root.install(built.package)
         root.write("/etc/pam.d/sshd", next(iter(LINES)).format(top=TOP) + "\n")
         root.write("/var/lib/slurm_adopt/install/sshd", "as it was")
@@ -397,7 +286,7 @@ def test_what_install_has_kept_stays_where_the_removal_is_forced(
 
 
 def test_it_tells_of_an_epilog_that_names_it(built: Built, stubs: dict[str, Path]) -> None:
-    with _root(built.cell, stubs[built.cell.python]) as root:
+    with rpm_root(built.cell, stubs[built.cell.python]) as root:
         root.install(built.package)
         root.write("/etc/slurm/epilog.d/adopt", f"#!/bin/sh\nexec {TOP}/src/x\n")
         assert root.rpm("-e", "slurm-adopt") == (
@@ -417,8 +306,8 @@ def test_the_policy_module_comes_and_goes(
     built: Built, stubs: dict[str, Path], tmp_path: Path
 ) -> None:
     assert _query(built.selinux, "-l") == {"/usr/share/selinux/packages/slurm_adopt.pp"}
-    with _root(built.cell, stubs[built.cell.python]) as root:
-        root.install(_package_of(tmp_path, "rhel-selinux", *SELINUX))
+    with rpm_root(built.cell, stubs[built.cell.python]) as root:
+        root.install(package_of(tmp_path, "rhel-selinux", *SELINUX))
         status, said = root.rpm("-i", str(built.package))
         assert (status, "slurm-adopt-selinux = " in said) == (1, True), said
         for program in ("semodule", "load_policy", "restorecon", "selinuxenabled"):
