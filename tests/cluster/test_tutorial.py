@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.harness import setup
+from tests.cluster.harness import pam, setup
 from tests.cluster.harness.host import CHECKOUT
 from tests.cluster.harness.wait import wait_for
+from tests.cluster.scenarios.deb import LIB, purged, put
+from tests.dev import deb
+from tests.packages.root import Root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.cluster.harness.cluster import Cluster
     from tests.cluster.harness.host import Host
@@ -21,7 +25,7 @@ PAGE = CHECKOUT / "docs/tutorial.md"
 BLOCK = re.compile(r"^```\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROMPT = re.compile(r"(\w+)@(\w+)[#$] (.+)")
 WAITED_FOR = ("squeue", "pgrep", "ssh n1 hostname")  # a job starts, and ends, within seconds
-SCRIPT = "/opt/slurm_adopt/pam/pam_slurm_adopt.py"
+DIST = "/checkout/dist"  # where `./dev deb` leaves the package, as the nodes see it
 
 
 def steps() -> list[tuple[str, str, str, list[str]]]:
@@ -44,13 +48,18 @@ def as_printed(said: list[str], printed: list[str]) -> bool:
 
 
 @pytest.fixture
-def node(cluster: Cluster) -> Iterator[Host]:
+def node(cluster: Cluster, tmp_path: Path) -> Iterator[Host]:
     """Return n1 as `./dev demo --keep` leaves it; what the tutorial leaves on it goes."""
-    setup.install_command(cluster.n1)
-    yield cluster.n1
-    setup.remove_command(cluster.n1)
-    cluster.n1.run(["sh", "-c", f"mv /root/pam_slurm_adopt.py {SCRIPT}"], check=False)
-    cluster.n1.run(["rm", "-f", "/tmp/lines", "/root/pam.d-sshd.before"])
+    node = cluster.n1
+    with Root(deb.BUILD) as root:
+        package = deb.build(tmp_path, root)
+    setup.keep_auth_log(node)
+    with purged(node):
+        put(node, package)
+        node.pam("sshd", pam.with_module())
+        yield node
+        node.run(["sh", "-c", f"mv /root/pam_slurm_adopt.py {LIB}/pam; rm /tmp/*.deb"], check=False)
+    setup.drop_auth_log(node)
 
 
 def test_the_tutorial(cluster: Cluster, node: Host) -> None:
@@ -62,6 +71,7 @@ def test_the_tutorial(cluster: Cluster, node: Host) -> None:
 
 def do(host: Host, user: str, command: str, printed: list[str]) -> None:
     """Type a command, and again where the page has had time, until it says what is printed."""
+    command = command.replace(DIST, "/tmp")
     argv, said = ["bash", "-c", f"cd; exec 2>&1; {command}"], ""
 
     def good() -> bool:

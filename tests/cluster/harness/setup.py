@@ -127,16 +127,15 @@ def write_slurm(hosts: Iterable[tuple[Host, str]], settings: config.Settings) ->
             host.run(["chown", "slurm:slurm", key])
 
 
-def install_command(host: Host) -> None:
-    """Put `slurm-adopt` into PATH; have what it reads of logins logged as on a host of Debian's."""
-    host.run(["ln", "-sf", "/checkout/bin/slurm-adopt", "/usr/local/bin/slurm-adopt"])
+def keep_auth_log(host: Host) -> None:
+    """Have what `slurm-adopt` reads of logins logged as on a host of Debian's."""
     host.write(AUTH_LOG, "")
     host.write(KEEP_AUTH_LOG, "")
 
 
-def remove_command(host: Host) -> None:
-    """Undo `install_command`."""
-    for path in ("usr/local/bin/slurm-adopt", KEEP_AUTH_LOG, AUTH_LOG):
+def drop_auth_log(host: Host) -> None:
+    """Undo `keep_auth_log`."""
+    for path in (KEEP_AUTH_LOG, AUTH_LOG):
         (host.root / path).unlink()
 
 

@@ -262,7 +262,7 @@ def main(console: Console, keep: bool, line: str = pam.OURS) -> int:
         )
         console.print(f"      [cyan]{escape(line)}[/]\n")
         for node in cluster.nodes if keep else ():
-            setup.install_command(node)
+            setup.keep_auth_log(node)
         stage = Stage(cluster, console, line)
         play(stage)
         if keep:
@@ -330,7 +330,12 @@ def _farewell(console: Console, state: State) -> list[str]:
         console.print(
             "  ./dev shell n1                   root on a node; its syslog is /var/log/syslog"
         )
-        console.print("                                   slurm-adopt check; slurm-adopt --help")
+        console.print(
+            "                                   /checkout/bin/slurm-adopt check, or --help"
+        )
+        console.print(
+            "  docs/tutorial.md                 goes on from here: the module by its package"
+        )
         console.print("  ./dev down                       stops and removes everything")
         return []
     left = [str(path) for path in (*state.cgroup_dirs, state.directory) if path.exists()]
