@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 KBDINT = "keyboard-interactive"
 SCRIPT = "/opt/slurm_adopt/pam/pam_slurm_adopt.py"
+OF_EXEC = "/opt/slurm_adopt/pam/pam_slurm_adopt_exec"
 BRIDGE = "/lib/security/pam_python.so"
 
 
@@ -43,6 +44,10 @@ NO_BRIDGE = (
     r"\.so: cannot open shared object file: No such file or directory"
 )
 FAULTY = r"PAM adding faulty module: pam_python\.so"
+NOT_RUN = (
+    rf"authpriv\.err sshd\[\d+\]: pam_exec\(sshd:%s\): execve\({OF_EXEC},\.\.\.\) failed: "
+    "No such file or directory"
+)
 EXPIRED = r"sshd\[\d+\]: error: PAM: User account has expired for alice"
 
 # (what is missing, whether the account line is there, method, status of ssh, lines in the log)
@@ -53,6 +58,9 @@ LOCKED_OUT = [
     (BRIDGE, True, "publickey", 255, (NO_BRIDGE, FAULTY)),
     (BRIDGE, True, KBDINT, 255, (NO_BRIDGE, FAULTY, EXPIRED)),
     (BRIDGE, False, "publickey", 254, (NO_BRIDGE, r"pam_open_session\(\): Module is unknown")),
+    (OF_EXEC, True, "publickey", 255, (NOT_RUN % "account",)),
+    (OF_EXEC, True, KBDINT, 255, (NOT_RUN % "account", EXPIRED)),
+    (OF_EXEC, False, "publickey", 254, (NOT_RUN % "session", r"open_session\(\): System error")),
 ]
 
 
@@ -72,8 +80,10 @@ def test_everybody_but_root_is_locked_out(
 ) -> None:
     assert missing
     cluster.submit("alice")
-    head = pam.with_module(*pam.PRODUCTION) if account else pam.stack()
-    cluster.n1.pam("sshd", [*head, *pam.session_lines(*pam.PRODUCTION)])
+    front = pam.both_by_pam_exec if missing == OF_EXEC else pam.both_lines
+    lines_of_account, of_session = front(*pam.PRODUCTION)
+    head = pam.stack(*lines_of_account) if account else pam.stack()
+    cluster.n1.pam("sshd", [*head, *of_session])
     mark = cluster.n1.mark()
     assert cluster.ssh("alice", method=method).rc == status
     log = "\n".join(cluster.n1.log(mark))
@@ -387,7 +397,7 @@ def test_uninstall(to_remove: Cluster) -> None:
 
 def removal() -> list[list[str]]:
     """Return the five steps of the guide that remove everything, in its order."""
-    words = ("front=", "sed -i '/^Epilog", "scontrol reconfigure", "rm -rf", "apt-get")
+    words = ("front=", "sed -i '/^Epilog", "scontrol reconfigure", "rm -rf", "libpam-python")
     found = guide.commands("uninstall")
     places = [next(n for n, line in enumerate(found) if word in line) for word in words]
     assert places == sorted(places)
