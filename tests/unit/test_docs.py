@@ -35,7 +35,7 @@ def our_lines(lines: list[str]) -> set[str]:
 
 
 def test_pam_lines_are_those_that_are_tested() -> None:
-    """The README's are those of both phases; the page on installing has all."""
+    """The page on installing has all."""
     install = guide.page("install")
     documented = {
         line.strip()
@@ -44,8 +44,17 @@ def test_pam_lines_are_those_that_are_tested() -> None:
     }
     tested = (our_lines(stack(*pam.PRODUCTION)) for stack in pam.DOCUMENTED.values())
     assert documented == set().union(*tested)
-    for pair in pam.both_lines(*pam.PRODUCTION):
-        assert "".join(f"    {line}\n" for line in pair) in README
+
+
+def test_the_readme_shows_what_install_writes() -> None:
+    """It is of a package: both lines by pam_python, and by pam_exec that of the account phase."""
+    shown = re.findall(r"^\+((?:account|session) .*)$", README, re.MULTILINE)
+    account, session = pam.both_lines(*pam.PRODUCTION)
+    by_exec = pam.both_by_pam_exec(*pam.PRODUCTION)[0][-1]
+    written = [*account, *session, by_exec]
+    assert shown == [
+        line.replace("/opt/slurm_adopt/", "/usr/libexec/slurm-adopt/") for line in written
+    ]
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)

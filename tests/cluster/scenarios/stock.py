@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.cluster.harness.host import Host
     from tests.cluster.harness.pam import Lines
     from tests.cluster.harness.suites import Suite
+    from tests.packages.root import Root
 
 EXAMPLES = CHECKOUT / "docs/examples"
 EXAMPLE_OF = {"bookworm": "sshd.debian12", "trixie": "sshd.debian13"}  # suite -> file
@@ -125,7 +126,7 @@ def behind_the_include(stock: str, lines: Lines) -> list[str]:
     return [*found[:include], *account, *found[include:]]
 
 
-def fitted(node: Host, text: str) -> str:
+def fitted(node: Host | Root, text: str) -> str:
     """Return a PAM file with LACKS in the place of modules that a node has not got."""
     security = [*(node.root / "usr/lib").glob("*-linux-gnu*/security/*.so")]
     security += (node.root / "usr/lib/security").glob("*.so")
