@@ -334,8 +334,18 @@ OPTIONS = STRICT
 STACKS = {
     "both": lambda: pam.both(*OPTIONS),
     "account": lambda: pam.with_module(*OPTIONS),
+    "both-exec": lambda: _by_pam_exec(pam.both),
+    "account-exec": lambda: _by_pam_exec(pam.with_module),
     "c-module": lambda: pam.with_module(*STRICT[:1], line=pam.C_MODULE),
 }
+
+
+def _by_pam_exec(stack: Callable[..., list[str]]) -> list[str]:
+    """Return a stack with the module run by pam_exec."""
+    with pam.front("pam_exec"):
+        return pam.by_front("\n".join(stack(*OPTIONS))).splitlines()
+
+
 METHODS = {"publickey": "publickey", "keyboard": "keyboard-interactive"}
 
 
@@ -362,7 +372,7 @@ class Cell:
 def _cells() -> Iterator[Cell]:
     for place, where in PLACES.items():
         yield Cell(place, "c-module", "publickey", "stopped")
-        for stack in ("both", "account"):
+        for stack in ("both", "account", "both-exec", "account-exec"):
             for method in METHODS:
                 for name, attack in ATTACKS.items():
                     if where.own or not attack.own:
