@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -140,7 +141,7 @@ def test_nothing_is_left_in_sshd(node: Cluster, way: Way, lines: str) -> None:
 def test_a_user_who_freezes_the_job_locks_nobody_out(cluster: Cluster) -> None:
     """With the account line alone; the watching process ends the login that is stopped."""
     site = lockout.Namespaces(cluster, penalties=False)
-    cell = lockout.CELLS["v1-22.05/account/publickey/stopped"]
+    cell = lockout.CELLS["v1-22.05/account-exec/publickey/stopped"]
     with site.prepared():
         found = lockout.Play(site, cell, 12, 4, 3).play()
     assert not found.missed, found.told()
@@ -168,20 +169,26 @@ STUCK = ("action_unknown=deny", "callerid_timeout=8")
 
 
 @contextlib.contextmanager
-def waits_for_a_slurmd(node: Cluster, grace: int) -> Iterator[int]:
-    """Have a login whose script asks a slurmd that is silent; yield the script's pid."""
+def waits_for_a_slurmd(
+    node: Cluster,
+    grace: int,
+    lines: str = "account",
+    options: tuple[str, ...] = STUCK,
+    way: Way = PUBLIC_KEY,
+) -> Iterator[int]:
+    """Have a login of alice's whose script asks a slurmd that is silent; yield the script's pid."""
     sshd = node.n1.popen(["/usr/sbin/sshd", "-D", "-p", str(SECOND), "-o", "PidFile=none",
                           "-o", f"LoginGraceTime={grace}"])  # fmt: skip
     try:
         wait_for("the second sshd", lambda: SECOND in node.n1.listening())
-        node.pam(login_methods.stack("account", "", *STUCK))
+        node.pam(login_methods.stack(lines, "", *options))
         for _ in range(2):
             node.submit("alice")
-        with StandinSlurmd(node.login, "never"):
-            process = node.login.popen(
-                [*ssh_argv("n1", "alice", ["-p", str(SECOND)]), "true"], "alice"
-            )
-            wait_for("the script", lambda: scripts(node.n1))
+        with StandinSlurmd(node.login, "never") as slurmd:
+            argv = ssh_argv("n1", "alice", ["-p", str(SECOND)], way.method)
+            asked = asking(node.login, "alice", way.method)
+            process = node.login.popen([*asked, *argv, "true"], "alice")
+            wait_for("the script's question", lambda: slurmd.asked)
             (pid,) = scripts(node.n1)
             yield pid
             process.wait(60)
@@ -222,6 +229,68 @@ def test_the_script_is_stopped(node: Cluster) -> None:
         assert node.ssh("root").rc == 0
         wait_for("sshd gave up", lambda: not node.n1.alive(sshd), 30)
         node.n1.run(["kill", "-KILL", str(pid)])
+
+
+# As root, another process gets a pid that has become free.
+GIVEN_TO_ANOTHER = """
+import os, sys
+for _ in range(1000):
+    with open("/proc/sys/kernel/ns_last_pid", "w") as file:
+        file.write(str(int(sys.argv[1]) - 1))
+    pid = os.fork()
+    if pid == int(sys.argv[1]):
+        print("there", flush=True)
+    elif not pid and os.getpid() == int(sys.argv[1]):
+        os.execv("/bin/sleep", ["sleep", "60"])
+    elif not pid:
+        os._exit(0)
+    os.waitpid(pid, 0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "way"),
+    [("account", PUBLIC_KEY), ("account", ONE_PROMPT), ("session", PUBLIC_KEY)],
+    ids=lambda one: getattr(one, "name", one),
+)
+def test_the_pid_of_an_sshd_that_has_ended(node: Cluster, lines: str, way: Way) -> None:
+    """Another process of root's has it when the script is done: that is not brought into a job."""
+    taken = Taken(node.n1)
+    with waits_for_a_slurmd(node, 60, lines, ("callerid_timeout=4",), way) as pid:
+        sshd = parent(node.n1, pid)
+        node.n1.run(["kill", "-KILL", str(sshd)])
+        wait_for("sshd gone", lambda: not node.n1.alive(sshd))
+        mark = node.n1.mark()
+        other = node.n1.popen(
+            ["/usr/bin/python3", "-I", "-c", GIVEN_TO_ANOTHER, str(sshd)], stdout=subprocess.PIPE
+        )
+        assert other.stdout
+        assert other.stdout.readline() == "there\n"
+        wait_for("the script gone", lambda: not scripts(node.n1), 60)
+        assert node.n1.read(f"proc/{sshd}/comm") == "sleep\n"
+        assert set(node.n1.cgroups(sshd).values()) == {"/"}
+        end(other)
+    assert not taken.pids()
+    assert f"process {sshd}, which was to become the session, has ended" in "".join(
+        node.n1.log(mark)
+    )
+
+
+@pytest.mark.parametrize("phase", ["account", "session"])
+@pytest.mark.parametrize("option", ["", " seteuid"])
+def test_what_users_start_themselves(node: Cluster, phase: str, option: str) -> None:
+    """Su is root's by its effective uid alone; it is adopted as sshd is."""
+    job = node.submit("alice")
+    ours = pam.EXEC.replace("account", phase).replace(" stdout", f" stdout{option}")
+    others = [f"{other} required pam_permit.so" for other in ("auth", "account", "session")]
+    usual = node.n1.read("etc/pam.d/su")
+    node.n1.pam("su", [*others, f"{ours} service=su action_adopt_failure=deny"])
+    try:
+        for user in (None, "bob"):
+            done = node.n1.run(["su", "alice", "-c", "cat /proc/self/cgroup"], user)
+            assert job_of(node.n1, done.stdout) == job
+    finally:
+        node.n1.write("etc/pam.d/su", usual)
 
 
 def parent(node: Host, pid: int) -> int:

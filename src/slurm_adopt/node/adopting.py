@@ -10,7 +10,7 @@ from slurm_adopt.slurm.errors import PeerError, SetupError, SuspendedError, Unse
 from slurm_adopt.slurm.proc import start_time
 
 from .jobs import Job
-from .moving import Confinement, check_alive, check_running
+from .moving import Confinement, check_alive, check_running, ended
 from .session_process import session_process
 
 TYPE_CHECKING = False
@@ -81,6 +81,8 @@ class Adopter:
         # A session is opened in the process that becomes it.
         session = session_process(pid) if self._phase.account_of else pid
         started = 0 if session == os.getpid() else start_time(session) or GONE
+        if self._phase.apart and os.getppid() != pid:  # all this may be of who has its pid now
+            raise ended(pid)
         return Adoption(session, job.uid, job.job_id, started)
 
     def _watch(self, before: Place, confinement: Confinement) -> None:
@@ -106,6 +108,7 @@ class Adopter:
         pid = adoption.pid
         told: Adoption | None = None
         try:
+            check_alive(adoption)
             try:
                 step.add_extern_pid(pid)
             except UnsettledError:
@@ -151,6 +154,7 @@ class Adopter:
         environment = handover.environment()  # after all that: it may make the stepd hang up
         if namespaces:
             self._join(adoption, namespaces)
+        check_alive(adoption)  # its limits would be another's
         handover.finish()
         return adoption.proven(paths, environment, written)
 

@@ -184,12 +184,20 @@ def check_running(job_id: int, step: stepd.Stepd) -> None:
 
 
 def check_alive(adoption: Adoption) -> None:
-    """Raise PeerError where another process has got the pid, or none has; nothing for our own."""
-    if not adoption.started:
+    """Raise PeerError where another process has got the pid, or none has; nothing for our own.
+
+    What is still our parent has not ended, whosever it is: that of su is a user's, by its real uid.
+    """
+    if not adoption.started or os.getppid() == adoption.pid:
         return
     pid = adoption.pid
     if not is_root(f"/proc/{pid}") or start_time(pid) != adoption.started:
-        raise PeerError(f"process {pid}, which was to become the session, has ended")
+        raise ended(pid)
+
+
+def ended(pid: int) -> PeerError:
+    """Return the error of a process that is not there to be adopted any more."""
+    return PeerError(f"process {pid}, which was to become the session, has ended")
 
 
 def _cpus(pid: int) -> set[int]:
