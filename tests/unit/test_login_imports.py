@@ -436,7 +436,10 @@ def test_imports_by_pam_exec(tmp_path: Path, kind: str, imported: set[str]) -> N
     options = [f"slurm_conf={tmp_path}/slurm.conf", "nodename=n1", "log_level=quiet"]
     options += ["action_adopt_failure=deny"]
     items = {"PAM_TYPE": kind, "PAM_USER": "daemon", "PAM_SERVICE": "sshd", "PAM_TTY": "ssh"}
-    argv = [*SHELL, "/usr/bin/python3", "-IS", "-c", EXEC.format(script=script), *options]
+    caller = tmp_path / "pam_exec.so"  # what called PAM has it mapped
+    shutil.copy("/bin/sh", caller)
+    argv = [str(caller), *SHELL[1:], "/usr/bin/python3", "-IS", "-c", EXEC.format(script=script)]
+    argv += options
     with Stepd(tmp_path / "n1_7.4294967292", uid=1) as stepd:
         done = subprocess.run(argv, check=False, capture_output=True, text=True, env=items)
     assert not done.stderr

@@ -47,10 +47,10 @@ SlurmdSpoolDir={spool}
 SlurmdUser=root
 """
 
-# Starts a program with an environment in which a name may stand twice, as pam_exec does; `closed`:
-# without a standard output.
+# Starts a program with an environment in which a name may stand twice, as pam_exec does, and has a
+# file of that name mapped; `closed`: without a standard output.
 LAUNCH = """
-import ctypes, os, sys
+import ctypes, mmap, os, sys
 
 def array(words):
     return (ctypes.c_char_p * (len(words) + 1))(*words)
@@ -58,6 +58,9 @@ def array(words):
 strings, closed, *argv = sys.argv[1:]
 with open("/dev/caller", "w") as file:
     file.write(str(os.getpid()))
+with open("/dev/pam_exec.so", "w+b") as file:
+    file.truncate(1)
+    mapped = mmap.mmap(file.fileno(), 1)
 pid = os.fork()
 if pid == 0:
     if closed:
@@ -217,6 +220,7 @@ def test_exit_status_of_a_code(
 ) -> None:
     outcome = Outcome(SITUATIONS["no jobs"], code, "")
     monkeypatch.setattr(pam_exec, "answer", lambda *_: outcome)
+    monkeypatch.setattr(pam_exec, "_check_caller", lambda _: None)
     items = {"PAM_TYPE": kind, "PAM_USER": USER}
     assert status(option.split(), items, 1) == expected
     assert status(option.split(), {**items, "PAM_USER": "root"}, 1) == expected * (
@@ -271,7 +275,7 @@ def test_nothing_in_the_environment(place: Place) -> None:
     assert ran.status == 1
 
 
-WITHOUT_PROC = "umount -l /proc"
+WITHOUT_PROC = "mount -t tmpfs none /proc"
 
 
 @pytest.mark.parametrize(
@@ -287,7 +291,7 @@ WITHOUT_PROC = "umount -l /proc"
 def test_without_proc(
     place: Place, user: str, front: tuple[bytes, ...], options: tuple[str, ...], code: int
 ) -> None:
-    """The environment is read from memory, where Python's own has the first of two."""
+    """Another program prints the environment, of which Python's own has the first of two."""
     ran = place.run((*front, *call(user)), *options, before=WITHOUT_PROC)
     assert ran.status == code, ran.log
     assert "cannot run" not in ran.log
@@ -325,17 +329,38 @@ def test_a_stepd_that_takes_nothing(place: Place, action: str) -> None:
 # command substitution, which so ends with the script.
 
 ORPHAN = """
-said=$(sh -c '(sleep 0.3; exec env PAM_TYPE=account PAM_SERVICE=sshd "$@") &' sh {command})
+said=$({inherits} sh -c '(sleep 0.3; exec env PAM_TYPE=account "$@") &' sh {command})
 exit 0
 """
 
 
-def test_the_caller_has_ended(place: Place) -> None:
-    """What has the script then is init, which nobody may bring into a job."""
-    command = " ".join((f"PAM_USER={USER}", str(SCRIPT), *place.options))
+# Runs a command as what inherits from it (PR_SET_CHILD_SUBREAPER), by the uid that it is given.
+SUBREAPER = """
+import ctypes, os, sys
+uid, *argv = sys.argv[1:]
+ctypes.CDLL(None).prctl(36, 1)
+os.spawnvp(os.P_WAIT, argv[0], argv)
+os.seteuid(int(uid))
+try:
+    while os.wait():
+        pass
+except ChildProcessError:
+    pass
+"""
+
+
+@pytest.mark.parametrize("uid", ["", "0", "1"], ids=["init", "root's", "a user's"])
+def test_the_caller_has_ended(place: Place, uid: str) -> None:
+    """What has the script then is init or another process, which nobody may bring into a job."""
+    file = place.spool.parent / "subreaper.py"
+    file.write_text(SUBREAPER)
+    inherits = uid and f"/usr/bin/python3 -I {file} {uid}"
+    items = f"PAM_SERVICE=sshd PAM_USER={USER}"
+    command = " ".join((items, str(SCRIPT), *place.options))
     with Stepd(place.spool / "n1_7.4294967292", uid=1) as stepd:
-        place.run(call(), before=ORPHAN.format(command=command))
+        ran = place.run(call(), before=ORPHAN.format(command=command, inherits=inherits))
     assert stepd.received == []
+    assert "has not called PAM by pam_exec: what did has ended" in ran.log
 
 
 # Where the package is
@@ -455,6 +480,13 @@ def test_root_gets_in_by_python_3_6() -> None:
         assert all(isinstance(one, (ast.Name, ast.Constant)) for one in evaluated), function.name
 
 
+def test_root_gets_in_by_two_modules_of_python_s() -> None:
+    """And by two that it can do without: a small Python may have no more, not even ctypes."""
+    found = [one for one in ast.walk(ast.parse(SCRIPT.read_text())) if isinstance(one, ast.Import)]
+    named = {name.name for one in found for name in one.names}
+    assert named == {"os", "sys", "pwd", "pam_slurm_adopt"}
+
+
 # The user database cannot be asked
 
 
@@ -516,6 +548,7 @@ def test_welcome(monkeypatch: pytest.MonkeyPatch, lines: list[str], capfd: Any) 
     adoption = Adoption(9, 5001, 7, 1)
     outcome = Outcome(SITUATIONS["adopted"], "PAM_SUCCESS", "adopted", adoption)
     monkeypatch.setattr(front_answer, "decide_session", lambda *_: outcome)
+    monkeypatch.setattr(pam_exec, "_check_caller", lambda _: None)
     items = {**ITEMS, "PAM_TYPE": "open_session", "PAM_TTY": "ssh"}
     assert status(["welcome=1"], items, os.getppid()) == 0
     assert capfd.readouterr().out == "This session is part of job 7 and ends with it.\n"
