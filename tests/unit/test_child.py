@@ -49,6 +49,22 @@ def test_it_is_a_child() -> None:
     assert run(lambda: b"%d" % os.getppid()) == b"%d" % os.getpid()
 
 
+@pytest.mark.parametrize("descriptor", [0, 1, 2])
+def test_it_has_no_pipe_of_its_parent_s(descriptor: int) -> None:
+    """Whoever waits for the pipe's end does not wait for a child that is held up."""
+    usual, ends = os.dup(descriptor), os.pipe()
+    pipe = os.readlink(f"/proc/self/fd/{ends[0]}")
+    os.dup2(ends[1], descriptor)
+    try:
+        listed = run(lambda: os.fsencode(subprocess.getoutput("exec ls -l /proc/$PPID/fd 2>&1")))
+    finally:
+        os.dup2(usual, descriptor)
+        for one in (usual, *ends):
+            os.close(one)
+    assert os.fsencode(pipe) not in listed
+    assert b"pipe:" in listed  # the answer's
+
+
 def sleep_for_ever() -> NoReturn:
     while True:
         time.sleep(600)
@@ -132,7 +148,7 @@ def test_one_that_cannot_be_killed(monkeypatch: pytest.MonkeyPatch) -> None:
         os.waitpid(children[0], 0)
 
 
-def test_its_end_if_the_parent_ends_first() -> None:
+def test_its_end_if_the_parent_ends_first(tmp_path: Path) -> None:
     """It does not wait for ever, whatever it reads: an alarm ends it, no handler of ours."""
     script = (
         "import os, signal, sys\n"
@@ -141,17 +157,18 @@ def test_its_end_if_the_parent_ends_first() -> None:
         "signal.signal(signal.SIGALRM, lambda *_: None)\n"
         "forked.ENDING_LONGEST = 0.5\n"
         "def wait():\n"
-        "    print(os.getpid(), flush=True)\n"
+        "    said = open(sys.argv[1], 'w')\n"
+        "    print(os.getpid(), file=said, flush=True)\n"
         "    os.kill(os.getppid(), signal.SIGKILL)\n"
         "    while True: signal.pause()\n"
         "forked.run(wait, Deadline(0.3), 100)\n"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", script], env={"PYTHONPATH": SOURCE}, stdout=subprocess.PIPE
-    ) as parent:
-        assert parent.stdout
-        assert int(parent.stdout.readline())
-        assert parent.stdout.read() == b""  # the child has ended, too: nobody else could write
+    said = tmp_path / "said"
+    os.mkfifo(said)
+    argv = [sys.executable, "-c", script, str(said)]
+    with subprocess.Popen(argv, env={"PYTHONPATH": SOURCE}) as parent, said.open() as reading:
+        assert int(reading.readline())
+        assert reading.read() == ""  # the child has ended, too: nobody else could write
     assert parent.returncode == -signal.SIGKILL
 
 

@@ -39,7 +39,6 @@ ENDING_LONGEST = time_limits.ENDED.last  # for one that has done all, too: exit(
 POLLED = 0.0005  # seconds between two looks whether it is
 PART = 1 << 16  # bytes
 ANSWER, ERROR = b"=", b"!"  # the first byte that a child writes
-STANDARD = 2  # the last of standard input, output and error
 HEAD = 9  # bytes: one of these, and the length of what follows
 
 # What the child takes back from sshd's handlers: it ends by these, also out of such a wait.
@@ -114,12 +113,14 @@ def _be_child(function: Callable[[], bytes], writing: int, seconds: float) -> No
 
 
 def _close_inherited(kept: int) -> None:
-    """Close the pipes and sockets of sshd's: a child that is held up shall hold none of them."""
+    """Close the pipes and sockets of sshd's: a child that is held up shall hold none of them.
+
+    Nor the standard output that pam_exec has given: it waits for the end of all that is written.
+    """
     for name in os.listdir("/proc/self/fd"):
         with suppress(OSError):  # that of the listing itself is closed by now
             link = os.readlink(f"/proc/self/fd/{name}")
-            sshds = int(name) > STANDARD and link.startswith(("pipe:", "socket:"))
-            if sshds and int(name) != kept:
+            if link.startswith(("pipe:", "socket:")) and int(name) != kept:
                 os.close(int(name))
 
 
