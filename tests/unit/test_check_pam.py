@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import py_compile
 import re
+import shutil
 import sys
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
@@ -363,6 +364,16 @@ def test_a_script_without_its_package(tmp_path: Path) -> None:
     told = exec_trial.trial(script(tmp_path, f"#!{PYTHON} -IS", "open('/run/x', 'w')"))
     assert "No module named 'slurm_adopt'" in told["wrong"]
     assert not os.path.exists("/run/x")
+
+
+def test_the_script_of_a_wheel(tmp_path: Path) -> None:
+    """It is in the package, which no folder of its interpreter's has."""
+    checkout = Path(__file__).parents[2]
+    package = tmp_path / "slurm_adopt"
+    shutil.copytree(checkout / "src/slurm_adopt", package)
+    shutil.copytree(checkout / "pam", package / "pam")
+    told = exec_trial.trial(str(package / "pam/pam_slurm_adopt_exec"))
+    assert told.get("package", {}).get("file") == str(package / "__init__.py"), told
 
 
 def test_a_script_that_fails_or_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
