@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from slurm_adopt.cli.checks.bridge import exec_trial
 from slurm_adopt.cli.checks.bridge.bridge import OLDEST
 from slurm_adopt.cli.checks.bridge.bridge_trial import FailedError, NoTrialError, trial
-from slurm_adopt.cli.checks.pam import pam_modules
+from slurm_adopt.cli.checks.pam import by_exec, pam_modules
 from slurm_adopt.cli.errors import ERROR, CliError
 from slurm_adopt.cli.verdict.pam_line import PHASES, where
 from slurm_adopt.node import pam_files
@@ -91,7 +91,7 @@ def _check_environment(service: str) -> None:
     """
     for phase in pam_files.TYPES:
         for line in pam_files.read(phase, service, pam_files.PLACES).lines:
-            if os.path.basename(line.module) == "pam_env.so" and "user_readenv=1" in line.arguments:
+            if by_exec.reads_users_file(line):
                 raise CliError(
                     f"{where(line)} has pam_env with user_readenv=1: with pam_exec, users could "
                     f"run programs as root. Take user_readenv=1 out of that line first ({PAGE})",

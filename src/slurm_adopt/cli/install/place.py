@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING
 import slurm_adopt
 from slurm_adopt.cli.checks.bridge.owners import Groups, others_may_write
 from slurm_adopt.cli.errors import ERROR, CliError
+from slurm_adopt.node.pam_files import SCRIPTS
 
 if TYPE_CHECKING:
     from .our_lines import Front
 
-FRONTS: dict[Front, str] = {"pam_python": "pam_slurm_adopt.py", "pam_exec": "pam_slurm_adopt_exec"}
+FRONTS: dict[Front, str] = {
+    "pam_python": SCRIPTS["pam_python.so"],
+    "pam_exec": SCRIPTS["pam_exec.so"],
+}
 # What packages and the guide have: PAM files name these, also where a link leads here.
 KNOWN = ("/usr/libexec/slurm-adopt", "/opt/slurm_adopt")
 _PROGRAM = "import sys; sys.path[:0] = [{folder!r}]; from slurm_adopt.cli.main import main; main()"

@@ -52,14 +52,16 @@ def users_variables(host: Host) -> Iterator[Seen]:
 def _users_variables(host: Host) -> Iterator[Seen]:
     for kind in TYPES if exec_lines(host) else ():
         for line in host.stack(kind).lines:
-            if name_of(line) == "pam_env.so" and _reads_users_file(line):
+            if reads_users_file(line):
                 title = f"users run code as root: {USER_S}=1 in the {kind} phase, and pam_exec"
                 found = "LD_PRELOAD of ~/.pam_environment comes to the script that root runs"
                 yield error(title, found, *pam_line(line))
 
 
-def _reads_users_file(line: Line) -> bool:
-    """Say whether pam_env reads ~/.pam_environment: the last of its words counts."""
+def reads_users_file(line: Line) -> bool:
+    """Say whether a line has pam_env read ~/.pam_environment: the last of its words counts."""
+    if name_of(line) != "pam_env.so":
+        return False
     values = [word.partition("=")[2] for word in line.arguments if word.startswith(f"{USER_S}=")]
     return bool(values) and values[-1] != "0"
 
