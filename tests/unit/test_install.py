@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from slurm_adopt import __version__
+from slurm_adopt.cli import processes
 from slurm_adopt.cli.checks.slurm.epilog import Given
 from slurm_adopt.cli.errors import ERROR, CliError
 from slurm_adopt.cli.install import epilog_line, fronts, place, plan, proof, record, trial, writing
@@ -652,6 +653,25 @@ def test_the_epilog_s_line(
     said = [*epilog_line.lines()]
     assert [line for line in said if not line.startswith("#")] == lines
     assert [one for one in comments if one not in "\n".join(said)] == []
+
+
+# (name, its uids, whether it may take a trial back)
+DAEMONS = [
+    ("atd", (0, 0, 0, 0), True),
+    ("atd", (0, 1, 1, 1), True),  # as Debian's has them
+    ("atd", (1000, 1000, 1000, 1000), False),
+    ("atd", (1, 1, 1, 1), False),
+    ("cron", (0, 0, 0, 0), False),
+]
+
+
+@pytest.mark.parametrize(("name", "uids", "is_one"), DAEMONS)
+def test_a_daemon_is_root_s(
+    monkeypatch: pytest.MonkeyPatch, name: str, uids: tuple[int, ...], is_one: bool
+) -> None:
+    there = {7: processes.Process(7, 1, uids, name, 0, 7, nested=False)}
+    monkeypatch.setattr(processes, "listed", lambda: there)
+    assert trial._is_running("atd") is is_one
 
 
 # pam_exec, where users write the environment of what root runs
