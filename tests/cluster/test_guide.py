@@ -405,10 +405,21 @@ def removal() -> list[list[str]]:
     return [lines, *([found[place]] for place in places[1:])]
 
 
+BY_EXEC = (
+    ("pam_python.so", "pam_exec.so quiet stdout"),
+    ("pam_slurm_adopt.py", "pam_slurm_adopt_exec"),
+)
+
+
+@pytest.mark.parametrize("words", [(), BY_EXEC], ids=["pam_python", "pam_exec"])
 @pytest.mark.parametrize("service", ["cron", "atd"])
-def test_uninstall_leaves_nothing_with_at_and_cron(tmp_path: Path, service: str) -> None:
+def test_uninstall_leaves_nothing_with_at_and_cron(
+    tmp_path: Path, service: str, words: tuple[tuple[str, str], ...]
+) -> None:
     """A guard that stayed behind would jump over the line that has come behind it."""
     account, session = pam.at_or_cron(service)
+    for old, new in words:
+        account, session = ([line.replace(old, new) for line in of] for of in (account, session))
     theirs = ["@include common-auth", "@include common-account", "@include common-session"]
     with_ours = [theirs[0], *account, *theirs[1:], *session]
     file = tmp_path / service
