@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,6 +76,16 @@ def test_no_policy_stays(tmp_path: Path, signal: str, policy: str) -> None:
     there = tmp_path / "sbin/policy-rc.d"
     assert (there.read_text() if there.exists() else "") == policy
     assert [*(tmp_path / "tmp").iterdir()] == []
+
+
+def test_the_guide_has_the_packages_that_it_installs() -> None:
+    text = (CHECKOUT / "dev").read_text()
+    given = re.findall(r'\b(?:machines|packages)="([^"]*)"', text)
+    wanted = {word for words in given for word in words.split() if not word.startswith("$")}
+    _, _, table = (CHECKOUT / "CONTRIBUTING.md").read_text().partition("| for | packages |\n")
+    rows = table.partition("\n\n")[0].splitlines()
+    named = {word for row in rows for word in re.findall(r"`([^`]+)`", row.split("|")[2])}
+    assert named == wanted
 
 
 def test_no_package_index(tmp_path: Path) -> None:
