@@ -191,8 +191,10 @@ def test_a_package(play: Play) -> None:
         "Remove the Epilog's script",
         "Remove the files in /etc/profile.d",
         "Remove the package",
+        "Remove the copy of the package",
     ]
     assert node.read(FILE) == usual
+    assert not (node.root / "var/cache/slurm-adopt.deb").exists()
     assert not (node.root / INSTALLED.lstrip("/")).exists()
     assert play.run(state="absent", **given).changing == []
 
