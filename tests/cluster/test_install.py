@@ -384,6 +384,8 @@ def test_a_trial_is_confirmed(node: Node) -> None:
         assert "confirmed" in node.run("install", "--confirm")
         assert jobs_of_at(node.host) == []
         assert "no trial" in node.run("install", "--confirm", status=2)
+        assert "no trial begins" in node.run("install", "--trial=10m")
+        assert jobs_of_at(node.host) == []
         command = next(line for line in job.splitlines() if "--trial-over" in line)
         assert "has ended before" in node.host.run(["sh", "-ec", command]).stdout
         assert node.text == written

@@ -93,13 +93,19 @@ def command(
     if dry_run:
         _show(service, plan.install(wish))
         return OK
+    return _carry_out(wish, seconds)
+
+
+def _carry_out(wish: plan.Wish, seconds: int | None) -> int:
+    """Write what is wished, as a trial of some seconds or for good."""
+    service = wish.service
     with held(service) as node:
         _no_trial(node)
         planned = plan.install(wish)
-        if seconds and not planned.changes:
-            raise CliError(f"the lines in {service} are there already: nothing to try", ERROR)
         _show(service, planned)
         if not planned.changes:
+            if seconds:
+                line("there is nothing to try: no trial begins")
             return OK
         tried = node.install(wish, planned, seconds)
     _say_done(service, planned)
