@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import calendar
 import contextlib
 import re
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -372,6 +374,18 @@ def test_a_trial_is_taken_back_by_at(node: Node) -> None:
         wait_for("the trial is taken back", lambda: node.is_clean(usual))
         wait_for("at has forgotten it", lambda: not jobs_of_at(node.host))
     assert node.lands("bob") == (0, None)
+
+
+@pytest.mark.parametrize("zone", ["EST5", "JST-9"])
+def test_a_trial_ends_in_time_in_every_time_zone(node: Node, zone: str) -> None:
+    """The shell's is another one than the host's, which at's daemon has."""
+    with atd(node.host):
+        before = time.time()
+        node.run("install", "--trial=10m", under=("env", f"TZ={zone}"))
+        due = node.host.run(["sh", "-c", "TZ=UTC0 atq | cut -f2"]).stdout
+        ends = calendar.timegm(time.strptime(" ".join(due.split()[:5])))
+        assert 600 <= ends - before < 3600
+        node.run("uninstall")
 
 
 def test_a_trial_is_confirmed(node: Node) -> None:

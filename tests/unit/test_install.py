@@ -565,7 +565,7 @@ def test_what_a_lost_trial_has_left_goes_first(programs: Programs) -> None:
 def test_at_takes_it_back(programs: Programs) -> None:
     given = TIMER.arm(TRIAL._replace(by=trial.AT))
     assert given.job == "42"
-    date = time.strftime("%Y%m%d%H%M", time.localtime(TRIAL.ends))
+    date = time.strftime("%Y%m%d%H%M", time.gmtime(TRIAL.ends))
     assert programs.told[1:] == [f"at -t {date}"]
     TIMER.disarm(given)
     assert programs.told[2:] == ["at -c 42", "atrm 42"]

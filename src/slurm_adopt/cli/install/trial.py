@@ -34,7 +34,14 @@ STAMPS = "/var/lib/systemd/timers"
 SHORTEST, LONGEST = 60, 7 * 86400  # seconds
 AGAIN = 60  # seconds after which systemd tries again what has failed
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_ENVIRONMENT = {"PATH": PATH, "LC_ALL": "C", "SHELL": "/bin/sh", "HOME": "/root", "LOGNAME": "root"}
+_ENVIRONMENT = {
+    "PATH": PATH,
+    "LC_ALL": "C",
+    "TZ": "UTC0",  # at reads times by it
+    "SHELL": "/bin/sh",
+    "HOME": "/root",
+    "LOGNAME": "root",
+}
 
 SERVICE = """\
 # Written by slurm-adopt install --trial; removed when the trial ends.
@@ -160,7 +167,7 @@ class _At:
         self._timer = timer
 
     def arm(self, trial: Trial) -> Trial:
-        date = time.strftime("%Y%m%d%H%M", time.localtime(trial.ends))
+        date = time.strftime("%Y%m%d%H%M", time.gmtime(trial.ends))
         said = _ran("at", "-t", date, given=f"{shlex.join(self._timer.line(trial))}\n")
         number = re.search(r"^job ([0-9]+) at ", said, re.MULTILINE)
         if not number:
