@@ -58,7 +58,7 @@ LOCKED_OUT = [
     (BRIDGE, True, "publickey", 255, (NO_BRIDGE, FAULTY)),
     (BRIDGE, True, KBDINT, 255, (NO_BRIDGE, FAULTY, EXPIRED)),
     (BRIDGE, False, "publickey", 254, (NO_BRIDGE, r"pam_open_session\(\): Module is unknown")),
-    (OF_EXEC, True, "publickey", 255, (NOT_RUN % "account",)),
+    (OF_EXEC, True, "publickey", 255, (NOT_RUN % "account", rf"{OF_EXEC} failed: exit code \d")),
     (OF_EXEC, True, KBDINT, 255, (NOT_RUN % "account", EXPIRED)),
     (OF_EXEC, False, "publickey", 254, (NOT_RUN % "session", r"open_session\(\): System error")),
 ]
