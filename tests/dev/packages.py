@@ -13,7 +13,7 @@ import pytest
 from tests.cluster.harness.host import CHECKOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 FOLDER = CHECKOUT / "tests/packages"
@@ -29,6 +29,16 @@ def run(kinds: Sequence[str]) -> int:
         )
     files = [str(FOLDER / f"test_{kind}.py") for kind in KINDS if kind in (kinds or KINDS)]
     return int(pytest.main([*files, "-v", "--tb=short"]))
+
+
+def output(argv: Sequence[str], env: Mapping[str, str] | None = None) -> str:
+    """Run a command; return what it prints. Raise RuntimeError with all of it where it fails."""
+    done = subprocess.run(
+        argv, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(argv)} failed:\n{done.stdout}")
+    return done.stdout
 
 
 def version() -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tests.cluster.harness.host import CHECKOUT
 from tests.cluster.harness.root import cache_dir, locked
-from tests.dev import wheel
+from tests.dev import packages, wheel
 from tests.dev.packages import DIST
 
 FOLDER = CHECKOUT / "packaging/rpm"
@@ -92,11 +92,6 @@ def lint(*files: Path) -> list[str]:
 
 
 def run(argv: list[str]) -> str:
-    """Run a command; return what it prints. Raise RuntimeError with all of it where it fails."""
-    home = {**os.environ, "HOME": str(cache_dir() / "rpm")}  # Debian's rpm makes a database there
-    done = subprocess.run(
-        argv, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=home
-    )
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(argv)} failed:\n{done.stdout}")
-    return done.stdout
+    """Run a command of rpm's as packages.output() does."""
+    home = str(cache_dir() / "rpm")  # Debian's rpm makes a database there
+    return packages.output(argv, {**os.environ, "HOME": home})

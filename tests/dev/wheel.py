@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -20,7 +19,9 @@ def build(target: Path = DIST) -> tuple[Path, Path]:
     with tempfile.TemporaryDirectory(prefix="slurm_adopt-wheel-") as scratch:
         source, made = Path(scratch, "source"), Path(scratch, "made")
         packages.copy_sources(source)
-        _run([sys.executable, "-m", "build", "--no-isolation", "--outdir", str(made), str(source)])
+        packages.output(
+            [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(made), str(source)]
+        )
         target.mkdir(parents=True, exist_ok=True)
         (sdist,), (wheel,) = (
             [Path(shutil.move(file, target / file.name)) for file in made.glob(kind)]
@@ -32,12 +33,6 @@ def build(target: Path = DIST) -> tuple[Path, Path]:
 def build_wheel(source: Path, target: Path) -> Path:
     """Build the wheel alone, from an unpacked sdist; return where it is."""
     argv = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(target)]
-    _run([*argv, str(source)])
+    packages.output([*argv, str(source)])
     (made,) = target.glob("*.whl")
     return made
-
-
-def _run(argv: list[str]) -> None:
-    done = subprocess.run(argv, check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(argv)} failed:\n{done.stdout}{done.stderr}")
