@@ -96,8 +96,8 @@ OPTIONS = (
            "login comes from. newest adopts into the job whose extern step was started last on "
            "this node; that job may end before the one the user meant. ask asks the user which of "
            "the jobs, where the service can ask in the account phase (keyboard-interactive of ssh, "
-           "login, su); elsewhere it is newest, and three answers that name none of the jobs are a "
-           "refusal. allow lets the user in without adoption.",
+           "login, su); elsewhere, and run by pam_exec, it is newest. Three answers that name none "
+           "of the jobs are a refusal. allow lets the user in without adoption.",
            older={"any": "newest", "user": "newest", "ignore": "allow"}),
     Option("action_adopt_failure",   ("allow", "deny"),            "allow",  "deny",    "15.08",
            "What to do when the login could not be brought into the job, or that could not be "
@@ -129,12 +129,13 @@ OPTIONS = (
            "here. If it does not know, the only job is taken."),
     Option("disable_x11",            ("0", "1"),                   "0",      "1",       "17.11",
            "1: DISPLAY and XAUTHORITY are left as they are, for sites that want ssh -X to work in "
-           "jobs with X11."),
+           "jobs with X11. Run by pam_exec, the module always leaves them."),
     Option("join_container",         ("true", "false"),            "true",   "true",    "20.11.5",
            "Whether to enter the job's namespaces, all of them or none: in the session phase where "
            "the service has a session line of this module, else in the account phase. Where that "
            "fails the login could not be brought into the job: see action_adopt_failure. false: "
-           "the session sees the node's own /tmp."),
+           "the session sees the node's own /tmp. Run by pam_exec, the module can enter none: set "
+           "false there."),
     Option("log_level",              LEVEL,                        "info",   "info",    "15.08",
            "How much to log to the syslog facility authpriv: " + " ".join(LOG_LEVELS) + ", or 0 to "
            "9 in this order. info has one line for each decision, debug each step on the way."),
@@ -155,7 +156,8 @@ OPTIONS = (
     Option("runtime_dir",            ("none", "job"),              "none",   "none",    "",
            "job: make a directory for the job and the user, mode 0700, and set XDG_RUNTIME_DIR to "
            "it, for nodes without pam_systemd. A later login with this option removes it once the "
-           "job is gone; at the job's end Slurm's Epilog can do so (see FILES)."),
+           "job is gone; at the job's end Slurm's Epilog can do so (see FILES). Run by pam_exec, the "
+           "module makes none."),
     Option("welcome",                ("0", "1"),                   "0",      "0",       "",
            "1: the session line tells a user who logs in for a shell which job the session is part "
            "of. Commands, scp, sftp and rsync are shown nothing."),
@@ -164,7 +166,7 @@ OPTIONS = (
            "names that the section ENVIRONMENT lists with commas between. all stands for those but "
            "the ones that the list has only by name (all,SLURM_NTASKS). What the job does not "
            "show, or shows in another form than the list says, is left out, and so is what belongs "
-           "to it."),
+           "to it. Run by pam_exec, the module sets no variable at all."),
     Option("job_limits",             ("0", "1"),                   "0",      "1",       "",
            "1: the session line gives the session the resource limits (ulimit) of a process of "
            "the job, but for CPU time and file size; never above the hard limits that it had, and "
