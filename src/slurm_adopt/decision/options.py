@@ -156,8 +156,8 @@ OPTIONS = (
     Option("runtime_dir",            ("none", "job"),              "none",   "none",    "",
            "job: make a directory for the job and the user, mode 0700, and set XDG_RUNTIME_DIR to "
            "it, for nodes without pam_systemd. A later login with this option removes it once the "
-           "job is gone; at the job's end Slurm's Epilog can do so (see FILES). Run by pam_exec, the "
-           "module makes none."),
+           "job is gone; at the job's end Slurm's Epilog can do so (see FILES). Run by pam_exec, "
+           "the module makes none."),
     Option("welcome",                ("0", "1"),                   "0",      "0",       "",
            "1: the session line tells a user who logs in for a shell which job the session is part "
            "of. Commands, scp, sftp and rsync are shown nothing."),

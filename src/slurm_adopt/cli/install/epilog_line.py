@@ -64,6 +64,6 @@ def _of_slurm_conf() -> tuple[str, list[epilog.Given]]:
 
 def _ready() -> str:
     """Return the path of the script that comes with this module; "" if it does not."""
-    folders = (f"{place.top()}/contrib", SHARED, f"{SHARED}/contrib")
+    folders = (f"{place.top()}/contrib", SHARED)
     paths = (f"{folder}/epilog.d/{NAME}" for folder in folders)
     return next(filter(os.path.isfile, paths), "")
