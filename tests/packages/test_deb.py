@@ -125,6 +125,12 @@ def test_without_what_is_recommended(fresh: Root, package: Path) -> None:
     sh(fresh, f"{hook} rtupdate python3.0 {python}")
     assert_byte_code(fresh, python)
 
+    # The lines name a checkout now: what its `install` has kept is not the package's to remove.
+    fresh.write("etc/pam.d/sshd", "\n".join((*LINES, "")).replace(LIB, "/opt/slurm_adopt"))
+    fresh.write("var/lib/slurm_adopt/install/sshd.json", "kept")
+    sh(fresh, "apt-get -qy purge slurm-adopt")
+    assert fresh.read("var/lib/slurm_adopt/install/sshd.json") == "kept"
+
 
 @pytest.mark.parametrize("fresh", ["bookworm"], indirect=True)
 def test_python_changes(fresh: Root, package: Path) -> None:

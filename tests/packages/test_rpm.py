@@ -274,14 +274,19 @@ def test_it_stays_while_a_pam_file_names_it(built: Built, stubs: dict[str, Path]
         assert goes == LINES
 
 
-def test_what_install_has_kept_stays_where_the_removal_is_forced(
-    built: Built, stubs: dict[str, Path]
+# (what the lines name, options of the removal)
+KEPT = [(TOP, ["--nopreun"]), ("/opt/slurm_adopt", [])]
+
+
+@pytest.mark.parametrize(("top", "forced"), KEPT, ids=["forced", "another copy"])
+def test_what_install_has_kept_stays_while_lines_name_a_copy(
+    built: Built, stubs: dict[str, Path], top: str, forced: list[str]
 ) -> None:
     with rpm_root(built.cell, stubs[built.cell.python]) as root:
         root.install(built.package)
-        root.write("/etc/pam.d/sshd", next(iter(LINES)).format(top=TOP) + "\n")
+        root.write("/etc/pam.d/sshd", next(iter(LINES)).format(top=top) + "\n")
         root.write("/var/lib/slurm_adopt/install/sshd", "as it was")
-        assert root.rpm("-e", "--nopreun", "slurm-adopt") == (0, "")
+        assert root.rpm("-e", *forced, "slurm-adopt") == (0, "")
         assert root.read("/var/lib/slurm_adopt/install/sshd") == "as it was"
 
 
