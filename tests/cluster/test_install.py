@@ -264,6 +264,8 @@ REFUSED = [
     (("install", "--service=../x"), 3, "no name of a PAM service"),
     (("uninstall", "--service=../x"), 3, "no name of a PAM service"),
     (("uninstall", "--service=nothing"), 2, "nothing"),
+    (("uninstall", "--dry-run", "--trial-over=abcd"), 3, "--trial-over"),
+    (("install", "--service=common-account"), 2, "is a part of sshd"),
 ]
 
 

@@ -156,6 +156,39 @@ def test_an_edited_file_keeps_its_edits(site: Site) -> None:
     assert site.clean
 
 
+@pytest.mark.parametrize("seconds", [None, 600])
+def test_a_file_that_is_gone(site: Site, seconds: int | None) -> None:
+    """There is nothing to take out of it, and what is recorded goes."""
+    site.install(seconds)
+    site.file.unlink()
+    if seconds:
+        with site.node() as node:
+            assert node.trial_over("abcd")
+    else:
+        site.uninstall()
+    assert not os.listdir(site.pam)
+    assert not site.top.exists()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_record_that_is_no_file(site: Site, make: Callable[[Path], None]) -> None:
+    """Nothing is waited for."""
+    site.install()
+    path = site.top / "install" / f"{SERVICE}.json"
+    path.unlink()
+    make(path)
+    assert "is damaged" in refusal(site.uninstall)
+    assert site.file.read_bytes() == AFTER
+
+
+def test_a_pam_file_that_has_become_a_fifo(site: Site) -> None:
+    """Nothing is waited for."""
+    site.install()
+    site.file.unlink()
+    os.mkfifo(site.file)
+    assert "is not a regular file" in refusal(site.uninstall)
+
+
 def test_lines_by_hand_come_out_as_well(site: Site) -> None:
     site.file.write_bytes(AFTER)
     site.uninstall()
@@ -495,7 +528,8 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
     monkeypatch.setattr(trial, "UNITS_AT", str(made.units))
     monkeypatch.setattr(trial, "STAMPS", str(made.units))
     monkeypatch.setattr(os, "environ", {"PATH": f"{made.folder}:/usr/bin:/bin"})
-    monkeypatch.setattr(trial, "_ENVIRONMENT", {"PATH": f"{made.folder}:/usr/bin:/bin"})
+    with_path = {**trial._ENVIRONMENT, "PATH": f"{made.folder}:/usr/bin:/bin"}
+    monkeypatch.setattr(trial, "_ENVIRONMENT", with_path)
     return made
 
 
@@ -563,8 +597,10 @@ def test_what_a_lost_trial_has_left_goes_first(programs: Programs) -> None:
 
 
 def test_at_takes_it_back(programs: Programs) -> None:
+    """At the same moment, whatever the time zone of the administrator's shell and of at are."""
     given = TIMER.arm(TRIAL._replace(by=trial.AT))
     assert given.job == "42"
+    assert trial._ENVIRONMENT["TZ"] == "UTC0"
     date = time.strftime("%Y%m%d%H%M", time.gmtime(TRIAL.ends))
     assert programs.told[1:] == [f"at -t {date}"]
     TIMER.disarm(given)

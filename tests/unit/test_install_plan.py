@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from slurm_adopt.cli.install import sound
 from slurm_adopt.cli.install.plan import CannotError, Plan, Wish, install, uninstall
 from slurm_adopt.node import pam_files, pam_stack
 from tests.fakes import libpam
@@ -822,10 +823,65 @@ def test_ours_in_an_included_file_is_told(tmp_path: Path) -> None:
 
 
 def test_no_room_for_the_planned_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then it is judged in memory; a user cannot write there."""
     etc = make(tmp_path, EVERY["local"])
     monkeypatch.setattr("tempfile.tempdir", "/nowhere")
-    with pytest.raises(CannotError, match="cannot write to /nowhere: No such file"):
+    assert install(WISH, etc).changes
+    monkeypatch.setattr(sound, "MEMORY", "/nowhere")
+    with pytest.raises(CannotError, match=r"temporary file: No such file .*: make room in /tmp"):
         install(WISH, etc)
+
+
+def test_no_folder_for_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python has no strerror for that."""
+    etc = make(tmp_path, EVERY["local"])
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: ["/nowhere"])
+    assert install(WISH, etc).changes
+    monkeypatch.setattr(sound, "MEMORY", "/nowhere")
+    with pytest.raises(CannotError, match="No usable temporary directory"):
+        install(WISH, etc)
+
+
+@pytest.mark.parametrize("kind", ["auth", "password"])
+def test_a_line_in_a_phase_that_it_does_not_answer(tmp_path: Path, kind: str) -> None:
+    """It is named, and uninstall takes it out: without the script it would refuse root."""
+    line = OURS.replace("account", kind)
+    etc = make(tmp_path, {**BOTH, "sshd": f"{GUARD.replace('account', kind)}\n{line}\n{RHEL}"})
+    with pytest.raises(CannotError, match=rf"sshd:2 has this module in the {kind} phase"):
+        install(WISH, etc)
+    apply(uninstall("sshd", etc))
+    assert Path(etc, "pam.d/sshd").read_text() == RHEL
+
+
+@pytest.mark.parametrize("name", ["debian12", "sssd"])
+def test_a_part_of_services_is_none(tmp_path: Path, name: str) -> None:
+    """Nothing would come of the lines there, but Python in each su and sudo."""
+    included = "password-auth" if name == "sssd" else "common-account"
+    files = EVERY[name]
+    files = {**files, included: f"{files[included]}session required pam_permit.so\n"}
+    with pytest.raises(CannotError, match=f"{included} is a part of sshd and others"):
+        install(WISH._replace(service=included), make(tmp_path, files))
+
+
+@pytest.mark.parametrize(
+    ("condition", "all_users"),
+    [
+        ("uid >= 1000", True),
+        ("uid ne 0", True),
+        ("user != root", True),
+        ("user notingroup nologin", True),
+        ("uid >= 1000 user ingroup wheel", False),
+        ("uid < 1000", False),
+        ("user in alice:bob", False),
+    ],
+)
+def test_a_guard_the_wrong_way_round(tmp_path: Path, condition: str, all_users: bool) -> None:
+    """A line that lets by all users is none of the administrators': it is told."""
+    wrong = f"account [success=1 default=ignore] pam_succeed_if.so quiet {condition}"
+    _, plan = planned(tmp_path, with_lines(f"{wrong}\n{OURS}"))
+    told = [note for note in plan.notes if "lets users by" in note]
+    assert len(told) == all_users
 
 
 def test_nothing_is_written(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ finds. What fails, or is interrupted, is taken back at once.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -169,7 +170,13 @@ class Node(NamedTuple):
         return files, notes
 
     def _without_ours(self) -> dict[str, bytes | None]:
-        """Return the files that have lines of ours now, as they are without."""
+        """Return the files that have lines of ours now, as they are without.
+
+        None, where somebody has removed a file that this command has written.
+        """
+        written = [one.path for one in _all(self.record) if one.after is not None]
+        if written and not any(map(os.path.lexists, written)):
+            return {}
         changes = plan.uninstall(self.service, self.etc).changes
         return {change.path: change.after for change in changes}
 

@@ -10,7 +10,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Callable, NamedTuple
 
-from slurm_adopt.cli.verdict.pam_line import PHASES
+from slurm_adopt.cli.verdict.pam_line import PHASES, SSHD
 from slurm_adopt.decision.options import parse
 from slurm_adopt.node import pam_files
 from slurm_adopt.slurm import files
@@ -97,10 +97,15 @@ def install(wish: Wish, etc: str = "/etc") -> Plan:
     """Return how the service's file gets our lines; CannotError where that is not to be."""
     _check_wish(wish)
     file = _File(wish.service, etc)
+    file.check_own()
     file.check_whole()
     for elsewhere in file.in_included(is_ours), file.in_included(is_slurm_s):
         if elsewhere:
             raise CannotError(elsewhere[0])
+    for entry in file.text.entries:
+        if is_ours(entry) and entry.kind not in PHASES:
+            what = f"{file.source}:{entry.number} has this module in the {entry.kind} phase"
+            raise CannotError(f"{what}, where it decides nothing: take that line out first")
     slurm_s = [entry for entry in file.text.entries if is_slurm_s(entry)]
     if slurm_s and not wish.replace:
         first = f"{file.source}:{slurm_s[0].number}: '{slurm_s[0]}'"
@@ -125,7 +130,7 @@ def uninstall(service: str, etc: str = "/etc") -> Plan:
     _check_service(service)
     file = _File(service, etc)
     elsewhere = file.in_included(is_ours)
-    ours = [pair for phase in PHASES for pair in pairs(file.text, phase, is_ours)]
+    ours = [pair for kind in pam_files.TYPES for pair in pairs(file.text, kind, is_ours)]
     if not ours and elsewhere:
         raise CannotError(elsewhere[0])
     if not ours:
@@ -168,6 +173,14 @@ class _File:
         self.text = PamText(data or b"")
         places = (os.path.dirname(self.path), os.path.dirname(self.vendor_path))
         self.stacks = sound.read(service, places)
+
+    def check_own(self) -> None:
+        """Refuse a file that sshd includes: ours would be in all services, and decide in none."""
+        of_sshd = sound.read(SSHD, self.stacks.places).of.values()
+        if self.stacks.service != SSHD and any(self.source in one.paths for one in of_sshd):
+            raise CannotError(
+                f"{self.source} is a part of {SSHD} and others: name a service, as --service {SSHD}"
+            )
 
     def check_whole(self) -> None:
         """Refuse files that libpam misreads."""
@@ -339,7 +352,7 @@ class _Edit:
         there = self._ours[phase] or next(filter(None, self._ours.values()), None)
         if there and not options:
             return list(there.line.arguments[script_at(there.line.arguments) + 1 :])
-        own = {} if self._wish.service == "sshd" else {"service": self._wish.service}
+        own = {} if self._wish.service == SSHD else {"service": self._wish.service}
         chosen = {**own, **DEFAULTS, **self.taken, **_lower(options)}
         return [f"{name}={value}" for name, value in chosen.items()]
 

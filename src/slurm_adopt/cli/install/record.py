@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -145,9 +146,15 @@ class Folder:
         os.rename(new, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def _read(self, name: str) -> bytes:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(name, flags, dir_fd=self._fd), "rb") as file:
-            return file.read(LIMIT)
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        fd = os.open(name, flags, dir_fd=self._fd)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                return b""  # which is no record
+            with open(fd, "rb", closefd=False) as file:
+                return file.read(LIMIT)
+        finally:
+            os.close(fd)
 
     def _record(self, service: str, given: dict[str, Any]) -> Record:
         if given["schema"] != SCHEMA:

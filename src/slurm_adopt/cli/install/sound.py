@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from .pam_text import Edited
 
+MEMORY = "/run"
 PAGE = "docs/how-to/install.md"
 REFUSES = ("perm_denied", "auth_err")
 # Modules that start programs as the user: what they start in front of ours is in no job.
@@ -67,14 +68,28 @@ def read(service: str, places: tuple[str, ...]) -> Stacks:
 def planned(stacks: Stacks, edited: Edited) -> Iterator[Stacks]:
     """Give the stacks as they will be."""
     with ExitStack() as stack:
-        try:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="slurm-adopt-"))
-            with open(os.path.join(folder, stacks.service.lower()), "wb") as file:
-                file.write(edited.data)
-        except OSError as error:
-            text = f"cannot write to {tempfile.gettempdir()}: {error.strerror}"
-            raise CannotError(f"{text}: make room there") from None
+        folder = _with(stacks.service.lower(), edited.data, stack)
         yield read(stacks.service, (folder, *stacks.places))._replace(planned=True)
+
+
+def _with(name: str, data: bytes, stack: ExitStack) -> str:
+    """Return a new folder with a file in it: where /tmp has no room, one in memory."""
+
+    def made(there: str | None) -> str:
+        whole = tempfile.TemporaryDirectory(prefix="slurm-adopt-", dir=there)
+        folder = stack.enter_context(whole)
+        with open(os.path.join(folder, name), "wb") as file:
+            file.write(data)
+        return folder
+
+    try:
+        return made(None)
+    except OSError as error:
+        why = error.strerror or str(error)
+    try:
+        return made(MEMORY)
+    except OSError:
+        raise CannotError(f"cannot write a temporary file: {why}: make room in /tmp") from None
 
 
 def check_read(stacks: Stacks) -> None:

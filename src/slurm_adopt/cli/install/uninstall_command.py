@@ -7,7 +7,7 @@ import os
 import click
 
 from slurm_adopt.cli.deadlines import TURN
-from slurm_adopt.cli.errors import OK
+from slurm_adopt.cli.errors import OK, USAGE, CliError
 from slurm_adopt.cli.output import line
 from slurm_adopt.cli.verdict.pam_line import SSHD
 
@@ -36,6 +36,8 @@ def command(service: str, dry_run: bool, trial: str | None) -> int:
     """
     service = checked(service)
     if trial is not None:
+        if dry_run:
+            raise CliError("--trial-over goes with --service alone", USAGE)
         return _trial_over(service, trial)
     if dry_run:
         _show(service)

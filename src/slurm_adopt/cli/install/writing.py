@@ -13,6 +13,8 @@ from errno import ENODATA, ENOTSUP
 from typing import TYPE_CHECKING, NamedTuple
 
 from slurm_adopt.cli.errors import ERROR, CliError
+from slurm_adopt.slurm import files
+from slurm_adopt.slurm.errors import SetupError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,14 +38,12 @@ class EditedError(CliError):
 
 def read(path: str) -> bytes | None:
     """Return a file's bytes; None if it is not there."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(LIMIT + 1)
-    except FileNotFoundError:
+    if not os.path.exists(path):
         return None
-    if len(data) > LIMIT:
-        raise CliError(f"{path} has more than {LIMIT} bytes: that is no PAM file", ERROR)
-    return data
+    try:
+        return files.read(path, LIMIT)
+    except SetupError as error:
+        raise CliError(f"{error}: that is no PAM file", ERROR) from None
 
 
 class Writing:

@@ -66,6 +66,7 @@ ALWAYS = {
 NOLOGIN = ("/var/run/nologin", "/etc/nologin")  # pam_nologin(8), in this order
 ACCOUNTS = "/etc/passwd"
 UID_MIN = 1000  # of regular users, as login.defs(5) has it by default
+PEOPLE = (5000, 1_000_000)  # what regular users' uids may be
 _REFUSES = ("bad", "die")
 
 
@@ -81,8 +82,26 @@ def who(line: Line, value: str) -> str:
 
 
 def is_meant(line: Line) -> bool:
-    """Say whether a line in front of ours is there to let somebody go by."""
-    return name_of(line) in MEANT or is_of_user(line)
+    """Say whether a line in front of ours is there to let somebody go by, and not all users."""
+    if name_of(line) in MEANT:
+        return True
+    return is_of_user(line) and not all(_lets_by(line, uid) for uid in PEOPLE)
+
+
+def _lets_by(line: Line, uid: int) -> bool:
+    """Say whether a line of pam_succeed_if says yes to a user of no group, and of an odd name."""
+    words = [word for word in line.arguments if word not in FLAGS]
+    for subject, test, given in zip(words[::3], words[1::3], words[2::3]):
+        if test in ("ingroup", "notingroup"):
+            holds: bool | None = test == "notingroup"
+        elif subject in ("user", "uid", "gid"):
+            has = "\0" if subject == "user" else str(uid)
+            holds = _compare(has, test, given)
+        else:
+            holds = None
+        if not holds:
+            return False
+    return True
 
 
 def _who_succeeds(line: Line, value: str) -> str:
@@ -184,8 +203,11 @@ def _holds(subject: str, test: str, given: str, user: str, uid: int, service: st
         return None
     of_user = {"user": user, "uid": str(uid), "gid": str(gid), "service": service}
     has = of_user.get(subject)
-    if has is None:
-        return None
+    return None if has is None else _compare(has, test, given)
+
+
+def _compare(has: str, test: str, given: str) -> bool | None:
+    """Say what a test of pam_succeed_if comes to; None if that is not known here."""
     if test in _TEXTS:
         return _TEXTS[test](has, given)
     if test in _NUMBERS and has.isdecimal() and given.isdecimal():
