@@ -450,6 +450,31 @@ def test_a_trial_over_an_installation_gives_that_back(site: Site) -> None:
     assert site.clean
 
 
+def test_a_trial_over_an_installation_whose_file_is_edited(site: Site) -> None:
+    """The lines become those of before: without any, everybody would get in."""
+    site.install()
+    other = AFTER.replace(b".py", b".py wait_for_job=5")
+    with site.node() as node:
+        node.install(WISH, Plan([Change(str(site.file), AFTER, other)], [], {}), 600)
+        site.file.write_bytes(EDIT + other)
+        assert node.trial_over("abcd")
+    assert site.file.read_bytes() == EDIT + AFTER
+    assert "our lines alone become what they were" in site.said[-1]
+    site.uninstall()
+    assert site.file.read_bytes() == EDIT + BEFORE
+
+
+def test_a_trial_over_an_installation_whose_line_is_edited(site: Site) -> None:
+    """What was tried is not there as it was: the lines go, whatever they are."""
+    site.install()
+    other = AFTER.replace(b".py", b".py wait_for_job=5")
+    with site.node() as node:
+        node.install(WISH, Plan([Change(str(site.file), AFTER, other)], [], {}), 600)
+        site.file.write_bytes(AFTER + EDIT)
+        assert node.trial_over("abcd")
+    assert site.file.read_bytes() == BEFORE + EDIT
+
+
 def test_a_trial_that_nothing_has_ended(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its timer was lost: the next run takes it back."""
     tried = site.install(600)

@@ -18,6 +18,7 @@ from slurm_adopt.cli.logins.moments import shown
 
 from . import plan, proof, trial
 from .errors import CannotError
+from .our_lines import with_lines_of
 from .record import Kept, Record
 from .writing import File, Writing, read
 
@@ -81,6 +82,10 @@ class Node(NamedTuple):
         now = read(one.path)
         if now in (one.after, one.before):
             return File(one.path, now, one.before)
+        was = with_lines_of(now, one.after, one.before)
+        if was is not None:
+            self.say(f"{one.path} has been edited since: our lines alone become what they were")
+            return File(one.path, now, was)
         self.say(f"{one.path} has been edited since: our lines alone are taken out")
         return File(one.path, now, self._without_ours().get(one.path, now))
 

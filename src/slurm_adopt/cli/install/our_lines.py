@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Callable, NamedTuple
 
 from slurm_adopt.node import pam_files
 from slurm_adopt.node.pam_stack import FLAGS, is_of_user
 
+from .pam_text import PamText
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Literal
 
-    from .pam_text import Entry, PamText
+    from .pam_text import Entry
 
     Front = Literal["pam_python", "pam_exec"]
 
@@ -143,3 +146,25 @@ def block(text: PamText, place: int, lines: Sequence[str], phase: str, service: 
         return [*whole, ""] if text.is_blank(place - 1) else whole
     whole = [SESSION, *lines]
     return ["", *whole] if text.is_blank(place) else whole
+
+
+def with_lines_of(now: bytes | None, after: bytes | None, before: bytes | None) -> bytes | None:
+    """Return an edited text with the lines of ours that stood there before a change.
+
+    None where there were none, or each changed line is not there once, as the change has left it.
+    """
+    if now is None or after is None or before is None or not _has_ours(before):
+        return None
+    lines, new, old = (text.splitlines(keepends=True) for text in (now, after, before))
+    for kind, start, end, first, last in SequenceMatcher(None, new, old, False).get_opcodes():
+        if kind == "equal":
+            continue
+        if end - start != last - first or any(lines.count(line) != 1 for line in new[start:end]):
+            return None
+        for line, instead in zip(new[start:end], old[first:last]):
+            lines[lines.index(line)] = instead
+    return b"".join(lines)
+
+
+def _has_ours(text: bytes) -> bool:
+    return any(is_ours(entry) for entry in PamText(text).entries)
