@@ -205,6 +205,7 @@ def test_without_what_it_needs_it_is_not_installed(built: Built) -> None:
 def test_it_is_installed_used_upgraded_and_removed(built: Built, stubs: dict[str, Path]) -> None:
     cell = built.cell
     with rpm_root(cell, stubs[cell.python]) as root:
+        root.run(["mkdir", "-p", "/etc/systemd/system"])
         before = _all(root)
         pam = {path: root.read(path) for path in root.files("/etc/pam.d") if path != "/etc/pam.d"}
 
@@ -245,6 +246,8 @@ def test_it_is_installed_used_upgraded_and_removed(built: Built, stubs: dict[str
         root.write("/etc/pam.d/sshd.rpmsave", line)
         root.write("/run/slurm_adopt/job/1", "")  # as a login leaves it
         root.write("/var/lib/slurm_adopt/install/sshd", "")
+        for kind in ("timer", "service"):  # of a trial whose lines were taken out by hand
+            root.write(f"/etc/systemd/system/slurm-adopt-trial-sshd.{kind}", "")
         root.write(f"{TOP}/src/slurm_adopt/__pycache__/epilog.cpython-310.pyc", "")
         assert root.rpm("-e", "slurm-adopt") == (0, "")
         left = {"/etc/pam.d/sshd.rpmsave"}
