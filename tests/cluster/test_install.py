@@ -323,6 +323,25 @@ def test_a_module_that_does_not_run_is_not_installed(node: Node) -> None:
         node.host.run(["mv", "/root/pam_python.so", "/lib/security/pam_python.so"])
 
 
+def test_lines_of_a_front_that_is_gone(node: Node) -> None:
+    """They are not as they should be: users are refused. The other front, or none, mends it."""
+    node.host.pam("sshd", node.text.replace("user_readenv=1", ""))
+    usual = node.text
+    node.run("install")
+    written = node.text
+    node.host.run(["mv", "/lib/security/pam_python.so", "/root/pam_python.so"])
+    try:
+        said = node.run("install", status=2)
+        assert "pam_python.so is not installed, and lines that are there name it" in said
+        assert node.text == written
+        node.run("install", "--front=pam_exec")
+        assert node.text.count(EXEC) == 2
+        node.run("uninstall")
+        assert node.is_clean(usual)
+    finally:
+        node.host.run(["mv", "/root/pam_python.so", "/lib/security/pam_python.so"])
+
+
 def test_what_keeps_everybody_out_is_taken_back(node: Node) -> None:
     """The package is not whole, which shows only when the lines are there."""
     usual = node.text

@@ -170,6 +170,17 @@ def test_a_file_that_is_gone(site: Site, seconds: int | None) -> None:
     assert not site.top.exists()
 
 
+def test_a_folder_that_cannot_be_locked(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on NFS without locks."""
+
+    def failing(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", failing)
+    assert "cannot be locked: No locks available: nothing" in refusal(site.install)
+    assert site.file.read_bytes() == BEFORE
+
+
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
 def test_a_record_that_is_no_file(site: Site, make: Callable[[Path], None]) -> None:
     """Nothing is waited for."""
@@ -741,6 +752,9 @@ ENVIRONMENTS = [
     ("session required pam_env.so user_readenv=1", False),
     ("session required pam_env.so envfile=/etc/default/locale user_readenv=1", False),
     ("auth required /lib/security/pam_env.so user_readenv=1", False),
+    ("session required pam_env.so user_readenv=2", False),
+    ("session required pam_env.so user_readenv=0 user_readenv=1", False),
+    ("session required pam_env.so user_readenv=1 user_readenv=0", True),
     ("@include other-file", False),
     ("session required pam_env.so user_readenv=2", False),
     ("session required pam_env.so user_readenv=0 user_readenv=1", False),

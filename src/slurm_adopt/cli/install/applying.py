@@ -61,7 +61,9 @@ class Node(NamedTuple):
         untouched = all(read(one.path) == one.before for one in record.change)
         if record.trial and not untouched and time.time() < record.trial.ends:
             return record
-        if untouched:
+        if untouched and record.trial:
+            self.say("the trial is ended: its lines are not there, and the files are as before it")
+        elif untouched:
             self.say("an earlier run was interrupted: it has left the files as they were")
         elif record.trial:
             self.say(f"a trial was over at {shown(record.trial.ends)}: it is taken back now")

@@ -34,7 +34,13 @@ def chosen(given: Front | None, service: str, say: Callable[[str], None]) -> Fro
         why = _why_no_pam_python()
         if why and given:
             raise CliError(f"--front pam_python: {why}; nothing is changed", ERROR)
-        if why and not front:
+        if why and front:
+            raise CliError(
+                f"{why}, and lines that are there name it: users are refused. Mend that, or change "
+                f"the lines by --front pam_exec: {PAGE}",
+                ERROR,
+            )
+        if why:
             say(f"the front is pam_exec, since {why}; what it cannot do: {PAGE}")
         front = front or ("pam_exec" if why else "pam_python")
     if front == "pam_exec":

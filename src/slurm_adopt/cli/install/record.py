@@ -191,8 +191,13 @@ def held(seconds: float = 0.0, top: str = TOP) -> Iterator[Folder]:
     end = time.monotonic() + seconds
     while True:
         fd = _opened(top)
-        if _locked(fd) and _is_still(fd, f"{top}/{FOLDER}"):
-            break
+        try:
+            if _locked(fd) and _is_still(fd, f"{top}/{FOLDER}"):
+                break
+        except OSError as error:
+            os.close(fd)
+            why = f"{top}/{FOLDER} cannot be locked: {error.strerror}"
+            raise CliError(f"{why}: nothing is changed", ERROR) from None
         os.close(fd)
         if time.monotonic() >= end:
             raise CliError("another slurm-adopt install or uninstall is running: try again", ERROR)

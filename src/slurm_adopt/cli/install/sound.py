@@ -7,6 +7,7 @@ real ones.
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
@@ -76,8 +77,8 @@ def _with(name: str, data: bytes, stack: ExitStack) -> str:
     """Return a new folder with a file in it: where /tmp has no room, one in memory."""
 
     def made(there: str | None) -> str:
-        whole = tempfile.TemporaryDirectory(prefix="slurm-adopt-", dir=there)
-        folder = stack.enter_context(whole)
+        folder = tempfile.mkdtemp(prefix="slurm-adopt-", dir=there)
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
         with open(os.path.join(folder, name), "wb") as file:
             file.write(data)
         return folder
