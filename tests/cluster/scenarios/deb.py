@@ -159,6 +159,7 @@ def life(cluster: Cluster, deb: Path) -> None:
     node = cluster.n1
     node.pam("sshd", stock.debian(stock.suite_of(cluster)))
     sh(node, FOR_PAM_EXEC)
+    sh(node, f"rm -rf {' '.join(STATE)}")  # of other tests: purge removes it
     before = files(node)
     with purged(node):
         file = put(node, deb)
