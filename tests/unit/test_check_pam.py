@@ -280,6 +280,7 @@ def test_what_our_lines_return(
     monkeypatch.setattr(pam_exec, "uid_of", lambda _: uid)
     outcome = Outcome(SITUATIONS["no jobs"], code, "")  # type: ignore[arg-type]
     monkeypatch.setattr(pam_exec, "answer", lambda *_: outcome)
+    monkeypatch.setattr(pam_exec, "check_called", lambda *_: None)
     status = pam_exec.status(given.split(), {"PAM_TYPE": "account"}, 1)
     assert {0: "success", 1: "system_err"}[status] == expected
 

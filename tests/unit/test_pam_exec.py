@@ -220,7 +220,7 @@ def test_exit_status_of_a_code(
 ) -> None:
     outcome = Outcome(SITUATIONS["no jobs"], code, "")
     monkeypatch.setattr(pam_exec, "answer", lambda *_: outcome)
-    monkeypatch.setattr(pam_exec, "_check_caller", lambda _: None)
+    monkeypatch.setattr(pam_exec, "check_called", lambda *_: None)
     items = {"PAM_TYPE": kind, "PAM_USER": USER}
     assert status(option.split(), items, 1) == expected
     assert status(option.split(), {**items, "PAM_USER": "root"}, 1) == expected * (
@@ -548,7 +548,7 @@ def test_welcome(monkeypatch: pytest.MonkeyPatch, lines: list[str], capfd: Any) 
     adoption = Adoption(9, 5001, 7, 1)
     outcome = Outcome(SITUATIONS["adopted"], "PAM_SUCCESS", "adopted", adoption)
     monkeypatch.setattr(front_answer, "decide_session", lambda *_: outcome)
-    monkeypatch.setattr(pam_exec, "_check_caller", lambda _: None)
+    monkeypatch.setattr(pam_exec, "check_called", lambda *_: None)
     items = {**ITEMS, "PAM_TYPE": "open_session", "PAM_TTY": "ssh"}
     assert status(["welcome=1"], items, os.getppid()) == 0
     assert capfd.readouterr().out == "This session is part of job 7 and ends with it.\n"

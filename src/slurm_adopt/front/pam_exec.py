@@ -13,9 +13,8 @@ import os
 
 from slurm_adopt.decision.options import parse
 from slurm_adopt.decision.outcome import REFUSALS
-from slurm_adopt.node.session_process import known_by
+from slurm_adopt.node.session_process import check_called, known_by
 from slurm_adopt.slurm.errors import SetupError
-from slurm_adopt.slurm.proc import uids
 
 from .answer import LETTERS, REFERENCE, answer, uid_of
 
@@ -28,9 +27,7 @@ if TYPE_CHECKING:
 # PAM_TYPE -> the phase; the others are not answered here.
 PHASES: dict[str, Phase] = {"account": "account", "open_session": "session"}
 CLOSING = "close_session"
-INIT = 1  # 0: a process of another PID namespace
 MODULE = b"/pam_exec.so"
-INHERITED = "process {} has not called PAM by pam_exec: what did has ended"
 PASS, FAIL = 0, 1  # exit status: PAM_SUCCESS, and PAM_SYSTEM_ERR
 
 
@@ -44,31 +41,13 @@ def status(arguments: list[str], items: dict[str, str], pid: int) -> int:
         return PASS
     if kind not in PHASES:
         raise SetupError(f"PAM_TYPE={kind[:32]}: this module has account and session lines only")
-    _check_caller(pid)
+    check_called(pid, MODULE)
     service = Items(items, pid)
     outcome = answer(PHASES[kind], service, arguments, {})
     if outcome.code == "PAM_IGNORE":
         root = uid_of(service.user) == 0
         return PASS if root or parse(arguments)[0].on("ignore_passes") else FAIL
     return FAIL if outcome.code in REFUSALS else PASS
-
-
-def _check_caller(pid: int) -> None:
-    """Raise SetupError if this is not what called PAM, but what has inherited us since that ended.
-
-    Besides init it may be any process that asks for it (prctl(2), PR_SET_CHILD_SUBREAPER), of users
-    as well. It has no pam_exec.so.
-    """
-    if pid <= INIT:
-        raise SetupError(INHERITED.format(pid))
-    try:
-        if uids(f"/proc/{pid}")[1:2] not in ([], [b"0"]):  # not root's: it may keep us waiting
-            raise SetupError(INHERITED.format(pid))
-        with open(f"/proc/{pid}/maps", "rb") as file:
-            if not any(MODULE in line for line in file):
-                raise SetupError(INHERITED.format(pid))
-    except OSError:  # not to be seen: SELinux can forbid it
-        pass
 
 
 class Items:

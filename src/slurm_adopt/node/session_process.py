@@ -19,9 +19,11 @@ from slurm_adopt.slurm.proc import (
     program_of,
     same_program,
     start_time,
+    uids,
 )
 
 COARSE = 0.02  # seconds: a clock tick, and as much again for file systems' times
+INIT = 1  # 0: a process of another PID namespace
 GENERATIONS = 4  # ancestors looked at
 
 
@@ -122,6 +124,27 @@ def _highest(own: int, sockets: set[int], proc: str) -> int:
         if slot:
             break
     return found
+
+
+def check_called(pid: int, module: bytes, proc: str = PROC) -> None:
+    """Raise SetupError if a process is not what called a PAM module, but what has inherited us.
+
+    That is where what called it has ended since. Besides init it may be any process that asks for
+    it (prctl(2), PR_SET_CHILD_SUBREAPER), of users as well. It has not loaded the module.
+    """
+    if pid <= INIT or not _has_loaded(pid, module, proc):
+        raise SetupError(f"process {pid} has not called PAM by pam_exec: what did has ended")
+
+
+def _has_loaded(pid: int, module: bytes, proc: str) -> bool:
+    """Say whether a process may have loaded a module; no where it is not root's."""
+    if uids(f"{proc}/{pid}")[1:2] not in ([], [b"0"]):  # a user's may keep us waiting
+        return False
+    try:
+        with open(f"{proc}/{pid}/maps", "rb") as file:
+            return any(module in line for line in file)
+    except OSError:  # not to be seen: SELinux can forbid it
+        return True
 
 
 def is_sshd(pid: int, proc: str = PROC) -> bool:
