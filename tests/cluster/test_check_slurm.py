@@ -613,7 +613,10 @@ def test_an_ending_job_is_no_fault(cluster: Cluster) -> None:
     """Its extern step is the first to end."""
     try:
         cluster.reconfigure(Settings(slurm_conf="KillWait=60\n"))
-        job = cluster.submit("alice", script="trap '' TERM; sleep 300")
+        trapped = cluster.n1.root / "tmp/trapped"
+        job = cluster.submit("alice", script=f"trap '' TERM; >/tmp/{trapped.name}; sleep 300")
+        wait_for("its trap", trapped.exists)
+        trapped.unlink()
         cluster.ctl.run(["scancel", str(job)])
         wait_for("the extern step gone", lambda: not cluster.has_stepd(job))
         said = findings(cluster.n1)
