@@ -296,7 +296,7 @@ exec python3 -c 'import os; os.open("/mnt/file", os.O_CLOEXEC); os.execl("/bin/t
 STATES = """\
 cd /proc; for pid in [0-9]*; do
     read -r name <$pid/comm && state=$(grep -s ^State: $pid/status) && echo $name $state
-done 2>/dev/null
+done 2>/dev/null || true  # the last of them has ended
 """
 
 
