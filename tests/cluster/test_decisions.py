@@ -9,36 +9,19 @@ import pytest
 
 from tests import decisions
 from tests.cluster.harness import cli, pam
-from tests.cluster.harness.cluster import Settings
 from tests.cluster.harness.driver import PAM_SILENT, WORDS, Driver, cgroups
 from tests.cluster.scenarios.rows import COMMAND, CONFINED, OURS, SSHD, by_sshd, log, place
-from tests.cluster.scenarios.situations import ARRANGEMENTS, Scenery, Stage
+from tests.cluster.scenarios.situations import ARRANGEMENTS, Scenery, Stage, driver, scenery
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.cluster.harness.cluster import Cluster
     from tests.decisions import Row
 
     # What a login comes to, by option=value, by situation and user.
     Explained = dict[tuple[str, str | None], dict[str, tuple[str, str, int | None]]]
 
+__all__ = ["driver", "scenery"]  # pytest finds them here
+
 ROWS = list(decisions.rows())
-
-
-@pytest.fixture(scope="module")
-def driver(running_cluster: Cluster) -> Iterator[Driver]:
-    """Make calls of PAM on n1."""
-    with Driver(running_cluster.n1) as found:
-        yield found
-    running_cluster.reconfigure(Settings())
-
-
-@pytest.fixture(scope="module")
-def scenery(running_cluster: Cluster, driver: Driver) -> Iterator[Scenery]:
-    """Arrange situations, each until another one is wanted."""
-    with Scenery(running_cluster, driver) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

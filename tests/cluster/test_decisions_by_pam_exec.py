@@ -8,10 +8,9 @@ import pytest
 
 from tests import decisions
 from tests.cluster.harness import pam
-from tests.cluster.harness.cluster import Settings
-from tests.cluster.harness.driver import PAM_SILENT, WORDS, Driver, cgroups
+from tests.cluster.harness.driver import PAM_SILENT, WORDS, cgroups
 from tests.cluster.scenarios.rows import COMMAND, OURS, SSHD, by_sshd, log, place
-from tests.cluster.scenarios.situations import Scenery, Stage
+from tests.cluster.scenarios.situations import Scenery, Stage, driver, scenery
 from tests.decisions_by_pam_exec import (
     FAILURE,
     IGNORE,
@@ -23,29 +22,13 @@ from tests.decisions_by_pam_exec import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.cluster.harness.cluster import Cluster
     from tests.decisions import Row
     from tests.decisions_by_pam_exec import Own
 
+__all__ = ["driver", "scenery"]  # pytest finds them here
+
 ROWS = list(decisions.rows())
 IN_SHORT = first_of_each_answer(iter(ROWS))
-
-
-@pytest.fixture(scope="module")
-def driver(running_cluster: Cluster) -> Iterator[Driver]:
-    """Make calls of PAM on n1."""
-    with Driver(running_cluster.n1) as found:
-        yield found
-    running_cluster.reconfigure(Settings())
-
-
-@pytest.fixture(scope="module")
-def scenery(running_cluster: Cluster, driver: Driver) -> Iterator[Scenery]:
-    """Arrange situations, each until another one is wanted."""
-    with Scenery(running_cluster, driver) as found:
-        yield found
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)

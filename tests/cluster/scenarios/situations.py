@@ -14,8 +14,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.cluster.harness import cgroups, pam, scancel
 from tests.cluster.harness.cluster import Settings
+from tests.cluster.harness.driver import Driver
 from tests.cluster.harness.login import Result, ssh_argv
 from tests.cluster.harness.wait import wait_for
 from tests.cluster.scenarios import job_namespaces
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.cluster.harness.cluster import Cluster
-    from tests.cluster.harness.driver import Driver
     from tests.cluster.harness.host import Host
 
 Login = Callable[[str], Result]  # runs a command by ssh, as the situation's user
@@ -561,3 +563,21 @@ COMPARED: dict[str, tuple[Settings, Arrangement]] = {
     "one job, sshd is bound to a CPU":         (PLAIN, bound),
 }
 # fmt: on
+
+
+# For tests
+
+
+@pytest.fixture(scope="module")
+def driver(running_cluster: Cluster) -> Iterator[Driver]:
+    """Make calls of PAM on n1."""
+    with Driver(running_cluster.n1) as found:
+        yield found
+    running_cluster.reconfigure(Settings())
+
+
+@pytest.fixture(scope="module")
+def scenery(running_cluster: Cluster, driver: Driver) -> Iterator[Scenery]:
+    """Arrange situations, each until another one is wanted."""
+    with Scenery(running_cluster, driver) as found:
+        yield found
