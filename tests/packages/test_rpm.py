@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster.harness.host import CHECKOUT
+from tests.cluster.harness.root import DEFAULT_MIRROR
 from tests.dev import packages, rpm
 from tests.packages.root import Root
 from tests.packages.rpm_root import CELLS, HOST, NEEDED, Cell, package_of, rpm_root, stub_for
@@ -395,7 +396,6 @@ def _scripts_are_for(root: Root, python: str) -> None:
 
 
 PAGE = CHECKOUT / "docs/how-to/rpm-package.md"
-SOURCES = "http://deb.debian.org/debian"
 
 
 def test_the_page_has_the_pythons_of_the_packages() -> None:
@@ -411,7 +411,9 @@ def test_pam_python_is_built_as_the_page_says() -> None:
     commands = commands.replace("PYTHON=3.9", f"PYTHON={HOST}")
     suite = CELLS[f"el8, Python {HOST}"].suite
     with Root(suite) as root:
-        root.write("/etc/apt/sources.list.d/source.list", f"deb-src {SOURCES} {suite.name} main\n")
+        root.write(
+            "/etc/apt/sources.list.d/source.list", f"deb-src {DEFAULT_MIRROR} {suite.name} main\n"
+        )
         apt = "apt-get -qqy --no-install-recommends"
         wanted = f"gcc libc6-dev libpam0g-dev libpython{HOST}-dev python{HOST}-dev xz-utils"
         root.sh(f"apt-get -qq update; {apt} install {wanted} >/dev/null", check=True)
