@@ -227,6 +227,23 @@ def fronts(arguments: tuple[str, ...]) -> None:
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *chosen])
 
 
+def _tier(name: str, module: str, what: str) -> None:
+    """Add a command that runs a module of the tests, which reads the arguments itself."""
+
+    @main.command(
+        name, help=what, context_settings={"ignore_unknown_options": True, "help_option_names": []}
+    )
+    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+    def run(arguments: tuple[str, ...]) -> None:
+        os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
+
+
+_tier("faults", "tests.cluster.tools.faults", "Play every fault on the real cluster.")
+_tier("inject", "tests.cluster.tools.inject", "Have every system call of a login fail in turn.")
+_tier("fuzz", "tests.fuzz", "Fuzz every parser that meets bytes it did not write.")
+_tier("soak", "tests.cluster.tools.soak", "Log in thousands of times while everything changes.")
+
+
 @main.command()
 def compare() -> None:
     """See the C module and ours in the same situations; print what differs."""
