@@ -8,14 +8,19 @@ if TYPE_CHECKING:
     from tests.cluster.harness.cluster import Cluster
 
 
-def traces(cluster: Cluster, shell: int) -> dict[str, object]:
-    """Return what a module could leave behind in the session's privileged sshd."""
+def traces(cluster: Cluster, shell: int, user: str = "") -> dict[str, object]:
+    """Return what a module could leave behind in the session's privileged sshd.
+
+    Between that and the shell is the user's own sshd; root has none.
+    """
 
     def status(pid: int) -> dict[str, str]:
         lines = cluster.n1.read(f"proc/{pid}/status").splitlines()
         return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
-    monitor = int(status(int(status(shell)["PPid"]))["PPid"])
+    monitor = int(status(shell)["PPid"])
+    if user != "root":
+        monitor = int(status(monitor)["PPid"])
     found = status(monitor)
     kinds = cluster.n1.run(["sh", "-c", f"ls -l /proc/{monitor}/fd"]).stdout.splitlines()[1:]
     children = cluster.n1.read(f"proc/{monitor}/task/{monitor}/children").split()

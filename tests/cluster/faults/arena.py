@@ -1,0 +1,269 @@
+"""Where faults are played: a cluster with the jobs of all kinds of users, and logins of each."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tests.cluster.faults.fault import (
+    GONE,
+    KINDS,
+    NEWEST,
+    OUTSIDE,
+    OWN,
+    REFUSED,
+    SOURCE,
+)
+from tests.cluster.harness import cgroups, config, landing, pam
+from tests.cluster.harness.login import Session, SessionEndedError
+from tests.cluster.harness.traces import traces
+from tests.cluster.harness.wait import NotInTimeError, wait_for
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from tests.cluster.faults.fault import Fault
+    from tests.cluster.harness.cluster import Cluster
+    from tests.cluster.harness.host import Host
+
+MEETING = "/var/spool/fault"  # where logins wait for the fault, between the two phases
+WAITING = "/usr/local/sbin/wait-for-the-fault"
+WAIT = f"""\
+#!/bin/sh
+test -e {MEETING}/armed || exit 0
+: >{MEETING}/reached.$$
+n=0
+until test -e {MEETING}/go || test $n -ge 1500; do sleep 0.02; n=$((n + 1)); done
+"""
+WAITS = f"session optional pam_exec.so quiet {WAITING}"
+
+LIMIT = 90.0  # seconds that a login has, whatever is broken
+OURS = "pam_slurm_adopt("
+DECIDED = re.compile(
+    r"pam_slurm_adopt\(sshd:(?P<phase>\w+)\): user (?P<user>\S+) .*?, pid \d+.*?: "
+    r"(?P<text>.*) -> (?P<code>PAM_\w+) in (?P<ms>[0-9.]+) ms"
+)
+# Into the step's cgroups by root's hand, then the user's: nothing of Slurm's is asked for that.
+IN_JOB = """\
+n=$1; shift
+while [ "$n" -gt 0 ]; do echo $$ >"$1" || exit 1; shift; n=$((n - 1)); done
+exec "$@"
+"""
+
+
+class InJob:
+    """A host as seen from inside a job on it: what is started there is in the job's cgroups."""
+
+    def __init__(self, host: Host, uid: int, job: int) -> None:
+        """Say which job."""
+        self.host = host
+        self.name = host.name
+        step = cgroups.of_extern_step(host.name, uid, job)
+        names = [""] if cgroups.unified() else ["cpuset", "devices", "freezer", "memory"]
+        self._files = [f"/{cgroups.folder(name, step)}/cgroup.procs" for name in names]
+
+    def popen(
+        self,
+        argv: Sequence[str],
+        user: str | None = None,
+        env: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> subprocess.Popen[str]:
+        """Start a command in the job."""
+        as_user = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--reset-env"]
+        inside = ["sh", "-c", IN_JOB, "sh", str(len(self._files)), *self._files]
+        return self.host.popen([*inside, *as_user, *argv], None, env, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        """Be that host in all else."""
+        return getattr(self.host, name)
+
+
+@dataclass
+class Came:
+    """What came of one login."""
+
+    kind: str
+    outcome: str  # one of fault.py's
+    admitted: bool
+    seconds: float  # of the whole login, by the clock here
+    shown: str = ""  # by ssh
+    left: str = ""  # in the session's sshd that is not there after an undisturbed login
+
+
+class Arena:
+    """A cluster in which each kind of user has its jobs."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        """Take a cluster that is up."""
+        self.cluster = cluster
+        self.node = cluster.n1
+        self.jobs: dict[str, int] = {}  # one, old, new
+        self._usual: dict[tuple[str, str, str], dict[str, object]] = {}
+        self.node.write(WAITING, WAIT, 0o755)
+        self.sh(f"mkdir -p {MEETING}")
+
+    def sh(self, script: str, timeout: float = 60) -> str:
+        """Run a script on n1; return its output."""
+        return self.node.run(["sh", "-ec", script], timeout=timeout).stdout
+
+    def ready(self) -> None:
+        """Have the jobs that are wanted, and no others."""
+        if not self._sound():
+            self.cluster.cancel_all()
+            self.cluster.end_left_over()
+            for node in self.cluster.nodes:
+                for daemon in ("munged", "slurmd", "sshd"):
+                    if not node.pid(daemon):
+                        node.start(daemon)
+            self.cluster.wait_idle()
+            self.jobs = {
+                "one": self.cluster.submit("alice", mem="50M"),
+                "old": self.cluster.submit("bob", "n1,n2", mem="50M"),
+                "new": self.cluster.submit("bob", mem="50M"),
+            }
+
+    def _sound(self) -> bool:
+        return len(self.jobs) == 3 and all(
+            self.cluster.has_stepd(job) and self.cluster.job_state(job) == "RUNNING"
+            for job in self.jobs.values()
+        )
+
+    def stepd(self, name: str) -> str:
+        """Return the pid of a job's extern stepd on n1: of `one`, `old` or `new`."""
+        pattern = rf"^slurmstepd: \[{self.jobs[name]}\.extern\]"
+        return self.node.run(["pgrep", "-f", pattern]).stdout.strip()
+
+    # Stacks
+
+    def write_stack(self, front: str, phase: str, options: Sequence[str]) -> None:
+        """Write the documented stack; between its two halves a login waits for the fault."""
+        by_exec = front == "pam_exec"
+        account, session = (pam.both_by_pam_exec if by_exec else pam.both_lines)(*options)
+        session = [] if phase == "account" else [WAITS, *session]
+        self.node.pam("sshd", [*pam.stack(*account), *session])
+
+    # Logins
+
+    def log_in(self, fault: Fault, front: str, phase: str) -> list[Came]:
+        """Log in as each kind of user at the same time, with the fault; return what came of it."""
+        with ThreadPoolExecutor(len(KINDS)) as pool:
+            if phase != "session":
+                with fault.bring(self):
+                    started = [pool.submit(self.login, kind, front, phase) for kind in KINDS]
+                    return [future.result() for future in started]
+            self.sh(f"rm -f {MEETING}/*; touch {MEETING}/armed")
+            started = [pool.submit(self.login, kind, front, phase) for kind in KINDS]
+            try:
+                with contextlib.suppress(NotInTimeError):
+                    wait_for("three logins between the phases", self._have_met, 30)
+                with fault.bring(self):
+                    self.sh(f"touch {MEETING}/go")
+                    return [future.result() for future in started]
+            finally:
+                self.sh(f"rm -f {MEETING}/armed; touch {MEETING}/go")
+
+    def _have_met(self) -> bool:
+        folder = self.node.root / MEETING.lstrip("/")
+        return len(list(folder.glob("reached.*"))) == len(KINDS) - 1  # all but the one without jobs
+
+    def login(self, kind: str, front: str, phase: str) -> Came:
+        """Log in as a kind of user; look where that is, and log out."""
+        source: Any = self.cluster.login
+        if kind == "two":
+            source = InJob(self.cluster.n2, config.USERS["bob"], self.jobs["old"])
+        began = time.monotonic()
+        try:
+            session = Session(source, self.node, KINDS[kind], timeout=LIMIT)
+        except SessionEndedError as error:
+            return Came(kind, REFUSED, False, time.monotonic() - began, str(error))
+        except TimeoutError as error:
+            return Came(kind, GONE, False, time.monotonic() - began, f"no end: {error}")
+        seconds = time.monotonic() - began
+        with session:
+            found = traces(self.cluster, session.pid, kind)
+            usual = self._usual.get((kind, front, phase))
+            left = "" if usual in (None, found) else f"{usual} before, {found} now"
+            cgroup = self.node.run(["cat", f"/proc/{session.pid}/cgroup"]).stdout
+            return Came(kind, self._place(cgroup), True, seconds, left=left)
+
+    def learn(self, front: str, phase: str) -> None:
+        """Log in without a fault, to know what is in a session's sshd then."""
+        for kind in set(KINDS) - {"none"}:
+            if (kind, front, phase) not in self._usual:
+                source: Any = self.cluster.login
+                if kind == "two":
+                    source = InJob(self.cluster.n2, config.USERS["bob"], self.jobs["old"])
+                with Session(source, self.node, KINDS[kind]) as session:
+                    self._usual[kind, front, phase] = traces(self.cluster, session.pid, kind)
+
+    def _place(self, cgroup: str) -> str:
+        try:
+            job = landing.job_of(self.node, cgroup)
+        except AssertionError:
+            return f"in several jobs, or half in one: {cgroup}"
+        names = {self.jobs["one"]: OWN, self.jobs["old"]: SOURCE, self.jobs["new"]: NEWEST}
+        return OUTSIDE if job is None else names.get(job, f"in job {job}, which is not known")
+
+    # What is there
+
+    def inventory(self) -> dict[str, object]:
+        """Return what logins could leave behind on n1: it is the same before and after."""
+        listed = self.sh(
+            "cd /; find run/slurm_adopt tmp -mindepth 1 2>/dev/null | sort; ls run var/spool/slurmd"
+        ).split()
+        names = self.node.run(["ps", "-eo", "comm="]).stdout.split()
+        sshd = self.node.pid("sshd")
+        kinds = self.sh(f"ls -l /proc/{sshd}/fd | sed '1d;s/.* -> //;s/:.*//' | sort").split()
+        groups = self.sh("find /sys/fs/cgroup -mindepth 1 -type d | sort").split()
+        return {
+            "files": listed,
+            "processes": dict(Counter(n for n in names if n not in ("ps", "sh", "sleep", "sshd"))),
+            "sshd's descriptors": kinds,
+            "cgroups": groups,
+        }
+
+    def left(self, before: Mapping[str, object]) -> str:
+        """Return what is otherwise now than before, once that has had time to go."""
+        with contextlib.suppress(NotInTimeError):
+            wait_for("the node as before", lambda: self.inventory() == before, 15, every=0.2)
+        now = self.inventory()
+        return "; ".join(
+            f"{name}: {before[name]} before, {now[name]} now"
+            for name in before
+            if before[name] != now[name]
+        )
+
+    @contextlib.contextmanager
+    def with_sshd(self, *under: str) -> Iterator[None]:
+        """Have n1's sshd run under another command."""
+        self.node.stop("sshd")
+        self.node.start("sshd", under=under)
+        try:
+            yield
+        finally:
+            self.node.stop("sshd")
+            self.node.start("sshd", under=self.node.front)
+
+    @contextlib.contextmanager
+    def limited(self, **limits: int) -> Iterator[None]:
+        """Have the sshd that runs give its children soft limits, named as prlimit(1) does."""
+        sshd = str(self.node.pid("sshd"))
+        shown = ["prlimit", "--raw", "--noheadings", "--output=SOFT", "--pid", sshd]
+        usual = {name: self.node.run([*shown, f"--{name}"]).stdout.strip() for name in limits}
+
+        def give(values: Mapping[str, object]) -> None:
+            words = [f"--{name}={value}:" for name, value in values.items()]
+            self.node.run(["prlimit", "--pid", sshd, *words])
+
+        give(limits)
+        try:
+            yield
+        finally:
+            give(usual)

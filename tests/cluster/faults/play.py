@@ -1,0 +1,106 @@
+"""Playing a fault: each kind of user, by a front, in a phase, with options; and judging it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tests.cluster.faults.arena import DECIDED, OURS
+from tests.cluster.faults.fault import (
+    GONE,
+    KINDS,
+    NEWEST,
+    OPTIONS,
+    OUTSIDE,
+    OWN,
+    REFUSED,
+    SOURCE,
+    UNDISTURBED,
+)
+
+if TYPE_CHECKING:
+    from tests.cluster.faults.arena import Arena, Came
+    from tests.cluster.faults.fault import Fault
+
+AS_BEFORE = "as in the account phase: "
+
+
+@dataclass
+class Played:
+    """One login with a fault, and what is wrong with it."""
+
+    fault: str
+    front: str
+    phase: str
+    options: str
+    kind: str
+    expected: str
+    outcome: str
+    admitted: bool
+    ms: float  # of the module, by its own lines; 0 where it has none
+    wrong: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for a file."""
+        return asdict(self)
+
+
+def play(arena: Arena, fault: Fault, front: str, phase: str, options: str) -> list[Played]:
+    """Log in as each kind of user; compare what came of it with what has to."""
+    arena.ready()
+    words, _ = OPTIONS[options]
+    arena.write_stack(front, phase, words)
+    arena.learn(front, phase)
+    before = arena.inventory()
+    mark = arena.node.mark()
+    came = arena.log_in(fault, front, phase)
+    log = [line for line in arena.node.log(mark) if OURS in line]
+    left = arena.left(before)
+    rows = [_judged(fault, front, phase, options, one, log) for one in came]
+    if left:
+        rows[-1].wrong.append(f"left: {left}")
+    if wrong := [row for row in rows if row.wrong]:
+        wrong[-1].wrong += [f"log: {line}" for line in log]
+    return rows
+
+
+def _judged(
+    fault: Fault, front: str, phase: str, options: str, came: Came, log: list[str]
+) -> Played:
+    expected = fault.outcomes(front, phase)[came.kind]
+    decided = [found for line in log if (found := DECIDED.search(line))]
+    own = [found for found in decided if found["user"] == KINDS[came.kind]]
+    situation = own[-1]["text"].removeprefix(AS_BEFORE).partition(":")[0] if own else ""
+    row = Played(
+        fault.name,
+        front,
+        phase,
+        options,
+        came.kind,
+        expected,
+        came.outcome,
+        came.admitted,
+        max((float(found["ms"]) for found in own), default=0),
+    )
+    lets_in = OPTIONS[options][1]
+    if expected not in _PLACES:  # an option decides, or something beside the module
+        admitted = expected in lets_in
+        wanted = OUTSIDE if admitted else REFUSED
+        if came.outcome not in ((wanted, GONE) if expected == GONE else (wanted,)):
+            row.wrong.append(f"{came.outcome} where it has to be {wanted} ({came.shown.strip()})")
+        if fault.logged and expected not in (REFUSED, GONE) and situation != expected:
+            row.wrong.append(f"logged as {situation!r}")
+    elif came.outcome != expected:
+        row.wrong.append(f"{came.outcome} where it has to be {expected} ({came.shown.strip()})")
+    if row.ms > fault.seconds * 1000:
+        row.wrong.append(f"it took {row.ms / 1000:.1f} s")
+    if came.left:
+        row.wrong.append(f"left in sshd: {came.left}")
+    touched = expected != UNDISTURBED[came.kind]
+    said = fault.said(phase)
+    if fault.logged and touched and said and not any(said in line for line in log):
+        row.wrong.append(f"nothing says {said!r}")
+    return row
+
+
+_PLACES = {OUTSIDE, OWN, SOURCE, NEWEST}
