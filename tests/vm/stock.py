@@ -35,7 +35,7 @@ NOT_HERE = {
     "test_examples.py": LONG_HERE,
     "test_expired.py": LONG_HERE,
     "test_explain.py": f"{V1}, in which its sessions are moved",
-    "test_faults.py": f"{V1}: its faults are of the hierarchies of v1, too",
+    "test_faults.py": LONG_HERE,
     "test_failures.py": f"{LONG_HERE}; its rows of proctrack/linuxproc expect v1's hierarchies",
     "test_guide.py": LONG_HERE,
     "test_how_sshd_runs.py": LONG_HERE,

@@ -1,4 +1,4 @@
-"""Faults of the node: cgroups, limits, disks, /proc, user database, syslog, sshd and its clients."""
+"""Faults of the node: cgroups, limits, disks, /proc, users, syslog, sshd and its clients."""
 
 from __future__ import annotations
 
