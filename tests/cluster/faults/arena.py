@@ -224,16 +224,30 @@ class Arena:
         groups = self.sh("find /sys/fs/cgroup -mindepth 1 -type d | sort").split()
         return {
             "files": listed,
-            "processes": dict(Counter(n for n in names if n not in ("ps", "sh", "sleep", "sshd"))),
+            "processes": dict(Counter(n for n in names if n not in ("ps", "sh", "sleep"))),
             "sshd's descriptors": kinds,
             "cgroups": groups,
         }
 
+    def at_rest(self) -> dict[str, object]:
+        """Return the same once all logins are over: what closes a session runs a little longer."""
+        sshd = self.node.pid("sshd")
+        children = f"/proc/{sshd}/task/{sshd}/children"
+        with contextlib.suppress(NotInTimeError):
+            wait_for("no login", lambda: not self.node.read(children).split(), 15, every=0.1)
+        return self.inventory()
+
     def left(self, before: Mapping[str, object]) -> str:
         """Return what is otherwise now than before, once that has had time to go."""
+        seen: list[dict[str, object]] = []
+
+        def as_before() -> bool:
+            seen.append(self.inventory())
+            return seen[-1] == before
+
         with contextlib.suppress(NotInTimeError):
-            wait_for("the node as before", lambda: self.inventory() == before, 15, every=0.2)
-        now = self.inventory()
+            wait_for("the node as before", as_before, 15, every=0.2)
+        now = seen[-1]
         return "; ".join(
             f"{name}: {before[name]} before, {now[name]} now"
             for name in before

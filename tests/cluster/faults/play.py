@@ -51,7 +51,7 @@ def play(arena: Arena, fault: Fault, front: str, phase: str, options: str) -> li
     words, _ = OPTIONS[options]
     arena.write_stack(front, phase, words)
     arena.learn(front, phase)
-    before = arena.inventory()
+    before = arena.at_rest()
     mark = arena.node.mark()
     came = arena.log_in(fault, front, phase)
     log = [line for line in arena.node.log(mark) if OURS in line]
