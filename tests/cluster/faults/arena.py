@@ -105,6 +105,7 @@ class Arena:
         self.cluster = cluster
         self.node = cluster.n1
         self.jobs: dict[str, int] = {}  # one, old, new
+        self.over: set[str] = set()  # kinds whose logins of this batch have come to something
         self._usual: dict[tuple[str, str, str], dict[str, object]] = {}
         self.node.write(WAITING, WAIT, 0o755)
         self.sh(f"mkdir -p {MEETING}")
@@ -131,14 +132,16 @@ class Arena:
 
     def _sound(self) -> bool:
         return len(self.jobs) == 3 and all(
-            self.cluster.has_stepd(job) and self.cluster.job_state(job) == "RUNNING"
-            for job in self.jobs.values()
+            self.cluster.has_stepd(job)
+            and self.stepd(name)
+            and self.cluster.job_state(job) == "RUNNING"
+            for name, job in self.jobs.items()
         )
 
     def stepd(self, name: str) -> str:
-        """Return the pid of a job's extern stepd on n1: of `one`, `old` or `new`."""
+        """Return the pid of a job's extern stepd on n1, of `one`, `old` or `new`; "" for none."""
         pattern = rf"^slurmstepd: \[{self.jobs[name]}\.extern\]"
-        return self.node.run(["pgrep", "-f", pattern]).stdout.strip()
+        return self.node.run(["pgrep", "-f", pattern], check=False).stdout.strip()
 
     # Stacks
 
@@ -153,6 +156,7 @@ class Arena:
 
     def log_in(self, fault: Fault, front: str, phase: str) -> list[Came]:
         """Log in as each kind of user at the same time, with the fault; return what came of it."""
+        self.over.clear()
         with ThreadPoolExecutor(len(KINDS)) as pool:
             if phase != "session":
                 with fault.bring(self):
@@ -185,6 +189,8 @@ class Arena:
             return Came(kind, REFUSED, False, time.monotonic() - began, str(error))
         except TimeoutError as error:
             return Came(kind, GONE, False, time.monotonic() - began, f"no end: {error}")
+        finally:
+            self.over.add(kind)
         seconds = time.monotonic() - began
         with session:
             found = traces(self.cluster, session.pid, kind)

@@ -61,13 +61,19 @@ OPTIONS: dict[str, tuple[tuple[str, ...], frozenset[str]]] = {
     ),
 }
 
+PATIENT = ("callerid_timeout=20",)  # the test machine is slow: where an answer is expected
+HASTY = ("callerid_timeout=1",)  # where none is
+
 Outcomes = Mapping[str, str]  # of each kind
 Bring = Callable[["Arena"], contextlib.AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault and what comes of it; `expected` has the kinds that it touches."""
+    """A fault and what comes of it; `expected` has the kinds that it touches.
+
+    Where it touches none, the log says what it says for all that.
+    """
 
     name: str
     bring: Bring
@@ -82,6 +88,9 @@ class Fault:
     logged: bool = True  # whether the syslog has the module's lines meanwhile
     exceptions: Mapping[tuple[str, str], Outcomes] = field(default_factory=dict)
     # ^ (front, phase) -> what is otherwise there
+    more: tuple[str, ...] = PATIENT  # options of the PAM lines beside those of OPTIONS
+    may_end: frozenset[str] = frozenset()  # kinds whose login the kernel may end once it is in
+    settled: bool = False  # whether a login that could not be adopted is in its job for all that
 
     def outcomes(self, front: str, phase: str) -> dict[str, str]:
         """Return what comes of a login of each kind."""
@@ -89,6 +98,11 @@ class Fault:
         if phase == "session" and self.in_session is not None:
             touched = self.in_session
         return {**UNDISTURBED, **touched, **self.exceptions.get((front, phase), {})}
+
+    def touches(self, front: str, phase: str) -> frozenset[str]:
+        """Return the kinds that it touches."""
+        outcomes = self.outcomes(front, phase)
+        return frozenset(kind for kind in KINDS if outcomes[kind] != UNDISTURBED[kind])
 
     def said(self, phase: str) -> str:
         """Return what a line of the log has."""
