@@ -34,14 +34,18 @@ if TYPE_CHECKING:
 
 MEETING = "/var/spool/fault"  # where logins wait for the fault, between the two phases
 WAITING = "/usr/local/sbin/wait-for-the-fault"
+# What sshd runs in front of our lines, and after them; the script is told by which PAM is called.
 WAIT = f"""\
 #!/bin/sh
-test -e {MEETING}/armed || exit 0
-: >{MEETING}/reached.$$
-n=0
-until test -e {MEETING}/go || test $n -ge 1500; do sleep 0.02; n=$((n + 1)); done
+export sshd=$PPID
+if test "$1" = session && test -e {MEETING}/armed; then
+    : >{MEETING}/reached.$$
+    n=0
+    until test -e {MEETING}/go || test $n -ge 1500; do sleep 0.02; n=$((n + 1)); done
+fi
+test -e {MEETING}/hook || exit 0
+. {MEETING}/hook
 """
-WAITS = f"session optional pam_exec.so quiet {WAITING}"
 
 LIMIT = 90.0  # seconds that a login has, whatever is broken
 OURS = "pam_slurm_adopt("
@@ -55,6 +59,14 @@ n=$1; shift
 while [ "$n" -gt 0 ]; do echo $$ >"$1" || exit 1; shift; n=$((n - 1)); done
 exec "$@"
 """
+
+
+IN_STEPS = "find /sys/fs/cgroup -path '*/step_extern*' -name cgroup.procs -exec cat {} + || true"
+
+
+def _runs(phase: str, when: str = "") -> str:
+    """Return a line that runs WAIT."""
+    return f"{phase} optional pam_exec.so quiet {WAITING} {phase} {when}".rstrip()
 
 
 class InJob:
@@ -106,7 +118,7 @@ class Arena:
         self.node = cluster.n1
         self.jobs: dict[str, int] = {}  # one, old, new
         self.over: set[str] = set()  # kinds whose logins of this batch have come to something
-        self._usual: dict[tuple[str, str, str], dict[str, object]] = {}
+        self._usual: dict[tuple[str, str, str, str], dict[str, object]] = {}
         self.node.write(WAITING, WAIT, 0o755)
         self.sh(f"mkdir -p {MEETING}")
 
@@ -145,25 +157,49 @@ class Arena:
 
     # Stacks
 
-    def write_stack(self, front: str, phase: str, options: Sequence[str]) -> None:
-        """Write the documented stack; between its two halves a login waits for the fault."""
+    def write_stack(
+        self, front: str, phase: str, options: Sequence[str], *, hooked: bool = False
+    ) -> None:
+        """Write the documented stack; between its two halves a login waits for the fault.
+
+        `hooked`: there are lines beside ours for a script of `hook`.
+        """
         by_exec = front == "pam_exec"
         account, session = (pam.both_by_pam_exec if by_exec else pam.both_lines)(*options)
-        session = [] if phase == "account" else [WAITS, *session]
+        if hooked:
+            account = [_runs("account"), *account, _runs("account", "after")]
+        if phase == "account":
+            session = []
+        else:
+            session = [_runs("session"), *session, *([_runs("session", "after")] * hooked)]
         self.node.pam("sshd", [*pam.stack(*account), *session])
+
+    @contextlib.contextmanager
+    def hook(self, script: str) -> Iterator[None]:
+        """Have sshd run a script at its logins, where the stack is hooked.
+
+        `$sshd` is the sshd that calls PAM, `$1` the phase, `$2` is `after` behind our lines.
+        """
+        self.node.write(f"{MEETING}/hook", script)
+        try:
+            yield
+        finally:
+            self.sh(f"rm -f {MEETING}/hook")
 
     # Logins
 
     def log_in(self, fault: Fault, front: str, phase: str) -> list[Came]:
         """Log in as each kind of user at the same time, with the fault; return what came of it."""
         self.over.clear()
-        with ThreadPoolExecutor(len(KINDS)) as pool:
+        setting = fault.setting(self) if fault.setting else contextlib.nullcontext()
+        log_in = lambda kind: self.login(kind, front, phase, fault.method)  # noqa: E731
+        with setting, ThreadPoolExecutor(len(KINDS)) as pool:
             if phase != "session":
                 with fault.bring(self):
-                    started = [pool.submit(self.login, kind, front, phase) for kind in KINDS]
+                    started = [pool.submit(log_in, kind) for kind in KINDS]
                     return [future.result() for future in started]
             self.sh(f"rm -f {MEETING}/*; touch {MEETING}/armed")
-            started = [pool.submit(self.login, kind, front, phase) for kind in KINDS]
+            started = [pool.submit(log_in, kind) for kind in KINDS]
             try:
                 with contextlib.suppress(NotInTimeError):
                     wait_for("three logins between the phases", self._have_met, 30)
@@ -177,14 +213,11 @@ class Arena:
         folder = self.node.root / MEETING.lstrip("/")
         return len(list(folder.glob("reached.*"))) == len(KINDS) - 1  # all but the one without jobs
 
-    def login(self, kind: str, front: str, phase: str) -> Came:
+    def login(self, kind: str, front: str, phase: str, method: str) -> Came:
         """Log in as a kind of user; look where that is, and log out."""
-        source: Any = self.cluster.login
-        if kind == "two":
-            source = InJob(self.cluster.n2, config.USERS["bob"], self.jobs["old"])
         began = time.monotonic()
         try:
-            session = Session(source, self.node, KINDS[kind], timeout=LIMIT)
+            session = self._session(kind, method)
         except SessionEndedError as error:
             return Came(kind, REFUSED, False, time.monotonic() - began, str(error))
         except TimeoutError as error:
@@ -194,20 +227,36 @@ class Arena:
         seconds = time.monotonic() - began
         with session:
             found = traces(self.cluster, session.pid, kind)
-            usual = self._usual.get((kind, front, phase))
+            usual = self._usual.get((kind, front, phase, method))
             left = "" if usual in (None, found) else f"{usual} before, {found} now"
             cgroup = self.node.run(["cat", f"/proc/{session.pid}/cgroup"]).stdout
             return Came(kind, self._place(cgroup), True, seconds, left=left)
 
-    def learn(self, front: str, phase: str) -> None:
+    def learn(self, front: str, phase: str, method: str) -> None:
         """Log in without a fault, to know what is in a session's sshd then."""
         for kind in set(KINDS) - {"none"}:
-            if (kind, front, phase) not in self._usual:
-                source: Any = self.cluster.login
-                if kind == "two":
-                    source = InJob(self.cluster.n2, config.USERS["bob"], self.jobs["old"])
-                with Session(source, self.node, KINDS[kind]) as session:
-                    self._usual[kind, front, phase] = traces(self.cluster, session.pid, kind)
+            if (kind, front, phase, method) not in self._usual:
+                with self._session(kind, method) as session:
+                    found = traces(self.cluster, session.pid, kind)
+                    self._usual[kind, front, phase, method] = found
+
+    @contextlib.contextmanager
+    def passwords(self, method: str) -> Iterator[None]:
+        """Have a password for root, too, where logins are made by one."""
+        if method == "publickey":
+            yield
+            return
+        self.sh("echo 'root:password of root' | chpasswd")
+        try:
+            yield
+        finally:
+            self.sh("usermod -p '*' root")
+
+    def _session(self, kind: str, method: str) -> Session:
+        source: Any = self.cluster.login
+        if kind == "two":
+            source = InJob(self.cluster.n2, config.USERS["bob"], self.jobs["old"])
+        return Session(source, self.node, KINDS[kind], method=method, timeout=LIMIT)
 
     def _place(self, cgroup: str) -> str:
         try:
@@ -228,11 +277,13 @@ class Arena:
         sshd = self.node.pid("sshd")
         kinds = self.sh(f"ls -l /proc/{sshd}/fd | sed '1d;s/.* -> //;s/:.*//' | sort").split()
         groups = self.sh("find /sys/fs/cgroup -mindepth 1 -type d | sort").split()
+        inside = self.sh(IN_STEPS).split()
         return {
             "files": listed,
             "processes": dict(Counter(n for n in names if n not in ("ps", "sh", "sleep"))),
             "sshd's descriptors": kinds,
             "cgroups": groups,
+            "processes in jobs": len(set(inside)),
         }
 
     def at_rest(self) -> dict[str, object]:
@@ -261,15 +312,21 @@ class Arena:
         )
 
     @contextlib.contextmanager
-    def with_sshd(self, *under: str) -> Iterator[None]:
-        """Have n1's sshd run under another command."""
+    def with_sshd(self, *under: str, options: Sequence[str] = ()) -> Iterator[None]:
+        """Have n1's sshd run under another command, or with more options."""
         self.node.stop("sshd")
-        self.node.start("sshd", under=under)
+        self.node.start("sshd", under=under, options=options)
         try:
             yield
         finally:
             self.node.stop("sshd")
             self.node.start("sshd", under=self.node.front)
+
+    def in_sshd(self, script: str) -> str:
+        """Run a script where n1's sshd has its mounts."""
+        sshd = self.node.pid("sshd")
+        argv = ["nsenter", f"--mount=/proc/{sshd}/ns/mnt", "sh", "-ec", script]
+        return self.node.run(argv, timeout=60).stdout
 
     @contextlib.contextmanager
     def limited(self, **limits: int) -> Iterator[None]:

@@ -91,6 +91,11 @@ class Fault:
     more: tuple[str, ...] = PATIENT  # options of the PAM lines beside those of OPTIONS
     may_end: frozenset[str] = frozenset()  # kinds whose login the kernel may end once it is in
     settled: bool = False  # whether a login that could not be adopted is in its job for all that
+    setting: Bring | None = None  # what is there from before the logins to after them
+    hooked: bool = False  # sshd runs a script before our lines and after them: see Arena.hook
+    method: str = "publickey"  # of the login
+    remarks: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    # ^ (front, phase) -> what a line of the log has there, though nobody's outcome changes
 
     def outcomes(self, front: str, phase: str) -> dict[str, str]:
         """Return what comes of a login of each kind."""

@@ -49,14 +49,18 @@ def play(arena: Arena, fault: Fault, front: str, phase: str, options: str) -> li
     """Log in as each kind of user; compare what came of it with what has to."""
     arena.ready()
     words, _ = OPTIONS[options]
-    arena.write_stack(front, phase, [*words, *fault.more])
-    arena.learn(front, phase)
-    before = arena.at_rest()
-    mark = arena.node.mark()
-    came = arena.log_in(fault, front, phase)
+    arena.write_stack(front, phase, [*words, *fault.more], hooked=fault.hooked)
+    with arena.passwords(fault.method):
+        arena.learn(front, phase, fault.method)
+        before = arena.at_rest()
+        mark = arena.node.mark()
+        came = arena.log_in(fault, front, phase)
     log = [line for line in arena.node.log(mark) if OURS in line]
     left = arena.left(before)
     rows = [_judged(fault, front, phase, options, one, log) for one in came]
+    remark = fault.remarks.get((front, phase), "")
+    if fault.logged and not any(remark in line for line in ["", *log]):
+        rows[-1].wrong.append(f"nothing says {remark!r}")
     if left:
         rows[-1].wrong.append(f"left: {left}")
     if wrong := [row for row in rows if row.wrong]:
