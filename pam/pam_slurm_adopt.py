@@ -34,7 +34,7 @@ def _answer(phase: str, pamh: Any, flags: int, argv: list[str]) -> int:
         root = _is_root(pamh)
         if root and "ignore_root=0" not in map(str.lower, argv):
             return int(pamh.PAM_IGNORE)
-        return int(getattr(_front(argv[0]), phase)(pamh, flags, argv[1:], MEMORY))
+        return int(_front(argv[0])(phase, pamh, flags, argv[1:], MEMORY))
     except BaseException as error:  # noqa: BLE001 - SystemExit, too: what leaves us refuses everybody
         return _without_package(phase, pamh, argv, root, error)
 
@@ -54,19 +54,54 @@ def _is_root(pamh: Any) -> bool:
 
 
 def _front(script: str) -> Any:
-    """Import the package: that of this script (a checkout's, a wheel's), else the installed one."""
-    if "slurm_adopt.front.pam_python" not in sys.modules:
-        from os.path import dirname, isfile
+    """Return what calls the package: that of this script (a checkout's, a wheel's), else another.
 
-        above, pam, _ = script.rpartition("/pam/")
-        path = list(sys.path)
-        sys.path[:0] = [above + "/src"] if pam else []
-        sys.path += [dirname(above)] if isfile(above + "/__init__.py") else []  # a wheel's
+    Nothing is imported that others than root may write: see system/importing.py.
+    """
+    above, pam, _ = script.rpartition("/pam/")
+    importing = _importing(above if pam else "")
+    return importing.front(script, "slurm_adopt.front.pam_python")
+
+
+def _importing(above: str) -> Any:
+    """Run the module that imports the others, by a file that only root may write."""
+    name = "slurm_adopt.system.importing"
+    if name not in sys.modules:
+        from _frozen_importlib_external import SourceFileLoader, cache_from_source
+        from os.path import dirname, exists
+
+        places = [above and f"{above}/src", *sys.path, dirname(above)]
+        files = [f"{place}/slurm_adopt/system/importing.py" for place in places if place[:1] == "/"]
+        file = next(filter(exists, files), "")
+        if not file:
+            raise ModuleNotFoundError("No module named 'slurm_adopt'")
+        for each in filter(exists, (file, cache_from_source(file))):
+            _check(each)
+        loader, module = SourceFileLoader(name, file), type(sys)(name)
         try:
-            import slurm_adopt.front.pam_python  # noqa: F401
-        finally:
-            sys.path[:] = path
-    return sys.modules["slurm_adopt.front.pam_python"]
+            code: Any = loader.get_code(name)
+        except (EOFError, ImportError, TypeError, ValueError):  # byte code that is garbage
+            code = loader.source_to_code(loader.get_data(file), file)
+        module.__file__ = file
+        exec(code, module.__dict__)  # noqa: S102 - a module of our own
+        sys.modules[name] = module
+    return sys.modules[name]
+
+
+def _check(path: str) -> None:
+    """Refuse a file that others than root may write or exchange; that module has it in full."""
+    from os import lstat
+    from os.path import dirname, realpath
+
+    each, below = realpath(path), ""
+    while each != below:
+        entry = lstat(each)
+        mode, gid = entry.st_mode, entry.st_gid
+        if entry.st_uid or (mode & (0o22 if gid else 2) and mode & 0o41000 != 0o41000):
+            whose = f"belongs to uid {entry.st_uid} and gid {gid}, and has mode {mode & 0o7777:04o}"
+            hint = "others than root may write it: run chown root:root and chmod go-w"
+            raise PermissionError(f"{each} {whose}; {hint}")
+        each, below = dirname(each), each
 
 
 def _without_package(
@@ -127,7 +162,9 @@ def _service(pamh: Any) -> str:
 
 def _complain(what: str, error: BaseException) -> None:
     """Log one line at authpriv.err, as log.py would: without syslog(3), without waiting."""
-    text = f"pam_slurm_adopt({what}): cannot run: {error!r}; is the package complete?"
+    others = type(error) is PermissionError and error.errno is None
+    why = error if others else f"{error!r}; is the package complete?"
+    text = f"pam_slurm_adopt({what}): cannot run: {why}"
     line = text.encode("ascii", "backslashreplace")[:900]
     try:
         _to_syslog(line)

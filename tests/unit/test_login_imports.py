@@ -420,7 +420,9 @@ names = dict(__name__="script")
 exec(code, names)
 print(names["main"](), *sorted(set(sys.modules) - before))
 """
-OF_EXEC = (OURS - {"slurm_adopt.front.pam_python"}) | {"slurm_adopt.front.pam_exec"}
+OF_EXEC = {"slurm_adopt.front.pam_exec", "slurm_adopt.system.importing", *OURS} - {
+    "slurm_adopt.front.pam_python"
+}
 OF_EXEC_STANDARD = {*STANDARD, "contextlib", "os", "re"}  # pam_python has these two anyhow
 
 

@@ -474,17 +474,17 @@ def test_root_gets_in_by_python_3_6() -> None:
     tree = ast.parse(SCRIPT.read_text(), feature_version=(3, 6))
     assert not [one for one in ast.walk(tree) if isinstance(one, ast.NamedExpr)]
     imported = [one.module for one in ast.walk(tree) if isinstance(one, ast.ImportFrom)]
-    assert imported == ["slurm_adopt.front.pam_exec"]  # no annotations of __future__
+    assert "__future__" not in imported  # no annotations of it
     for function in (one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef)):
         evaluated = [function.returns, *(one.annotation for one in function.args.args)]
         assert all(isinstance(one, (ast.Name, ast.Constant)) for one in evaluated), function.name
 
 
 def test_root_gets_in_by_two_modules_of_python_s() -> None:
-    """And by two that it can do without: a small Python may have no more, not even ctypes."""
+    """And by one that it can do without: a small Python may have no more, not even ctypes."""
     found = [one for one in ast.walk(ast.parse(SCRIPT.read_text())) if isinstance(one, ast.Import)]
     named = {name.name for one in found for name in one.names}
-    assert named == {"os", "sys", "pwd", "pam_slurm_adopt"}
+    assert named == {"os", "sys", "pwd"}
 
 
 # The user database cannot be asked

@@ -680,8 +680,9 @@ def test_the_checkout_s_package_is_used(
     for name in [name for name in sys.modules if name.startswith("slurm_adopt")]:
         monkeypatch.delitem(sys.modules, name)
     before = list(sys.path)
-    found = script._front(str(SCRIPT))
-    assert found.__file__ == str(SCRIPT.parents[1] / "src/slurm_adopt/front/pam_python.py")
+    script._front(str(SCRIPT))
+    found = sys.modules["slurm_adopt.front.pam_python"].__file__
+    assert found == str(SCRIPT.parents[1] / "src/slurm_adopt/front/pam_python.py")
     assert sys.path == before
     sys.modules.update(loaded)
 
@@ -691,9 +692,8 @@ def test_no_checkout_adds_no_path(
     monkeypatch: pytest.MonkeyPatch, script: ModuleType, path: str
 ) -> None:
     monkeypatch.setattr(sys, "path", [])
-    monkeypatch.delitem(sys.modules, "slurm_adopt.front.pam_python")
-    monkeypatch.delitem(sys.modules, "slurm_adopt")
-    with pytest.raises(ImportError):
+    monkeypatch.delitem(sys.modules, "slurm_adopt.system.importing", raising=False)
+    with pytest.raises(ImportError, match="No module named 'slurm_adopt'"):
         script._front(path)
 
 

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import slurm_adopt
-from slurm_adopt.cli.checks.bridge.owners import Groups, others_may_write
+from slurm_adopt.cli.checks.bridge.owners import others_may_write
 from slurm_adopt.cli.errors import ERROR, CliError
 from slurm_adopt.node.pam_files import SCRIPTS
 
@@ -33,7 +33,7 @@ def script_of(front: Front) -> str:
             break
     else:
         raise CliError(f"there is no {name} beside this command ({top()}/pam)", ERROR)
-    why = next(filter(None, (others_may_write(one, Groups()) for one in (path, _PACKAGE))), "")
+    why = next(filter(None, (others_may_write(one) for one in (path, _PACKAGE))), "")
     if why:
         raise CliError(f"root would run {path} at each login, but {why}: nothing is changed", ERROR)
     return path

@@ -18,7 +18,7 @@ from slurm_adopt.node.pam_files import SCRIPTS
 
 from . import parts
 from .bridge_trial import FailedError, NoTrialError, trial
-from .owners import Groups, all_others_may_write
+from .owners import all_others_may_write
 from .scripts import scripts, tried
 
 if TYPE_CHECKING:
@@ -121,16 +121,15 @@ def owned(host: Host) -> Iterator[Seen]:
     found = yield from _new_enough(host)
     for one in found:
         told = one.told
-        code = [*told["modules"], *told["ours"]]
-        folders = dict.fromkeys(f"{os.path.dirname(file)}/__pycache__" for file in code)
-        package_file = told.get("package", {}).get("file", "")
-        paths += [*code, *folders, *told["libraries"], *_pth_files(told)]
+        package_file = told.get("package", {}).get("file", "") or _beside(one.script.path)
+        sources = list(_sources(os.path.dirname(package_file))) if package_file else []
+        code = [*told["modules"], *told["ours"], *sources]
+        paths += [*code, *_byte_code_of(code, told["tag"]), *told["libraries"], *_pth_files(told)]
         paths += [told["interpreter"]] if "interpreter" in told else []
         paths += [entry for entry in told["path"] if os.path.isabs(entry)]
-        paths += list(_sources(os.path.dirname(package_file))) if package_file else []
         if "" in told["path"] or "." in told["path"]:
             yield error(f"sys.path of {one.runner} has the working directory", str(told["path"]))
-    bad = list(all_others_may_write(paths, host.once("groups", Groups)))
+    bad = list(all_others_may_write(paths))
     for path, why in bad:
         yield error("others than root may write what root runs at a login", f"{path} {why}", path)
     if paths and not bad and found:
@@ -202,7 +201,22 @@ def _without_lines(host: Host) -> Iterator[Seen]:
         yield skipped(f"this module has no line in {host.service}")
 
 
+def _beside(script: str) -> str:
+    """Return the package's file beside a script that does not import it; "" where it has none."""
+    above = os.path.dirname(os.path.dirname(os.path.realpath(script)))
+    places = (f"{above}/src/slurm_adopt/__init__.py", f"{above}/__init__.py")
+    return next(filter(os.path.isfile, places), "")
+
+
 # Byte code
+
+
+def _byte_code_of(sources: Sequence[str], tag: str) -> Iterator[str]:
+    """Yield where the byte code of sources is, and its directories."""
+    for source in sources:
+        folder, name = os.path.split(source)
+        yield f"{folder}/__pycache__"
+        yield f"{folder}/__pycache__/{name.rpartition('.')[0]}.{tag}.pyc"
 
 
 def _sources(top: str) -> Iterator[str]:

@@ -53,11 +53,19 @@ def _import_as_program(script: str) -> dict[str, str]:
     """Import the package as pam_exec's script does."""
     import os
 
-    above = os.path.dirname(os.path.dirname(os.path.realpath(script)))
-    sys.path.insert(0, above + "/src")
-    if os.path.isfile(above + "/__init__.py"):  # a wheel's
-        sys.path.append(os.path.dirname(above))
-    __import__("slurm_adopt.front.pam_exec")  # of that copy, and not of this command's
+    with open(script, encoding="utf-8") as file:
+        text = file.read()
+    if "def _front(" in text:
+        sys.argv[0] = script
+        names: dict[str, Any] = {"__name__": "pam_slurm_adopt_exec"}
+        exec(compile(text, script, "exec"), names)  # noqa: S102 - what a line of root's names
+        names["_front"](script)
+    else:  # of another release
+        above = os.path.dirname(os.path.dirname(os.path.realpath(script)))
+        sys.path.insert(0, above + "/src")
+        if os.path.isfile(above + "/__init__.py"):  # a wheel's
+            sys.path.append(os.path.dirname(above))
+        __import__("slurm_adopt.front.pam_exec")  # of that copy, and not of this command's
     return _package()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from slurm_adopt.cli.checks.bridge.owners import Groups, others_may_write
+from slurm_adopt.cli.checks.bridge.owners import others_may_write
 from slurm_adopt.cli.checks.finding import Check, error, ok, skipped, warning
 from slurm_adopt.cli.checks.places import pam_line
 from slurm_adopt.cli.verdict.fronts import is_exec
@@ -119,7 +119,7 @@ def message(host: Host) -> Iterator[Seen]:
             said.setdefault(options["message"], (line, options))
     for path, (line, options) in said.items():
         wrong = _wrong_message(path, referred=options.on("reference"))
-        wrong = wrong or others_may_write(path, host.once("groups", Groups))
+        wrong = wrong or others_may_write(path)
         if wrong:
             yield warning("the file of message= is not shown as it is", wrong, *pam_line(line))
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from slurm_adopt.cli.checks.bridge.owners import Groups, all_others_may_write
+from slurm_adopt.cli.checks.bridge.owners import all_others_may_write
 from slurm_adopt.cli.checks.finding import Check, error, ok, skipped, warning
 from slurm_adopt.cli.checks.places import pam_line
 from slurm_adopt.cli.deadlines import SLOW
@@ -59,9 +59,8 @@ def files_read(host: Host) -> Iterator[Seen]:
 
 def files_owned(host: Host) -> Iterator[Seen]:
     """Whether only root may write the files of the stack."""
-    groups = host.once("groups", Groups)
     paths = [path for kind in TYPES for path in host.stack(kind).paths]
-    bad = list(all_others_may_write(paths, groups))
+    bad = list(all_others_may_write(paths))
     for path, why in bad:
         yield error("others than root may write a PAM file", f"{path} {why}", path)
     if paths and not bad:

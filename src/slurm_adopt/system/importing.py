@@ -1,0 +1,213 @@
+"""The package, imported from files that nobody but root may write.
+
+An entry script runs this module first, and has looked at its file. The finder is there during a
+call only: it is for this package alone, and leaves Python's own paths, hooks and caches as they
+are. All directories above a file are looked at before the file, from the top. So nobody but root
+can exchange it between the look and the import.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+
+# What importlib is made of: it is there in every Python, and costs no import.
+from _frozen_importlib import ModuleSpec
+from _frozen_importlib_external import MAGIC_NUMBER, SourceFileLoader
+from marshal import loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import CodeType
+    from typing import Any
+
+PACKAGE = "slurm_adopt"
+LINKS = 40  # as many as the kernel follows in one path
+ACL = "system.posix_acl_access"
+
+# How byte code begins (PEP 552): with time and size of its source; with a hash that nobody compares
+TIMED, UNCHECKED = MAGIC_NUMBER + b"\0\0\0\0", MAGIC_NUMBER + b"\1\0\0\0"
+MOST = 0xFFFFFFFF
+CODE = type((lambda: None).__code__)
+
+
+def why(path: str, entry: os.stat_result) -> str:
+    """Say whose a file is, where others than root may write it; "" where only root may.
+
+    What is root's below a sticky directory of root's stays as it is. The bits of the group are the
+    mask of an access control list.
+    """
+    mode = entry.st_mode
+    free = stat.S_ISLNK(mode) or (stat.S_ISDIR(mode) and mode & stat.S_ISVTX)
+    by_all = mode & stat.S_IWOTH and not free
+    listed = mode & stat.S_IWGRP and not free and (entry.st_gid or _has_acl(path))
+    if not (entry.st_uid or by_all or listed):
+        return ""
+    uid, gid = entry.st_uid, entry.st_gid
+    text = f"belongs to uid {uid} and gid {gid}, and has mode {stat.S_IMODE(mode):04o}"
+    return text if gid or not listed else f"{text} and an access control list"
+
+
+def _has_acl(path: str) -> bool:
+    try:
+        return ACL in os.listxattr(path)
+    except OSError:  # its file system has none
+        return False
+
+
+def chain(path: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield all that a whole path leads through, from the top: directories, links, what is linked.
+
+    OSError where something is not there.
+    """
+    at, rest, links = "", path.split("/")[::-1], 0
+    while rest:
+        name = rest.pop()
+        if name == "..":
+            at = at.rpartition("/")[0]
+            continue
+        if name in ("", ".") and at:
+            continue
+        each = f"{at}/{name}"
+        entry = os.lstat(each)
+        yield each, entry
+        if stat.S_ISLNK(entry.st_mode):
+            links += 1
+            if links > LINKS:
+                raise OSError(f"{path}: too many links")
+            target = os.readlink(each)
+            rest += target.split("/")[::-1]
+            at = "" if target.startswith("/") else at
+        else:
+            at = each.rstrip("/")
+
+
+def check(path: str) -> None:
+    """Refuse a path that others than root may write, or lead elsewhere."""
+    for each, entry in chain(path):
+        _refuse(each, entry)
+
+
+def _refuse(path: str, entry: os.stat_result) -> None:
+    others = why(path, entry)
+    if others:
+        hint = "others than root may write it: run chown root:root and chmod go-w"
+        raise PermissionError(f"{path} {others}; {hint}")
+
+
+def _check_below(path: str) -> os.stat_result:
+    """Check a file whose directory is checked already; return what it is, behind links."""
+    entry = os.lstat(path)
+    if stat.S_ISLNK(entry.st_mode):
+        check(path)
+        return os.stat(path)
+    _refuse(path, entry)
+    return entry
+
+
+class Loader(SourceFileLoader):
+    """Python's own, but that byte code that is garbage counts as none.
+
+    Byte code that is plainly good is run without Python's further looks at it, which cost more.
+    """
+
+    def __init__(self, name: str, path: str, code: str, fresh: bytes) -> None:
+        """`code`: where the byte code is; `fresh`: how it begins where it is of the source."""
+        super().__init__(name, path)
+        self._code, self._fresh = code, fresh
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        """Return the code of a module."""
+        try:
+            data = self.get_data(self._code)
+        except OSError:
+            data = b""
+        try:
+            if data[:16] != self._fresh and data[:8] != UNCHECKED:
+                return super().get_code(fullname)
+            code = loads(data[16:])  # noqa: S302 - what root alone may write
+        except (EOFError, TypeError, ValueError, ImportError, MemoryError):
+            code = None
+        return (
+            code
+            if isinstance(code, CODE)
+            else self.source_to_code(self.get_data(self.path), self.path)
+        )
+
+
+class Finder:
+    """The finder of this package alone, in a `with` block."""
+
+    def __init__(self, top: str) -> None:
+        """`top`: the directory that has the package."""
+        self._top = top
+        self._checked: set[str] = set()
+
+    def __enter__(self) -> None:
+        """Come first."""
+        sys.meta_path.insert(0, self)
+
+    def __exit__(self, *_: object) -> None:
+        """Go."""
+        sys.meta_path.remove(self)
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Return where a module of the package is; PermissionError if others may write it."""
+        del path, target
+        if name != PACKAGE and not name.startswith(f"{PACKAGE}."):
+            return None
+        place = f"{self._top}/{name.replace('.', '/')}"
+        try:
+            entry = _check_below(f"{place}.py")
+        except FileNotFoundError:
+            return self._package(name, place)
+        folder, _, last = place.rpartition("/")
+        return self._spec(name, folder, last, entry)
+
+    def _package(self, name: str, place: str) -> ModuleSpec:
+        try:
+            _check_below(place)
+            entry = _check_below(f"{place}/__init__.py")
+        except FileNotFoundError:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name) from None
+        spec = self._spec(name, place, "__init__", entry)
+        spec.submodule_search_locations = [place]
+        return spec
+
+    def _spec(self, name: str, folder: str, last: str, entry: os.stat_result) -> ModuleSpec:
+        file = f"{folder}/{last}.py"
+        code = f"{folder}/__pycache__/{last}.{sys.implementation.cache_tag}.pyc"
+        try:
+            if folder not in self._checked:
+                self._checked.add(folder)
+                _check_below(f"{folder}/__pycache__")
+            _check_below(code)
+        except FileNotFoundError:
+            pass
+        numbers = int(entry.st_mtime) & MOST, entry.st_size & MOST
+        fresh = TIMED + b"".join(number.to_bytes(4, "little") for number in numbers)
+        spec = ModuleSpec(name, Loader(name, file, code, fresh), origin=file)
+        spec.has_location, spec.cached = True, code
+        return spec
+
+
+def front(script: str, name: str) -> Callable[..., Any]:
+    """Import a front for a script; return what calls one of its functions.
+
+    PermissionError where others than root may write the script, or what is imported.
+    """
+    top = __file__.rsplit("/", 3)[0]
+    if script.startswith("/"):
+        check(script)
+    check(__file__)
+    finder = Finder(top)
+    with finder:
+        module = __import__(name, fromlist=["*"])
+
+    def call(function: str, *arguments: Any) -> Any:
+        with finder:
+            return getattr(module, function)(*arguments)
+
+    return call
