@@ -1,0 +1,163 @@
+"""What others than root may write is not run at a login: root gets in, the log names it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cluster.harness import pam
+from tests.cluster.harness.landing import COMMAND, job_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.cluster.harness.cluster import Cluster
+    from tests.cluster.harness.host import Host
+
+TOP = "/opt/slurm_adopt"
+PACKAGE = f"{TOP}/src/slurm_adopt"
+MODULE = f"{PACKAGE}/decision/engine.py"  # which every login imports
+CODE = f"{PACKAGE}/decision/__pycache__/engine.cpython-311.pyc"
+CODE_OF_IMPORTING = f"{PACKAGE}/system/__pycache__/importing.cpython-311.pyc"
+
+# What root runs at a login, and what leads to it.
+FILES = {
+    "script": f"{TOP}/pam/SCRIPT",
+    "directory of the scripts": f"{TOP}/pam",
+    "checkout": TOP,
+    "above it": "/opt",
+    "src": f"{TOP}/src",
+    "package": PACKAGE,
+    "what imports": f"{PACKAGE}/system/importing.py",
+    "package in it": f"{PACKAGE}/decision",
+    "module": MODULE,
+    "byte code": CODE,
+    "directory of byte code": f"{PACKAGE}/decision/__pycache__",
+}
+# How others come to write it: shell commands, of "$1".
+WAYS = {
+    "its group may": 'chgrp alice "$1"; chmod g+w "$1"',
+    "everybody may": 'chmod o+w "$1"',
+    "alice's": 'chown alice "$1"',
+    "in alice's home": 'mv "$1" /home/alice/it; ln -s /home/alice/it "$1"',
+}
+FINE = {
+    "root's group may": 'chmod g+w "$1"',
+    "behind a link of root's": 'mv "$1" /srv/it; ln -s /srv/it "$1"',
+    "byte code is garbage": f'echo garbage >"{CODE}"; echo garbage >"{CODE_OF_IMPORTING}"',
+    "byte code is cut": f'truncate -s 99 "{CODE}"; truncate -s 99 "{CODE_OF_IMPORTING}"',
+    "byte code is missing": f'rm "{CODE}" "{CODE_OF_IMPORTING}"',
+}
+KEEP = "cp -a /opt /srv/opt; stat -c %a /opt >/srv/mode"
+RESTORE = """\
+if test -h /opt; then rm /opt; mkdir /opt; fi
+rm -rf /opt/* /home/alice/it
+chown root:root /opt; chmod "$(cat /srv/mode)" /opt
+cp -a /srv/opt/. /opt/
+rm -rf /srv/opt /srv/mode /srv/it
+"""
+SCRIPTS = {"pam_python": "pam_slurm_adopt.py", "pam_exec": "pam_slurm_adopt_exec"}
+LINES = {"pam_python": pam.OURS, "pam_exec": pam.EXEC}
+SERVICE = "service=integrity"
+FRONTS = pytest.mark.parametrize("front", LINES)
+
+
+@contextlib.contextmanager
+def changed(node: Host, way: str, path: str) -> Iterator[None]:
+    """Have a file of n1's be in a way, and put /opt back as it was."""
+    node.run(["sh", "-ec", KEEP])
+    try:
+        node.run(["sh", "-ec", way, "sh", path])
+        yield
+    finally:
+        node.run(["sh", "-ec", RESTORE])
+
+
+def asked(node: Host, user: str) -> bool:
+    """Say whether PAM lets a user in, by our line alone."""
+    done = node.run(["pamtester", "integrity", user, "acct_mgmt"], check=False)
+    return done.returncode == 0
+
+
+def lines(node: Host, mark: int) -> list[str]:
+    return [line for line in node.log(mark) if "pam_slurm_adopt(" in line]
+
+
+def wrong(node: Host, path: str, *, linked: bool) -> list[str]:
+    """Return what is not as it should be, where others may write a path."""
+    found = []
+    mark = node.mark()
+    if not asked(node, "root"):
+        found.append("root is refused")
+    found += [f"root: {line}" for line in lines(node, mark)]
+    mark = node.mark()
+    if asked(node, "alice"):
+        found.append("alice is let in")
+    said = lines(node, mark)
+    named = "/home/alice" if linked else path
+    hint = "others than root may write it: run chown root:root and chmod go-w"
+    if len(said) != 1 or f"cannot run: {named} belongs to uid " not in said[0]:
+        found.append(f"not one line of {named}: {said}")
+    elif not said[0].endswith(hint) or "authpriv.err" not in said[0]:
+        found.append(said[0])
+    return found
+
+
+@FRONTS
+@pytest.mark.parametrize("way", WAYS)
+def test_what_others_may_write_is_not_run(cluster: Cluster, front: str, way: str) -> None:
+    """Root gets in without the guard; alice does not, though she has a job; one line says why."""
+    node = cluster.n1
+    cluster.submit("alice")
+    line = f"{LINES[front]} {SERVICE} action_generic_failure=deny"
+    node.pam("integrity", [line, "account required pam_permit.so"])
+    found = {}
+    for name, place in FILES.items():
+        path = place.replace("SCRIPT", SCRIPTS[front])
+        with changed(node, WAYS[way], path):
+            if flaws := wrong(node, path, linked="home" in way):
+                found[name] = flaws
+        if not asked(node, "alice"):
+            found[f"{name}, put back"] = ["alice is refused"]
+    assert found == {}
+
+
+@FRONTS
+@pytest.mark.parametrize("way", FINE)
+def test_what_only_root_may_write_is_run(cluster: Cluster, front: str, way: str) -> None:
+    """Also where byte code is no good: the source is there."""
+    node = cluster.n1
+    cluster.submit("alice")
+    node.pam("integrity", [f"{LINES[front]} {SERVICE} action_adopt_failure=deny"])
+    found = {}
+    for path in (TOP, f"{TOP}/src", PACKAGE, MODULE):
+        with changed(node, FINE[way], path):
+            mark = node.mark()
+            if not asked(node, "alice") or "adopted into job" not in "".join(lines(node, mark)):
+                found[path] = lines(node, mark)
+    assert found == {}
+
+
+# (action_generic_failure, whether a user gets in where others may write the module)
+ANSWERS = {"auto": False, "deny": False, "ignore": True, "allow": True}
+
+
+@FRONTS
+@pytest.mark.parametrize("stack", ["guarded", "unguarded"])
+def test_logins_where_others_may_write(cluster: Cluster, front: str, stack: str) -> None:
+    """By sshd, in both phases: root is let in, and users as action_generic_failure says."""
+    node = cluster.n1
+    job = cluster.submit("alice")
+    with pam.front(front):
+        for value, allowed in ANSWERS.items():
+            both = pam.both(f"action_generic_failure={value}", "action_adopt_failure=deny")
+            kept = [line for line in both if stack == "guarded" or "uid eq 0" not in line]
+            node.pam("sshd", kept)
+            with changed(node, WAYS["its group may"], MODULE):
+                root, alice = (cluster.ssh(user, command=COMMAND) for user in ("root", "alice"))
+            assert (root.rc, "step_extern" in root.out) == (0, False), root
+            assert (alice.rc == 0, "step_extern" in alice.out) == (allowed, False), alice
+            restored = cluster.ssh("alice", command=COMMAND)
+            assert job_of(node, restored.out) == job, restored
