@@ -3,10 +3,9 @@
 PAM lines: account required pam_python.so /path/to/pam_slurm_adopt.py [option=value ...]
            session required pam_python.so /path/to/pam_slurm_adopt.py [option=value ...]
 README.md has the guard for root that belongs in front of each. This file is compiled anew at every
-login, so it is short and the rest is in the package.
+login, so it is short and the rest is in the package. It imports no file before root is answered,
+`__future__` included: one that cannot be read would refuse root.
 """
-
-from __future__ import annotations
 
 import sys
 
@@ -15,20 +14,21 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-MEMORY: dict[str, Any] = {}  # of this handle, in this process: the account phase's, for the session
+# Of this handle, in this process: the account phase's, for the session.
+MEMORY: "dict[str, Any]" = {}
 
 
-def pam_sm_acct_mgmt(pamh: Any, flags: int, argv: list[str]) -> int:
+def pam_sm_acct_mgmt(pamh: "Any", flags: int, argv: list[str]) -> int:
     """Answer the account phase."""
     return _answer("account", pamh, flags, argv)
 
 
-def pam_sm_open_session(pamh: Any, flags: int, argv: list[str]) -> int:
+def pam_sm_open_session(pamh: "Any", flags: int, argv: list[str]) -> int:
     """Answer the session phase."""
     return _answer("session", pamh, flags, argv)
 
 
-def _answer(phase: str, pamh: Any, flags: int, argv: list[str]) -> int:
+def _answer(phase: str, pamh: "Any", flags: int, argv: list[str]) -> int:
     root = False
     try:
         root = _is_root(pamh)
@@ -39,7 +39,7 @@ def _answer(phase: str, pamh: Any, flags: int, argv: list[str]) -> int:
         return _without_package(phase, pamh, argv, root, error)
 
 
-def _is_root(pamh: Any) -> bool:
+def _is_root(pamh: "Any") -> bool:
     """Return whether the user is uid 0; by name where the user database cannot be asked."""
     try:
         user = pamh.user
@@ -53,7 +53,7 @@ def _is_root(pamh: Any) -> bool:
         return bool(user == "root")
 
 
-def _front(script: str) -> Any:
+def _front(script: str) -> "Any":
     """Return what calls the package: that of this script (a checkout's, a wheel's), else another.
 
     Nothing is imported that others than root may write: see system/importing.py.
@@ -63,7 +63,7 @@ def _front(script: str) -> Any:
     return importing.front(script, "slurm_adopt.front.pam_python")
 
 
-def _importing(above: str) -> Any:
+def _importing(above: str) -> "Any":
     """Run the module that imports the others, by a file that only root may write."""
     name = "slurm_adopt.system.importing"
     if name not in sys.modules:
@@ -105,7 +105,7 @@ def _check(path: str) -> None:
 
 
 def _without_package(
-    phase: str, pamh: Any, argv: list[str], root: bool, error: BaseException
+    phase: str, pamh: "Any", argv: list[str], root: bool, error: BaseException
 ) -> int:
     """Log what went wrong; answer by action_generic_failure as the PAM line itself says it."""
     given = dict(word.lower().partition("=")[::2] for word in argv[1:])
@@ -152,7 +152,7 @@ def _program(process: str) -> str:
             return file.read().decode("utf-8", "replace").strip()
 
 
-def _service(pamh: Any) -> str:
+def _service(pamh: "Any") -> str:
     """Return the name of the service; "" where it has none, or one that is no UTF-8."""
     try:
         return pamh.service or ""
@@ -199,7 +199,7 @@ def _to_container_log(line: bytes) -> None:
             os.close(stderr)
 
 
-def _ignore(pamh: Any, flags: int, argv: list[str]) -> int:  # noqa: ARG001
+def _ignore(pamh: "Any", flags: int, argv: list[str]) -> int:  # noqa: ARG001
     """Answer a phase that this module has no part in."""
     return int(pamh.PAM_IGNORE)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import errno
 import gc
 import importlib.util
 import os
@@ -658,6 +660,28 @@ def test_root_is_answered_first(
 ) -> None:
     monkeypatch.setattr(script, "_front", lambda _: pytest.fail("loaded the package"))
     assert account(script, Handle("root"), options) == "PAM_IGNORE"
+
+
+def test_root_where_no_file_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor `__future__`: the script imports nothing but builtin modules until root is answered."""
+    usual = builtins.__import__
+
+    def unreadable(name: str, *rest: Any) -> Any:
+        if name not in sys.builtin_module_names:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+        return usual(name, *rest)
+
+    code = compile(SCRIPT.read_text(), SCRIPT, "exec", dont_inherit=True)
+    loaded: dict[str, Any] = {"__name__": "entry"}
+    arguments = [str(SCRIPT), DENY]
+    with monkeypatch.context() as patched:
+        patched.setattr(builtins, "__import__", unreadable)
+        exec(code, loaded)
+        answers = [
+            loaded[f"pam_sm_{phase}"](Handle("root"), 0, arguments)
+            for phase in ("acct_mgmt", "open_session")
+        ]
+    assert answers == [Handle.PAM_IGNORE] * 2
 
 
 def test_root_without_a_user_database(monkeypatch: pytest.MonkeyPatch, script: ModuleType) -> None:
