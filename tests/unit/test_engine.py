@@ -9,7 +9,7 @@ import pytest
 
 from slurm_adopt.cli.logins.decisions import told
 from slurm_adopt.decision.adoption import Adoption, Choice
-from slurm_adopt.decision.engine import decide
+from slurm_adopt.decision.engine import decide, our_mistake
 from slurm_adopt.decision.login import Claims, Login
 from slurm_adopt.decision.options import OPTIONS, Option, Options, parse
 from slurm_adopt.decision.outcome import CHOOSE, SITUATIONS, Outcome
@@ -67,6 +67,7 @@ class FakeNode:
         self.calls: list[str] = []
         self.silent = frozenset(fake.silent)
         self._looks = 0
+        self._uid = 5001  # whose jobs it was asked about last
 
     def __getattribute__(self, name: str) -> Any:
         if not name.startswith("_") and name == self._fake.breaks:
@@ -98,6 +99,7 @@ class FakeNode:
             raise self._fake.fails[job.job_id]
 
     def jobs(self, uid: int, only: int | None = None) -> list[Job]:
+        self._uid = uid
         if only is not None:
             self._looks += 1
             self.calls.append(f"job {only} of {uid}")
@@ -142,13 +144,14 @@ class FakeNode:
         self.calls.append(f"adopt {pid} {job.job_id}")
         self._fail(job)
         environment = {"SLURM_JOB_ID": str(job.job_id)}
-        return Adoption(self._fake.session, 5001, job.job_id).proven({}, environment)
+        return Adoption(self._fake.session, self._uid, job.job_id).proven({}, environment)
 
     def keep(self, adoption: Adoption) -> Adoption:
         self.calls.append(f"keep {adoption.pid} {adoption.job_id}")
         if adoption.job_id in self._fake.fails:
             raise self._fake.fails[adoption.job_id]
-        return Adoption(adoption.pid, 5001, adoption.job_id).proven({}, written=self._fake.written)
+        uid = adoption.uid
+        return Adoption(adoption.pid, uid, adoption.job_id).proven({}, written=self._fake.written)
 
 
 def job_of(outcome: Outcome) -> int | None:
@@ -701,6 +704,55 @@ def test_a_mistake_counts_for_its_step(breaks: str, fake: Fake, governs: str) ->
     assert f"unexpected ZeroDivisionError: {breaks} at " in outcome.text
     others = [f"{name}=deny" for name in OPEN if name != governs] + [f"{governs}={OPEN[governs]}"]
     assert decide(login, parse(others)[0], node).code != DENIED
+
+
+class UnprintableError(Exception):
+    def __str__(self) -> str:
+        raise KeyError
+
+
+def test_an_exception_that_cannot_be_shown_is_named() -> None:
+    said = our_mistake(UnprintableError())
+    assert said.startswith("unexpected UnprintableError: its text raises KeyError at ")
+
+
+# (uid, job) that a node says it has brought the login into, asked for job 7 of uid 5001
+OTHERS = [(5001, 8), (5002, 7), (0, 7)]
+
+
+@pytest.mark.parametrize(("uid", "job"), OTHERS)
+@pytest.mark.parametrize("before", [None, HELD, chosen(7)])
+def test_another_job_or_user_than_asked_for_is_a_failed_adoption(
+    uid: int, job: int, before: Adoption | Choice | None
+) -> None:
+    class Wrong(FakeNode):
+        def adopt(self, pid: int, job_asked: Job) -> Adoption:
+            super().adopt(pid, job_asked)
+            return Adoption(pid, uid, job)
+
+        def keep(self, adoption: Adoption) -> Adoption:
+            super().keep(adoption)
+            return Adoption(adoption.pid, uid, job)
+
+    login = Login("alice", 5001, "sshd", 42)
+    outcome = decide_session(login, parse([STRICT])[0], Wrong(Fake([7])), before)
+    assert (outcome.situation, outcome.code, job_of(outcome)) == ("adopt failure", DENIED, None)
+    said = (
+        f"asked to adopt into job 7 of uid 5001, the node has adopted into job {job} of uid {uid}"
+    )
+    assert said in outcome.text
+
+
+@pytest.mark.parametrize(
+    "before", [Adoption(42, 5002, 7), chosen(7, 5002), held(SUCCESS, Adoption(42, 0, 7))]
+)
+def test_what_is_known_of_another_user_s_login_is_not_known(before: Outcome | Adoption) -> None:
+    """All is decided again, by the user's own jobs."""
+    node = FakeNode(Fake([8]))
+    outcome = decide_session(Login("alice", 5001, "sshd", 42), parse([])[0], node, before)
+    assert job_of(outcome) == 8
+    assert node.calls == ["jobs 5001", "adopt 42 8"]
+    assert outcome.withdrawn == frozenset()
 
 
 def test_a_mistake_while_the_user_is_asked_is_no_answer() -> None:

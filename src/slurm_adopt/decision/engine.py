@@ -137,7 +137,11 @@ def our_mistake(error: Exception) -> str:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "?"
-    return f"unexpected {type(error).__name__}: {str(error)[:200]} at {where} (please report this)"
+    try:
+        said = str(error)[:200]
+    except Exception as another:  # noqa: BLE001 - an error that cannot be shown is one as well
+        said = f"its text raises {type(another).__name__}"
+    return f"unexpected {type(error).__name__}: {said} at {where} (please report this)"
 
 
 def uid_of(login: Login) -> int:
@@ -204,7 +208,9 @@ def _into(job: Job, login: Login, node: Node[Job], how: str) -> Outcome:
             choice = Choice(job.job_id, uid_of(login), how)
             step(lambda: node.tell(choice))
             return _chosen(choice)
-        return _adopted(login, step(lambda: node.adopt(login.pid, job)), how)
+        adoption = step(lambda: node.adopt(login.pid, job))
+        check_own(adoption, job.job_id, uid_of(login))
+        return _adopted(login, adoption, how)
     except SuspendedError:
         raise
     except SlurmAdoptError as error:
@@ -212,6 +218,15 @@ def _into(job: Job, login: Login, node: Node[Job], how: str) -> Outcome:
         if fresh is None:
             raise
         raise GoneError(f"job {job.job_id} has ended: {error}", fresh) from None
+
+
+def check_own(adoption: Adoption, job_id: int, uid: int) -> None:
+    """Raise MistakeError where a process was brought into anything but this job of this user."""
+    if (adoption.job_id, adoption.uid) != (job_id, uid):
+        raise MistakeError(
+            f"asked to adopt into job {job_id} of uid {uid}, the node has adopted into job "
+            f"{adoption.job_id} of uid {adoption.uid} (please report this)"
+        )
 
 
 def jobs_without(job_id: int, login: Login, node: Node[Job]) -> list[Job] | None:

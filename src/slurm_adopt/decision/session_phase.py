@@ -13,6 +13,7 @@ from .engine import (
     GoneError,
     adopt_into,
     among_jobs,
+    check_own,
     decide_again,
     decide_among,
     governed,
@@ -45,6 +46,7 @@ def decide_session(login: Login, options: Options, node: Node[Job], before: Befo
     """
     if outcome := not_ours(login, options):
         return outcome
+    before = _own(before, login)
     outcome = spare_root(login, _after(before, login, options, node))
     return outcome.but(withdrawn=_set_for(before, outcome).difference(outcome.environment))
 
@@ -58,6 +60,12 @@ def _after(before: Before, login: Login, options: Options, node: Node[Job]) -> O
     if isinstance(before, Outcome):
         return _as_before(before)
     return among_jobs(login, options, node)
+
+
+def _own(before: Before, login: Login) -> Before:
+    """Return what is known, if it is about a job of this user; else nothing is known."""
+    told = _told(before)
+    return before if told is None or told.uid == login.uid else None
 
 
 def _told(before: Before) -> Adoption | Choice | None:
@@ -98,6 +106,7 @@ def _keep(adoption: Adoption, login: Login, options: Options, node: Node[Job]) -
     job_id = adoption.job_id
     try:
         kept = step(lambda: node.keep(adoption))
+        check_own(kept, job_id, uid_of(login))
     except SuspendedError as error:
         return governed("job suspended", options, f"job {job_id}: {error}")
     except SlurmAdoptError as error:
