@@ -21,6 +21,22 @@ def read(path: str, limit: int) -> bytes:
             os.close(fd)
     except OSError as error:
         raise SetupError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:  # a NUL in the name, as another file may give it
+        raise SetupError(f"cannot read {path}: {error}") from None
     if len(data) > limit:
         raise SetupError(f"cannot read {path}: it is larger than {limit} bytes")
     return data
+
+
+def words(path: str, limit: int) -> list[list[str]]:
+    """Return the words of each line of a file without its comments; none where it cannot be read.
+
+    Lines end and words part where they do for the C library. str has more ends of lines and more
+    blanks, and would take what follows one of them out of a comment.
+    """
+    try:
+        lines = read(path, limit).split(b"\n")
+    except SetupError:
+        return []
+    parted = (line.partition(b"#")[0].split() for line in lines)
+    return [[word.decode("utf-8", "surrogateescape") for word in line] for line in parted]

@@ -12,7 +12,6 @@ import os
 from contextlib import suppress
 
 from slurm_adopt.slurm import files
-from slurm_adopt.slurm.errors import SetupError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,11 +26,7 @@ def of_hosts(hostname: str, hosts: str = HOSTS) -> list[str]:
 
     Spelled as there; the host name itself is found in any case.
     """
-    try:
-        text = files.read(hosts, _HOSTS_LIMIT).decode("utf-8", "surrogateescape")
-    except SetupError:
-        return []
-    lines = [line.partition("#")[0].split()[1:] for line in text.splitlines()]
+    lines = [words[1:] for words in files.words(hosts, _HOSTS_LIMIT)]
     ours = [names for names in lines if hostname.lower() in map(str.lower, names)]
     return _once([names[0] for names in ours] + [name for names in ours for name in names])
 

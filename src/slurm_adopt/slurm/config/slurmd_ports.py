@@ -10,6 +10,7 @@ from __future__ import annotations
 import _socket
 from contextlib import suppress
 
+from slurm_adopt.slurm import files
 from slurm_adopt.slurm.errors import SetupError
 
 from . import hostlist
@@ -82,19 +83,10 @@ def _ports(conf: Conf, text: str) -> list[int]:
 def names_of(address: str, hosts: str = HOSTS) -> set[str]:
     """Return the names, in lower case, that a hosts file gives to a numeric address."""
     names: set[str] = set()
-    for line in _lines(hosts):
-        words = line.partition("#")[0].lower().split()
-        if len(words) > 1 and _canonical(words[0]) == address:
-            names.update(words[1:])
+    for words in files.words(hosts, _HOSTS_LIMIT):
+        if len(words) > 1 and _canonical(words[0].lower()) == address:
+            names.update(map(str.lower, words[1:]))
     return names
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        with open(path, "rb") as file:
-            return file.read(_HOSTS_LIMIT).decode("latin-1").splitlines()
-    except OSError:
-        return []
 
 
 def _canonical(text: str) -> str:
