@@ -17,7 +17,7 @@ from .session import runtime_dir
 from .slurm.cgroup import orphaned_step, paths
 from .slurm.cgroup.hierarchy import mounted
 from .slurm.config import conf
-from .slurm.digits import number
+from .slurm.digits import id_of
 from .slurm.errors import PeerError, SetupError
 from .slurm.stepd import step_sockets
 from .slurm.waiting import Deadline
@@ -49,8 +49,8 @@ class Job:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         """Take slurmd's variables: it makes this environment itself."""
-        job_id = number(environment.get("SLURM_JOB_ID", ""))
-        uid = number(environment.get("SLURM_JOB_UID", ""))
+        job_id = id_of(environment.get("SLURM_JOB_ID", ""))
+        uid = id_of(environment.get("SLURM_JOB_UID", ""))
         self.node = environment.get("SLURMD_NODENAME", "")
         if not self.node or uid is None or job_id is None:
             raise SetupError(

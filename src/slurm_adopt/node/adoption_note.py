@@ -14,7 +14,7 @@ import os
 from contextlib import suppress
 
 from slurm_adopt.decision.adoption import Adoption, Choice
-from slurm_adopt.slurm.digits import number
+from slurm_adopt.slurm.digits import id_of
 from slurm_adopt.slurm.errors import SetupError
 from slurm_adopt.slurm.proc import is_root, start_time
 from slurm_adopt.system.root_dirs import DIRECTORY, TOP, check, opened
@@ -109,12 +109,12 @@ def _parse(data: bytes, uid: int, pid: int, started: int) -> Adoption | Choice |
     first, *lines = data.decode("utf-8", "surrogateescape").split("\n")
     words = first.split(" ")
     if words[0] == CHOSEN:
-        chosen = number(words[2]) if len(words) == 3 and words[1] == str(uid) else None
+        chosen = id_of(words[2]) if len(words) == 3 and words[1] == str(uid) else None
         if chosen is None or lines:
             return None
         return Choice(chosen, uid, "chosen by the account phase")
     names = words[2].split(",") if len(words) == 3 else []
-    job_id = number(words[1]) if len(words) in (2, 3) and words[0] == str(uid) else None
+    job_id = id_of(words[1]) if len(words) in (2, 3) and words[0] == str(uid) else None
     if job_id is None or not all(map(str.isidentifier, names)):
         return None
     paths = dict(line.partition(":")[::2] for line in lines)

@@ -12,6 +12,7 @@ import os
 from contextlib import suppress
 
 from slurm_adopt import time_limits
+from slurm_adopt.slurm.digits import number
 from slurm_adopt.slurm.errors import SetupError
 from slurm_adopt.slurm.waiting import Deadline
 
@@ -62,7 +63,7 @@ def _looked_up(pid: int, inodes: set[int], proc: str) -> bool:
     deadline = Deadline(READING)
     tables = (f"{proc}/{pid}/net/{table}" for table in ("tcp", "tcp6"))
     try:
-        listening = (int(row[_INODE]) for path in tables for row in rows(path, deadline))
+        listening = (number(row[_INODE]) for path in tables for row in rows(path, deadline))
         return any(inode in inodes for inode in listening)
     except TooManyError as error:
         raise SetupError(
@@ -83,7 +84,7 @@ def rows(path: str, deadline: Deadline) -> Iterator[list[bytes]]:
                 columns = line.split()
                 if len(columns) < _COLUMNS or columns[_STATE] != _LISTEN:
                     return
-                if not columns[_INODE].isdigit():
+                if number(columns[_INODE]) is None:
                     return
                 if not deadline.left():
                     raise TooManyError(f"{path} has too many sockets")

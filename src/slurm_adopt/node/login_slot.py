@@ -137,8 +137,8 @@ def _modes(proc: str, pid: int | str, links: dict[int, str], link: str) -> set[i
 
 def _mode(proc: str, pid: int | str, descriptor: int) -> int:
     """Return the access mode of a descriptor: fdinfo's flags are octal (proc(5))."""
-    flags = status(f"{proc}/{pid}/fdinfo/{descriptor}").get("flags")
-    return int(flags, 8) & os.O_ACCMODE if flags else -1
+    flags = status(f"{proc}/{pid}/fdinfo/{descriptor}").get("flags", "")
+    return int(flags, 8) & os.O_ACCMODE if flags and not flags.strip("01234567") else -1
 
 
 def _socket_of_pair(

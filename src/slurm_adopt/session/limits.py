@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import resource
 
+from slurm_adopt.slurm.digits import number
 from slurm_adopt.slurm.errors import SetupError
 
 # fmt: off
@@ -89,7 +90,7 @@ def _row(limits: bytes, text: str) -> tuple[int, int] | None:
 
 
 def _is_limit(word: str) -> bool:
-    return word == "unlimited" or word.isdecimal()
+    return word == "unlimited" or number(word) is not None
 
 
 def _limit(word: str) -> int:

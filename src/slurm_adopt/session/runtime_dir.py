@@ -22,6 +22,7 @@ from errno import EPERM
 from time import monotonic_ns
 
 from slurm_adopt import time_limits
+from slurm_adopt.slurm.digits import id_of
 from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.slurm.stepd import step_sockets
 from slurm_adopt.slurm.waiting import Deadline
@@ -120,9 +121,8 @@ def _whose(name: str) -> tuple[str, int, int] | None:
     """
     plain = name[1:].rpartition(".")[0] if name.startswith(".") else name
     words = plain.rsplit("_", 2)
-    if len(words) != 3 or not all(word.isascii() and word.isdecimal() for word in words[1:]):
-        return None
-    return words[0], int(words[1]), int(words[2])
+    uid, job_id = (*map(id_of, words[1:]), None, None)[:2]
+    return None if uid is None or job_id is None else (words[0], uid, job_id)
 
 
 def _shown(*names: str) -> str:

@@ -13,8 +13,17 @@ if TYPE_CHECKING:
     Text = Union[str, bytes]
 
 MOST = 20  # digits: as many as a number of 64 bits has
+IDS = 1 << 32  # of jobs, steps and users
 
 
 def number(text: Text) -> int | None:
     """Return what ASCII digits say; None for anything else, and for more than MOST of them."""
     return int(text) if len(text) <= MOST and text.isascii() and text.isdigit() else None
+
+
+def id_of(text: Text) -> int | None:
+    """Return an id of 32 bits as Slurm and the kernel write it, without a leading zero; or None."""
+    found = number(text)
+    if found is None or found >= IDS or (text[:1] in ("0", b"0") and len(text) > 1):
+        return None
+    return found

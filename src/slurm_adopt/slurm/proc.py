@@ -15,6 +15,8 @@ import os
 from sys import byteorder
 from time import CLOCK_BOOTTIME, clock_gettime
 
+from .digits import number
+
 PROC = "/proc"
 _LARGEST = 1 << 17  # bytes that are read of a file
 _STATUS = 1 << 14
@@ -73,15 +75,14 @@ def start_time(pid: int, proc: str = PROC) -> int:
     Pid and start time together name a process for good.
     """
     found = stat(f"{proc}/{pid}")[_START : _START + 1]
-    return int(found[0]) if found and found[0].isdigit() else 0
+    return (number(found[0]) or 0) if found else 0
 
 
 def parent_of(pid: int, proc: str = PROC) -> int:
     """Return the pid of a process's parent; 0 where it has none here, or is not there."""
     if pid == os.getpid():
         return os.getppid()
-    parent = status(f"{proc}/{pid}/status").get("PPid", "")
-    return int(parent) if parent.isdigit() else 0
+    return number(status(f"{proc}/{pid}/status").get("PPid", "")) or 0
 
 
 def age(started: int) -> float:

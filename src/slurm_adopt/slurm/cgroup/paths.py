@@ -27,7 +27,7 @@ src/plugins/cgroup/v2/cgroup_v2.c (_set_int_cg_ns); src/interfaces/cgroup.c; src
 
 from __future__ import annotations
 
-from slurm_adopt.slurm.digits import number
+from slurm_adopt.slurm.digits import id_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -166,12 +166,12 @@ def _first(path: str, root: str) -> int:
 
 def uid_of(name: str) -> int | None:
     """Return the uid in `uid_UID`; None for any other name."""
-    return number(name[4:]) if name.startswith("uid_") else None
+    return id_of(name[4:]) if name.startswith("uid_") else None
 
 
 def job_id_of(name: str) -> int | None:
     """Return the job id in `job_JOBID`; None for any other name."""
-    return number(name[4:]) if name.startswith("job_") else None
+    return id_of(name[4:]) if name.startswith("job_") else None
 
 
 def is_sluid(text: str) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 
 from slurm_adopt.slurm.config.slurmd_processes import programs
+from slurm_adopt.slurm.digits import id_of
 from slurm_adopt.slurm.proc import PROC, listing, read, stat
 from slurm_adopt.slurm.versions import EXTERN_STEPS
 
@@ -80,12 +81,12 @@ def of_each(steps: list[StepSocket], proc: str = PROC) -> dict[StepSocket, Pulse
     if len(found) < len(steps):
         for pid in programs(frozenset({"slurmstepd"}), proc):
             job, dot, kind = read(f"{proc}/{pid}/cmdline").partition(b"[")[2].partition(b".")
-            if dot and kind.startswith(b"extern]") and job.isdigit():
-                found.setdefault(int(job), pid)
+            job_id = id_of(job)
+            if dot and kind.startswith(b"extern]") and job_id is not None:
+                found.setdefault(job_id, pid)
     return {step: Pulse(_pid(step, found), proc) for step in steps}
 
 
 def _pid(step: StepSocket, extern: dict[int, int]) -> int:
-    number = os.path.basename(step.path).rpartition(".")[2]
-    is_extern = number.isdecimal() and int(number) in EXTERN_STEPS
+    is_extern = id_of(os.path.basename(step.path).rpartition(".")[2]) in EXTERN_STEPS
     return step.pid or (extern.get(step.job_id, 0) if is_extern else 0)

@@ -84,7 +84,7 @@ class Watch:
         fields = stat(f"{self._proc}/{pid}")
         if len(fields) < 20:  # it has ended
             return False
-        parent, young = int(fields[1]), age(int(fields[19])) < YOUNG
+        parent, young = number(fields[1]), age(number(fields[19]) or 0) < YOUNG
         return young and (pid not in self._slurmds or parent in self._slurmds)
 
     def _job(self, pid: int) -> int | None:

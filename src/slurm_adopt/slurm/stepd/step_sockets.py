@@ -9,6 +9,7 @@ from __future__ import annotations
 import _socket
 import os
 
+from slurm_adopt.slurm.digits import id_of
 from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.slurm.proc import peer
 from slurm_adopt.slurm.versions import EXTERN_STEPS
@@ -141,7 +142,7 @@ def _steps(spool: str, node: str) -> list[tuple[StepSocket, bool]]:
 
 def _is_step(numbers: list[str]) -> bool:
     """Say whether these are `JOBID.STEPID`, or with a heterogeneous step's component behind."""
-    return len(numbers) > 1 and all(n.isdecimal() and n.isascii() for n in numbers)
+    return len(numbers) > 1 and all(id_of(number) is not None for number in numbers)
 
 
 def _is_extern(numbers: list[str]) -> bool:
