@@ -12,7 +12,7 @@ from slurm_adopt.slurm.files import read
 EFFECTIVE_V1 = "cpuset.effective_cpus"
 EFFECTIVE_V2 = "cpuset.cpus.effective"
 OWN_V2 = "cpuset.cpus"  # empty where the cgroup above decides
-LARGEST = 1 << 16  # bytes of a list of CPUs, and CPUs in one part of it
+LARGEST = 1 << 16  # bytes of a list of CPUs, and CPUs in it
 
 
 def text(directory: str, name: str) -> str:
@@ -24,12 +24,14 @@ def text(directory: str, name: str) -> str:
 
 
 def parse(cpus: str) -> set[int]:
-    """Return the CPUs of a list such as `0-3,8`; none where it is something else."""
+    """Return the CPUs of a list such as `0-3,8`, in their order; none where it is another text."""
     found: set[int] = set()
+    least = 0
     for part in cpus.split(","):
         first, dash, last = part.partition("-")
         low, high = number(first), number(last if dash else first)
-        if low is None or high is None or high - low > LARGEST:
+        if low is None or high is None or not least <= low <= high < LARGEST:
             return set()
         found.update(range(low, high + 1))
+        least = high + 1
     return found

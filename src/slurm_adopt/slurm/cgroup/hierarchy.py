@@ -5,9 +5,13 @@ A hierarchy goes by its controllers, as in /proc/PID/cgroup (cgroups(7)); v2 has
 
 from __future__ import annotations
 
+import re
+
+from slurm_adopt.slurm.digits import number
 from slurm_adopt.slurm.errors import SetupError
 from slurm_adopt.slurm.proc import PROC
 
+_ESCAPED = re.compile(r"\\([01][0-7]{2})")
 UNIFIED = ""  # the name that the v2 hierarchy has in /proc/PID/cgroup, where v1 has controllers
 
 
@@ -54,18 +58,16 @@ def by_controller(lines: list[str]) -> dict[str, str]:
     """Return the cgroups in the lines of /proc/PID/cgroup by controller, "" for v2."""
     found = {}
     for line in lines:
-        _, colon, rest = line.partition(":")
-        if not colon:
-            continue
-        controllers, _, path = rest.partition(":")
-        for controller in controllers.split(","):
+        controllers, colon, path = line.partition(":")[2].partition(":")
+        for controller in controllers.split(",") if colon else ():
             found[controller] = path
     return found
 
 
 def members(directory: str) -> list[int]:
     """Return the processes in a cgroup; none where it is gone. Those of other namespaces are 0."""
-    return [int(word) for word in read_words(f"{directory}/cgroup.procs") if word.isdecimal()]
+    found = map(number, read_words(f"{directory}/cgroup.procs"))
+    return [pid for pid in found if pid is not None]
 
 
 def is_below(path: str, top: str) -> bool:
@@ -84,7 +86,7 @@ def read_words(path: str) -> list[str]:
 
 def _unescape(field: str) -> str:
     """Undo mountinfo's octal escapes (proc(5))."""
-    return field.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), field) if "\\" in field else field
 
 
 def _lines(path: str) -> list[str]:
