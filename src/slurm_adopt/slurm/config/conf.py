@@ -13,7 +13,7 @@ import pwd
 import re
 
 from slurm_adopt.slurm import files
-from slurm_adopt.slurm.digits import number
+from slurm_adopt.slurm.digits import id_of, number
 from slurm_adopt.slurm.errors import SetupError
 
 from . import hostlist
@@ -40,7 +40,11 @@ FILE_LIMIT = 64 << 20  # bytes in one file
 
 _COMMENT = re.compile(r"(?<!\\)(?:\\\\)*#")
 _ESCAPE = re.compile(r"\\(.?)")
-_PAIR = re.compile(r'(?<![^\s=])([^\s=]+)\s*=\s*(?:"([^"]*)"|(\S*))')
+# Blanks are those of ASCII, as for the C library: others are letters of a name.
+_BLANKS = " \t\r\v\f"
+_BLANK = re.compile(r"\s", re.ASCII)
+_INCLUDE = re.compile(r"include\s+(.*)", re.ASCII | re.IGNORECASE)
+_PAIR = re.compile(r'(?<![^\s=])([^\s=]+)\s*=\s*(?:"([^"]*)"|(\S*))', re.ASCII)
 
 
 class Conf:
@@ -73,7 +77,7 @@ class Conf:
         user = self.get(key, "root").partition("(")[0]
         if user == "root":
             return frozenset({0})
-        uid = number(user)
+        uid = id_of(user)
         try:
             return frozenset({0, pwd.getpwnam(user).pw_uid if uid is None else uid})
         except (KeyError, ValueError):  # ValueError: a name that this locale cannot spell
@@ -110,9 +114,8 @@ def _read(conf: Conf, path: str, chain: tuple[str, ...]) -> None:
     if conf.files > INCLUDES:
         raise SetupError(f"{path}: more than {INCLUDES} files are included; is it a loop?")
     for line in _lines(_text(path)):
-        head = line.split(None, 1)
-        if len(head) == 2 and head[0].lower() == "include":
-            _include(conf, head[1].strip(), (*chain, path))
+        if included := _INCLUDE.fullmatch(line):
+            _include(conf, included[1], (*chain, path))
             continue
         pairs = {key.lower(): value for key, value in _pairs(line)}
         if "nodename" in pairs:
@@ -137,15 +140,15 @@ def _lines(text: str) -> Iterator[str]:
     pending = ""
     for raw in text.split("\n"):
         line = _uncomment(raw) if "#" in raw else raw
-        stripped = line.rstrip()
+        stripped = line.rstrip(_BLANKS)
         if stripped.endswith("\\") and (len(stripped) - len(stripped.rstrip("\\"))) % 2:
             pending += stripped[:-1]
             continue
         line, pending = pending + stripped, ""
-        if line and not line.isspace():
-            yield _unescape(line).strip()
-    if pending.strip():
-        yield _unescape(pending).strip()
+        if line.strip(_BLANKS):
+            yield _unescape(line).strip(_BLANKS)
+    if pending.strip(_BLANKS):
+        yield _unescape(pending).strip(_BLANKS)
 
 
 def _unescape(line: str) -> str:
@@ -162,7 +165,7 @@ def _pairs(line: str) -> list[tuple[str, str]]:
     key, equals, value = line.partition("=")
     if not equals:
         return []
-    if '"' not in value and not any(c.isspace() for c in line):
+    if '"' not in value and not _BLANK.search(line):
         return [(key, value)]
     return [(key, quoted or bare) for key, quoted, bare in _PAIR.findall(line)]
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LIMIT = 65536  # names in one expanded list (MAX_RANGE)
+LONGEST = 255  # characters of a name; the DNS has 253
 _DIGITS = 40  # in a range
 _BRACKETS = 8  # in one name; Slurm itself has at most 5 (HIGHEST_DIMENSIONS)
 
@@ -28,6 +29,8 @@ def expand(hostlist: str) -> list[str]:
     for part in _parts(hostlist):
         for name in _names(part):
             names.append(name)
+            if len(name) > LONGEST:
+                raise SetupError(f"host list {hostlist[:80]}: a name is too long")
             if len(names) > LIMIT:
                 raise SetupError(f"host list {hostlist[:80]} has more than {LIMIT} names")
     return names
