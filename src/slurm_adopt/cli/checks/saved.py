@@ -187,4 +187,7 @@ class _Fields:
 
 
 def _shown(value: Any) -> str:
-    return ascii(value)[:40]
+    try:
+        return ascii(value)[:40]
+    except RecursionError:
+        return "nested too deeply"

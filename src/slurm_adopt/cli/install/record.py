@@ -29,7 +29,12 @@ TOP = "/var/lib/slurm_adopt"
 FOLDER = "install"
 SCHEMA = 1
 LIMIT = 1 << 20
+FAR = 1 << 40  # seconds since 1970
 _WORDS = 16  # of a text's hash, in its name
+# What reading a record raises where it is not one
+_DAMAGES = (
+    ValueError, TypeError, KeyError, AttributeError, RecursionError, FileNotFoundError,
+)  # fmt: skip
 
 
 class Kept(NamedTuple):
@@ -79,7 +84,7 @@ class Folder:
             return Record()
         try:
             return self._record(service, json.loads(data))
-        except (ValueError, TypeError, KeyError, AttributeError, FileNotFoundError):
+        except _DAMAGES:
             raise CliError(
                 f"{self.path}/{service}.json is damaged: look at the PAM files, then remove all "
                 f"of {service}.* in there",
@@ -159,17 +164,18 @@ class Folder:
     def _record(self, service: str, given: dict[str, Any]) -> Record:
         if given["schema"] != SCHEMA:
             raise ValueError
-        trial = given["trial"]
         return Record(
             tuple(self._kept(service, one) for one in given["installed"]),
             tuple(self._kept(service, one) for one in given["change"]),
-            Trial(**trial) if trial else None,
+            _trial(given["trial"]),
         )
 
     def _kept(self, service: str, given: dict[str, Any]) -> Kept:
-        texts = (given["base"], given["before"], given["after"])
+        path, texts = given["path"], (given["base"], given["before"], given["after"])
+        if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
+            raise ValueError
         base, before, after = (self._text(service, text) for text in texts)
-        return Kept(given["path"], base, before, after)
+        return Kept(path, base, before, after)
 
     def _text(self, service: str, given: str | None) -> bytes | None:
         if given is None:
@@ -178,6 +184,17 @@ class Folder:
         if _hash(data) != given:
             raise ValueError
         return data
+
+
+def _trial(given: dict[str, Any] | None) -> Trial | None:
+    """Return a trial as it was saved; ValueError, TypeError if it is none."""
+    if given is None:
+        return None
+    trial = Trial(**given)
+    texts = all(isinstance(text, str) for text in (trial.name, trial.by, trial.job))
+    if not texts or not isinstance(trial.ends, (int, float)) or not 0 <= trial.ends < FAR:
+        raise ValueError
+    return trial
 
 
 def exists(service: str, top: str = TOP) -> bool:

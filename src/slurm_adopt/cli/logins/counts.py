@@ -92,9 +92,11 @@ def _bound(bound: float) -> str:
     return "+Inf" if bound == math.inf else f"{bound:g}"
 
 
-_TOTAL = re.compile(TOTAL + r'\{outcome="([a-z]+)",situation="([a-z ]+)"\} (\d{1,15})')
-_BUCKET = re.compile(SECONDS + r'_bucket\{le="([\d.]+|\+Inf)"\} (\d{1,15})')
-_ALONE = re.compile(rf"({SECONDS}_sum|{UNTIL}) (\d{{1,15}}(?:\.\d+)?)")
+_TOTAL = re.compile(TOTAL + r'\{outcome="([a-z]+)",situation="([a-z ]+)"\} (\d{1,15})', re.ASCII)
+_BUCKET = re.compile(
+    SECONDS + r'_bucket\{le="(\d{1,15}(?:\.\d{1,15})?|\+Inf)"\} (\d{1,15})', re.ASCII
+)
+_ALONE = re.compile(rf"({SECONDS}_sum|{UNTIL}) (\d{{1,15}}(?:\.\d{{1,15}})?)", re.ASCII)
 
 
 def parsed(text: str) -> Counts | None:
