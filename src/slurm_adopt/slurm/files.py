@@ -7,6 +7,8 @@ import stat
 
 from .errors import SetupError
 
+_PART = 1 << 16  # bytes: a buffer as large as a limit would need the memory, too
+
 
 def read(path: str, limit: int) -> bytes:
     """Return the bytes of a regular file of at most `limit` bytes; SetupError says why not."""
@@ -15,8 +17,7 @@ def read(path: str, limit: int) -> bytes:
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise SetupError(f"cannot read {path}: it is not a regular file")
-            with open(fd, "rb", closefd=False) as file:
-                data = file.read(limit + 1)
+            data = beginning(fd, limit + 1)
         finally:
             os.close(fd)
     except OSError as error:
@@ -26,6 +27,15 @@ def read(path: str, limit: int) -> bytes:
     if len(data) > limit:
         raise SetupError(f"cannot read {path}: it is larger than {limit} bytes")
     return data
+
+
+def beginning(fd: int, size: int) -> bytes:
+    """Return the first bytes of what a descriptor has, at most `size` of them."""
+    parts: list[bytes] = []
+    while part := os.read(fd, min(_PART, size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 def words(path: str, limit: int) -> list[list[str]]:
