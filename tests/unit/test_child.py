@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -121,10 +122,44 @@ def test_failing(function: Callable[[], bytes], error: str) -> None:
 @pytest.mark.parametrize("size", [1, 8, 9, 12, 13])
 def test_half_an_answer(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """As of a child that ends, killed for its memory, while it writes."""
-    whole = child._answer(lambda: b"whole")
-    monkeypatch.setattr(child, "_answer", lambda _: whole[:size])
+    with monkeypatch.context() as patch:
+        patch.setattr(child, "_close_inherited", lambda _: None)  # here it would close pytest's
+        whole = child._answer(lambda: b"whole", 0)
+    monkeypatch.setattr(child, "_answer", lambda *_: whole[:size])
     with pytest.raises(PeerError, match=r"^the child ended without an answer$"):
         run(bytes)
+
+
+def test_no_descriptor_but_those_of_the_pipe() -> None:
+    """What closes others has the descriptor that the parent reads from."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest, next_one = os.pipe()
+    os.close(lowest)
+    os.close(next_one)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next_one + 1, limits[1]))
+    try:
+        assert run(lambda: b"done") == b"done"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_what_it_has_open_cannot_be_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: str) -> list[str]:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(PeerError, match=r"^the child cannot list what it has open: FileNotFound"):
+        run(lambda: b"done")
+
+
+def test_no_descriptor_for_the_pipe() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        with pytest.raises(PeerError, match=r"^cannot fork: this process is out of descriptors"):
+            run(bytes)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_no_child_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:

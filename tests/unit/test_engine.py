@@ -9,7 +9,7 @@ import pytest
 
 from slurm_adopt.cli.logins.decisions import told
 from slurm_adopt.decision.adoption import Adoption, Choice
-from slurm_adopt.decision.engine import decide, our_mistake
+from slurm_adopt.decision.engine import OUT_OF_MEMORY, decide, our_mistake
 from slurm_adopt.decision.login import Claims, Login
 from slurm_adopt.decision.options import OPTIONS, Option, Options, parse
 from slurm_adopt.decision.outcome import CHOOSE, SITUATIONS, Outcome
@@ -861,3 +861,7 @@ def test_a_value_that_the_engine_does_not_know_is_the_strictest(
     assert answers(opened(option.name, "oldest")) == strictest
     if option.name in ALL_OPEN:  # and that is another than the open one
         assert answers(opened(option.name, ALL_OPEN[option.name])) != strictest
+
+
+def test_no_memory_is_no_mistake_of_ours() -> None:
+    assert our_mistake(MemoryError()) == OUT_OF_MEMORY

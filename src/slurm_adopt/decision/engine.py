@@ -25,6 +25,10 @@ from .adoption import Choice
 from .outcome import ACTION_CODES, AUTO_MEANS, CHOOSE, SITUATIONS, STRICTEST, Outcome, action_of
 
 SHOWN = 20  # jobs that a line in the log lists
+OUT_OF_MEMORY = (
+    "out of memory: does RLIMIT_AS or RLIMIT_DATA limit this process (pam_limits, in front of this "
+    "module), or its cgroup?"
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -133,6 +137,8 @@ def step(ask: Callable[[], Found]) -> Found:
 
 def our_mistake(error: Exception) -> str:
     """Name the place of an unexpected exception, for a bug report."""
+    if isinstance(error, MemoryError):
+        return OUT_OF_MEMORY
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -34,3 +34,17 @@ class MistakeError(SlurmAdoptError):
 
 class SetupError(SlurmAdoptError):
     """This node cannot be used as it is; the message says what to do about it."""
+
+
+def shortage(error: OSError) -> str:
+    """Say why nothing more can be opened, and what has to be raised."""
+    from errno import EMFILE, ENFILE
+
+    if error.errno == ENFILE:
+        return "this host is out of open files (sysctl fs.file-max)"
+    if error.errno == EMFILE:
+        return (
+            "this process is out of descriptors (RLIMIT_NOFILE: is nofile of pam_limits, in "
+            "front of this module, too low?)"
+        )
+    return f"{error.strerror}"

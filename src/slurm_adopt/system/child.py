@@ -18,7 +18,7 @@ from contextlib import suppress
 from time import monotonic, sleep
 
 from slurm_adopt import time_limits
-from slurm_adopt.slurm.errors import PeerError
+from slurm_adopt.slurm.errors import PeerError, shortage
 from slurm_adopt.slurm.proc import PROC, stat
 from slurm_adopt.slurm.waiting import Patience
 
@@ -38,7 +38,7 @@ ENDING = time_limits.ENDED.silence
 ENDING_LONGEST = time_limits.ENDED.last  # for one that has done all, too: exit(2) may queue
 POLLED = 0.0005  # seconds between two looks whether it is
 PART = 1 << 16  # bytes
-ANSWER, ERROR = b"=", b"!"  # the first byte that a child writes
+ANSWER, ERROR, UNREADY = b"=", b"!", b"?"  # the first byte that a child writes
 HEAD = 9  # bytes: one of these, and the length of what follows
 
 # What the child takes back from sshd's handlers: it ends by these, also out of such a wait.
@@ -62,7 +62,7 @@ def run(function: Callable[[], bytes], deadline: Deadline, limit: int) -> bytes:
     try:
         return _checked(_run(function, deadline, limit))
     except OSError as error:
-        raise PeerError(f"cannot fork: {error.strerror}") from None
+        raise PeerError(f"cannot fork: {shortage(error)}") from None
     finally:
         _take_signal()
         if signal.SIGCHLD not in blocked:
@@ -76,7 +76,8 @@ def _run(function: Callable[[], bytes], deadline: Deadline, limit: int) -> bytes
         try:
             child = os.fork()
             if not child:
-                _be_child(function, writing, longest)  # and nothing else: an exception would escape
+                # And nothing else: an exception would escape.
+                _be_child(function, (reading, writing), longest)
         finally:
             os.close(writing)
         silence = ENDING
@@ -93,7 +94,7 @@ def _run(function: Callable[[], bytes], deadline: Deadline, limit: int) -> bytes
 # In the child
 
 
-def _be_child(function: Callable[[], bytes], writing: int, seconds: float) -> NoReturn:
+def _be_child(function: Callable[[], bytes], pipe: tuple[int, int], seconds: float) -> NoReturn:
     """Write what a function returns, and end; within `seconds`, even if the parent ends first.
 
     Nothing of sshd's or of another module's runs here: no handler, no finalizer, nothing at exit.
@@ -104,8 +105,9 @@ def _be_child(function: Callable[[], bytes], writing: int, seconds: float) -> No
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDS)
         signal.setitimer(signal.ITIMER_REAL, seconds)
-        _close_inherited(writing)
-        data = _answer(function)
+        reading, writing = pipe
+        os.close(reading)  # first: what follows needs a descriptor
+        data = _answer(function, writing)
         while data:
             data = data[os.write(writing, data) :]
     finally:
@@ -124,11 +126,15 @@ def _close_inherited(kept: int) -> None:
                 os.close(int(name))
 
 
-def _answer(function: Callable[[], bytes]) -> bytes:
+def _answer(function: Callable[[], bytes], writing: int) -> bytes:
+    ready = False
     try:
+        _close_inherited(writing)
+        ready = True
         kind, data = ANSWER, function()
     except Exception as error:  # noqa: BLE001 - the parent raises it
-        kind, data = ERROR, repr(error)[:200].encode("ascii", "backslashreplace")
+        kind = ERROR if ready else UNREADY
+        data = repr(error)[:200].encode("ascii", "backslashreplace")
     return kind + len(data).to_bytes(HEAD - 1, "big") + data
 
 
@@ -162,6 +168,8 @@ def _checked(data: bytes) -> bytes:
     kind, length, answer = data[:1], data[1:HEAD], data[HEAD:]
     if len(data) < HEAD or int.from_bytes(length, "big") != len(answer):
         raise PeerError("the child ended without an answer")
+    if kind == UNREADY:
+        raise PeerError(f"the child cannot list what it has open: {answer.decode('ascii')}")
     if kind != ANSWER:
         raise PeerError(f"unexpected {answer.decode('ascii')} (please report this)")
     return answer

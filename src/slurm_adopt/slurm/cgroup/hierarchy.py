@@ -5,13 +5,10 @@ A hierarchy goes by its controllers, as in /proc/PID/cgroup (cgroups(7)); v2 has
 
 from __future__ import annotations
 
-import re
-
 from slurm_adopt.slurm.digits import number
-from slurm_adopt.slurm.errors import SetupError
+from slurm_adopt.slurm.errors import SetupError, shortage
 from slurm_adopt.slurm.proc import PROC
 
-_ESCAPED = re.compile(r"\\([01][0-7]{2})")
 UNIFIED = ""  # the name that the v2 hierarchy has in /proc/PID/cgroup, where v1 has controllers
 
 
@@ -86,12 +83,18 @@ def read_words(path: str) -> list[str]:
 
 def _unescape(field: str) -> str:
     """Undo mountinfo's octal escapes (proc(5))."""
-    return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), field) if "\\" in field else field
+    if "\\" not in field:
+        return field
+    import re  # few mounts have any
+
+    return re.sub(r"\\([01][0-7]{2})", lambda found: chr(int(found[1], 8)), field)
 
 
 def _lines(path: str) -> list[str]:
     try:  # the kernel escapes little of what mount points and cgroups may be called
         with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             return file.read().rstrip("\n").split("\n")
-    except OSError as error:
+    except FileNotFoundError as error:
         raise SetupError(f"cannot read {path}: {error.strerror}; is /proc mounted?") from None
+    except OSError as error:
+        raise SetupError(f"cannot read {path}: {shortage(error)}") from None

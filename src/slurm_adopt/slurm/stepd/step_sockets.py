@@ -10,7 +10,7 @@ import _socket
 import os
 
 from slurm_adopt.slurm.digits import id_of
-from slurm_adopt.slurm.errors import PeerError, SetupError
+from slurm_adopt.slurm.errors import PeerError, SetupError, shortage
 from slurm_adopt.slurm.proc import peer
 from slurm_adopt.slurm.versions import EXTERN_STEPS
 
@@ -45,21 +45,7 @@ def new_socket(flags: int = 0) -> _socket.socket:
     try:
         return _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC | flags)
     except OSError as error:
-        raise SetupError(f"cannot ask a stepd: {_shortage(error)}") from None
-
-
-def _shortage(error: OSError) -> str:
-    """Say why there is no socket, and what has to be raised."""
-    from errno import EMFILE, ENFILE
-
-    if error.errno == ENFILE:
-        return "this host is out of open files (sysctl fs.file-max)"
-    if error.errno == EMFILE:
-        return (
-            "this process is out of descriptors (RLIMIT_NOFILE: is nofile of pam_limits, in "
-            "front of this module, too low?)"
-        )
-    return f"{error.strerror}"
+        raise SetupError(f"cannot ask a stepd: {shortage(error)}") from None
 
 
 def extern_steps(spool: str, node: str) -> list[StepSocket]:
