@@ -124,6 +124,24 @@ def test_missing_file_beside_is_all_defaults(tmp_path: Path) -> None:
     assert conf.load_beside(write(tmp_path, ""), "cgroup.conf").values == {}
 
 
+def test_what_cannot_be_looked_at_is_not_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gives its place neither to another file nor to defaults; a link to nothing does."""
+    here = write(tmp_path, "")
+    for name in ("slurm", "cgroup"):
+        (tmp_path / f"{name}-loop.conf").symlink_to(f"{name}-loop.conf")
+        (tmp_path / f"{name}-dangling.conf").symlink_to("nowhere")
+    loop, dangling = (str(tmp_path / f"slurm-{kind}.conf") for kind in ("loop", "dangling"))
+    monkeypatch.setattr(conf, "PLACES", (dangling, loop, here))
+    assert conf.usual() == [loop, here]
+    with pytest.raises(SetupError, match="Too many levels of symbolic links"):
+        conf.load(loop)
+    with pytest.raises(SetupError, match="cgroup-loop.conf: Too many levels of symbolic links"):
+        conf.load_beside(here, "cgroup-loop.conf")
+    assert conf.load_beside(here, "cgroup-dangling.conf").values == {}
+
+
 def test_include_loop_of_several_files(tmp_path: Path) -> None:
     write(tmp_path, "Include b.conf\n" * 20, "a.conf")
     write(tmp_path, "Include slurm.conf\n", "b.conf")

@@ -86,7 +86,22 @@ class Conf:
 
 def usual() -> list[str]:
     """Return the usual places that have a slurm.conf; the first of them counts."""
-    return [path for path in PLACES if os.path.exists(path)]
+    return [path for path in PLACES if _is_there(path)]
+
+
+def _is_there(path: str) -> bool:
+    """Say whether a file is there; what cannot be looked at is: reading it then says why.
+
+    It may be on a file system that has gone, or SELinux may hide it. Taken for missing, it would
+    give its place to a file that nobody reads any more, or to defaults.
+    """
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def load(path: str) -> Conf:
@@ -99,7 +114,7 @@ def load(path: str) -> Conf:
 def load_beside(slurm_conf: str, name: str) -> Conf:
     """Read another file from the directory of slurm.conf; a missing one is empty (all defaults)."""
     path = os.path.join(os.path.dirname(slurm_conf), name)
-    if not os.path.exists(path):
+    if not _is_there(path):
         return Conf(path)
     return load(path)
 
