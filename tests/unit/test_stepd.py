@@ -121,9 +121,13 @@ ASKED: list[tuple[str, dict[str, object], object]] = [
     ("never greets", {"greeting": "hang"}, "does not answer"),
     ("never answers", {"replies": {REQUEST_STEP_UID: "hang"}}, "does not answer"),
     ("closes at once", {"greeting": None}, None),
-    ("closes after the greeting", {"replies": {REQUEST_STEP_UID: None}}, "uid needs 4 bytes"),
+    (
+        "closes after the greeting",
+        {"replies": {REQUEST_STEP_UID: None}},
+        "in mid-reply",
+    ),
     ("half a uid", {"replies": {REQUEST_STEP_UID: b"\1\0"}}, "does not answer"),
-    ("no state", {"replies": {REQUEST_STATE: None}}, "state needs 4 bytes"),
+    ("no state", {"replies": {REQUEST_STATE: None}}, "in mid-reply"),
 ]
 
 

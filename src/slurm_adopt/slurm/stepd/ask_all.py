@@ -298,6 +298,9 @@ class _Inquiry:
         if question.received == _REFUSAL and self._introduce and step not in self.introduced:
             self._refused.append(step)
             return
+        if len(question.received) < _REPLY and question.received != _REFUSAL:
+            self.silent[step] = "closed the connection in mid-reply: has it died?"
+            return
         try:
             self.answers[step] = _answer(question.received)
         except FormatError as error:
