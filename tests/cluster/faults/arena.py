@@ -61,6 +61,8 @@ exec "$@"
 """
 
 
+BEFORE = "/etc/security/before_ours.py"  # a module of pam_python's that changes the process
+
 IN_STEPS = "find /sys/fs/cgroup -path '*/step_extern*' -name cgroup.procs -exec cat {} + || true"
 
 
@@ -118,7 +120,8 @@ class Arena:
         self.node = cluster.n1
         self.jobs: dict[str, int] = {}  # one, old, new
         self.over: set[str] = set()  # kinds whose logins of this batch have come to something
-        self._usual: dict[tuple[str, str, str, str], dict[str, object]] = {}
+        self.module = ""  # the text of BEFORE
+        self._usual: dict[tuple[str, ...], dict[str, object]] = {}
         self.node.write(WAITING, WAIT, 0o755)
         self.sh(f"mkdir -p {MEETING}")
 
@@ -172,6 +175,15 @@ class Arena:
             session = []
         else:
             session = [_runs("session"), *session, *([_runs("session", "after")] * hooked)]
+        self._write([*account], session)
+
+    def _write(self, account: list[str], session: list[str]) -> None:
+        """Write a stack, with the module in front that changes the process, and behind."""
+        if self.module:
+            self.node.write(BEFORE, self.module)
+            lines = f"optional pam_python.so {BEFORE}"
+            account = [f"account {lines} before", *account, f"account {lines} after"]
+            session = [f"session {lines} before", *session, f"session {lines} after"]
         self.node.pam("sshd", [*pam.stack(*account), *session])
 
     @contextlib.contextmanager
@@ -227,18 +239,23 @@ class Arena:
         seconds = time.monotonic() - began
         with session:
             found = traces(self.cluster, session.pid, kind)
-            usual = self._usual.get((kind, front, phase, method))
+            usual = self._usual.get((kind, front, phase, method, self.module))
             left = "" if usual in (None, found) else f"{usual} before, {found} now"
             cgroup = self.node.run(["cat", f"/proc/{session.pid}/cgroup"]).stdout
             return Came(kind, self._place(cgroup), True, seconds, left=left)
 
     def learn(self, front: str, phase: str, method: str) -> None:
-        """Log in without a fault, to know what is in a session's sshd then."""
-        for kind in set(KINDS) - {"none"}:
-            if (kind, front, phase, method) not in self._usual:
+        """Log in without our lines, to know what is in a session's sshd then."""
+        kinds = set(KINDS) - {"none"}
+        missing = {kind: (kind, front, phase, method, self.module) for kind in kinds}
+        if {*missing.values()} <= self._usual.keys():
+            return
+        self._write([], [])
+        for kind, key in missing.items():
+            if key not in self._usual:
                 with self._session(kind, method) as session:
                     found = traces(self.cluster, session.pid, kind)
-                    self._usual[kind, front, phase, method] = found
+                    self._usual[key] = found
 
     @contextlib.contextmanager
     def passwords(self, method: str) -> Iterator[None]:

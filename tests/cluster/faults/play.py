@@ -49,9 +49,10 @@ def play(arena: Arena, fault: Fault, front: str, phase: str, options: str) -> li
     """Log in as each kind of user; compare what came of it with what has to."""
     arena.ready()
     words, _ = OPTIONS[options]
-    arena.write_stack(front, phase, [*words, *fault.more], hooked=fault.hooked)
+    arena.module = fault.module
     with arena.passwords(fault.method):
         arena.learn(front, phase, fault.method)
+        arena.write_stack(front, phase, [*words, *fault.more], hooked=fault.hooked)
         before = arena.at_rest()
         mark = arena.node.mark()
         came = arena.log_in(fault, front, phase)
@@ -93,7 +94,8 @@ def _judged(
         wanted = outside if admitted else REFUSED
         if came.outcome not in ((wanted, GONE) if expected == GONE else (wanted,)):
             row.wrong.append(f"{came.outcome} where it has to be {wanted} ({came.shown.strip()})")
-        if fault.logged and expected not in (REFUSED, GONE) and situation != expected:
+        as_said = situation == expected or (fault.undecided and not situation)
+        if fault.logged and expected not in (REFUSED, GONE) and not as_said:
             row.wrong.append(f"logged as {situation!r}")
     elif came.outcome != expected and not (came.kind in fault.may_end and not came.admitted):
         row.wrong.append(f"{came.outcome} where it has to be {expected} ({came.shown.strip()})")
