@@ -288,7 +288,8 @@ class Arena:
     def inventory(self) -> dict[str, object]:
         """Return what logins could leave behind on n1: it is the same before and after."""
         listed = self.sh(
-            "cd /; find run/slurm_adopt tmp -mindepth 1 2>/dev/null | sort; ls run var/spool/slurmd"
+            "cd /; find run/slurm_adopt ! -type d 2>/dev/null | sort; find tmp -mindepth 1 | sort;"
+            "ls --ignore=slurm_adopt run; ls var/spool/slurmd"
         ).split()
         names = self.node.run(["ps", "-eo", "comm="]).stdout.split()
         sshd = self.node.pid("sshd")

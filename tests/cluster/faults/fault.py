@@ -95,7 +95,7 @@ class Fault:
     hooked: bool = False  # sshd runs a script before our lines and after them: see Arena.hook
     method: str = "publickey"  # of the login
     module: str = ""  # of pam_python's, which sshd runs in front of our lines
-    undecided: bool = False  # whether the entry script may answer: no line has a decision then
+    undecided: bool = False  # whether the entry script answers: no line has a decision then
     remarks: Mapping[tuple[str, str], str] = field(default_factory=dict)
     # ^ (front, phase) -> what a line of the log has there, though nobody's outcome changes
 

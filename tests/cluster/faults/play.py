@@ -94,7 +94,7 @@ def _judged(
         wanted = outside if admitted else REFUSED
         if came.outcome not in ((wanted, GONE) if expected == GONE else (wanted,)):
             row.wrong.append(f"{came.outcome} where it has to be {wanted} ({came.shown.strip()})")
-        as_said = situation == expected or (fault.undecided and not situation)
+        as_said = situation == expected or fault.undecided
         if fault.logged and expected not in (REFUSED, GONE) and not as_said:
             row.wrong.append(f"logged as {situation!r}")
     elif came.outcome != expected and not (came.kind in fault.may_end and not came.admitted):
