@@ -55,16 +55,28 @@ STEPDS = json.loads((VECTORS / "stepd.json").read_text())
 assert byteorder == "little", "stepds speak in the machine's byte order: captured on x86_64"
 
 
+FIRST = 8  # bytes: protocol number, uid
+ASKED = 12  # bytes at least: greeting, the request for the uid, another one
+
+
 class Replay(Peer):
-    """A stepd that says all its replies at once, then closes or is silent."""
+    """A stepd that says its first two replies at once, the others once more is asked; it closes."""
 
     def _play(self, connection: socket.socket) -> None:
         script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
         assert not callable(script)
-        connection.sendall(script or b"")
+        self._say(connection, script or b"")
         connection.shutdown(socket.SHUT_WR)
         while connection.recv(4096):
             pass
+
+
+    def _say(self, connection: socket.socket, data: bytes) -> None:
+        connection.sendall(data[:FIRST])
+        received = 0 if data[FIRST:] else ASKED
+        while received < ASKED and (more := len(connection.recv(4096))):
+            received += more
+        connection.sendall(data[FIRST:])
 
 
 @contextlib.contextmanager
@@ -265,7 +277,7 @@ def test_stepd_stops_in_the_middle(tmp_path: Path, release: str) -> None:
         def _play(self, connection: socket.socket) -> None:
             script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
             assert not callable(script)
-            connection.sendall(script or b"")
+            self._say(connection, script or b"")
             while connection.recv(4096):
                 pass
 

@@ -599,3 +599,14 @@ def test_x11(tmp_path: Path, reply: bytes | None, expected: object) -> None:
                 talk.x11()
         else:
             assert talk.x11() == expected
+
+
+def test_more_than_an_answer_is_no_answer_to_the_next_request(tmp_path: Path) -> None:
+    """Else a stepd that is moving the process would be taken for one that has refused it."""
+    path = tmp_path / "s"
+    with Stepd(path, replies={REQUEST_STEP_UID: int32(5001) + int32(-1)}) as serving:
+        with stepd.Stepd(step(path), ROOT, Deadline(5)) as one:
+            assert one.uid() == 5001
+            with pytest.raises(PeerError, match="there is more of it than there should be"):
+                one.add_extern_pid(42)
+    assert [number for number, _ in serving.received] == [REQUEST_STEP_UID]

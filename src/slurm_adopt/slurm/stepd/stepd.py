@@ -138,6 +138,7 @@ class Stepd:
         (src/slurmd/slurmstepd/req.c, _handle_add_extern_pid); a 0 is no proof, see step_cgroup.py.
         """
         self._check_pid_namespace()
+        self._check_read()
         body = Writer(NATIVE).int32(pid).data()
         try:
             answer = self._ask(REQUEST_ADD_EXTERN_PID, body).int32("return code")
@@ -258,6 +259,19 @@ class Stepd:
             same = False
         if not same:
             raise self._error("is in another PID namespace than this process, or has just ended")
+
+    def _check_read(self) -> None:
+        """Refuse a stepd that has sent more than its answers: that would be taken for the next one.
+
+        The process would be put back, say, while the stepd is moving it.
+        """
+        self._socket.settimeout(0)
+        try:
+            more = self._socket.recv(1, _socket.MSG_PEEK)
+        except OSError:  # nothing is there; what is broken shows when it is asked
+            return
+        if more:
+            raise self._error("sent a malformed answer: there is more of it than there should be")
 
     def _ask(self, code: int, body: bytes = b"", reply: int = 4) -> Reader:
         self._begun, self._looks = False, 0
