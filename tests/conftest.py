@@ -18,6 +18,7 @@ from tests.cluster.harness.root import BuildError, root_path, suite_root
 from tests.cluster.harness.suites import BOOKWORM, Suite
 from tests.cluster.harness.wait import NotInTimeError, wait_for
 from tests.dev import division
+from tests.properties import LONG
 from tests.signals import heed
 
 if TYPE_CHECKING:
@@ -25,8 +26,13 @@ if TYPE_CHECKING:
 
 LOG_LINES = 40
 
-# No example has a time limit: a machine may be slow.
-settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# No example has a time limit: a machine may be slow. What is drawn is the same each time, but with
+# --hypothesis-profile=long.
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+settings.register_profile("here", deadline=None, suppress_health_check=SLOW, derandomize=True)
+settings.register_profile(
+    LONG, deadline=None, suppress_health_check=SLOW, derandomize=False, max_examples=20_000
+)
 settings.load_profile("here")
 
 ENDING = 60.0  # seconds that other processes have to take their clusters down

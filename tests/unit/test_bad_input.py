@@ -70,7 +70,6 @@ class Replay(Peer):
         while connection.recv(4096):
             pass
 
-
     def _say(self, connection: socket.socket, data: bytes) -> None:
         connection.sendall(data[:FIRST])
         received = 0 if data[FIRST:] else ASKED
