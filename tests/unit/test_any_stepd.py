@@ -74,7 +74,7 @@ V1 = ("freezer", "memory", "pids")
 CONF = "TaskPlugin=task/cgroup\nSelectTypeParameters=CR_Core_Memory\n"
 NUMBERED = [row for row in RELEASES if row.protocol >= 34 << 8]  # greeted by number
 SHORT = Limit(0.15, 0.6, "")
-REST = 3.0  # seconds that a stand-in may take for what it has begun
+REST = 60.0  # seconds that a stand-in may take for what it has begun
 AT = Connection("127.0.0.1", 50000, "127.0.0.2", 22)
 FREEZE = {True: {"freezer": ("freezer.state", "FROZEN"), "": ("cgroup.freeze", "1")},
           False: {"freezer": ("freezer.state", "THAWED"), "": ("cgroup.freeze", "0")}}  # fmt: skip
@@ -265,7 +265,9 @@ class AnyStepd(Stepd):
         job, release = self._job, self._job.release
         how = "truth"
         if self._once_in(3 if number == REQUEST_ADD_EXTERN_PID else 12):
-            how = self.dice.of("close", "short", "pieces", "late", "long", "hang", *["other"] * 4)
+            hangs = 3 if number == REQUEST_ADD_EXTERN_PID else 1
+            others = ["close", "short", "pieces", "late", "long", *["other"] * 4]
+            how = self.dice.of(*others, *["hang"] * hangs)
         data = {
             REQUEST_STEP_UID: int32(job.uid),
             REQUEST_STATE: int32(job.state),
@@ -532,6 +534,7 @@ class Logins(RuleBasedStateMachine):
         for job_id, one in host.stepds.items():
             if attempt.uid in one.said:
                 attempt.confirmed.add(job_id)
+        asked = [one for one in host.stepds.values() if one.asked]
         # the answer is the option's
         options = here.phase.options
         assert outcome.code == code_of(outcome, options, None if phase else attempt.before, True)
@@ -552,7 +555,7 @@ class Logins(RuleBasedStateMachine):
             assert into.uid == attempt.uid
             assert into.job_id in attempt.confirmed
             assert into.job_id in whole
-            assert not moved
+            assert not moved or len(asked) > 1  # a first one that was too slow may be at it still
             return
         assert outcome.situation not in ("adopted", "still adopted")
         if kernel.places == kernel.before or kernel.excused:
@@ -560,7 +563,7 @@ class Logins(RuleBasedStateMachine):
         # a stepd that has not answered may have taken it: then it is wholly in, by what it says
         assert any(kernel.wholly_in(job) for job in ours)
         if phase:
-            assert any(one.silent for one in host.stepds.values())
+            assert "it may still take process" in outcome.text or any(one.silent for one in asked)
 
 
 def patched(patch: pytest.MonkeyPatch, host: Host, defers: bool) -> None:
