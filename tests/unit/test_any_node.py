@@ -486,7 +486,8 @@ def check(phase: str, attempt: Attempt, node: AnyNode, outcome: Outcome) -> None
     known = before or (node.known if phase == "session" else None)
     assert outcome.code == code_of(outcome, options, known, node.running)
     # who was let in for a job is in one, or refused, or let in by an option: not left to others
-    if before and (before.adoption or before.choice) and uid and node.calls:
+    theirs = outcome.situation == "other service"
+    if before and (before.adoption or before.choice) and uid and not theirs:
         assert outcome.code != "PAM_IGNORE"
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Callable
 import pytest
 
 from slurm_adopt.decision import engine
-from slurm_adopt.decision.adoption import Adoption
+from slurm_adopt.decision.adoption import Adoption, Choice
 from slurm_adopt.decision.login import Login
 from slurm_adopt.decision.options import BY_NAME, parse
 from slurm_adopt.decision.outcome import ACTIONS, SITUATIONS, Outcome
@@ -598,6 +598,40 @@ def test_our_own_mistake(
     assert "unexpected ZeroDivisionError: oops at " in lines[-1]
     assert "test_pam_python.py:" in lines[-1]
     assert ("services included" in lines[0]) == (user == "root")
+
+
+# (user, options, code) where a session's decision breaks after a job was chosen for it
+BROKEN_OFF = [
+    ("alice", "action_generic_failure=ignore", "PAM_PERM_DENIED"),
+    ("alice", "action_generic_failure=allow", "PAM_SUCCESS"),
+    ("alice", DENY, "PAM_PERM_DENIED"),
+    ("root", f"ignore_root=0 {DENY}", "PAM_IGNORE"),
+]
+
+
+@pytest.mark.parametrize(("user", "options", "code"), BROKEN_OFF)
+@pytest.mark.parametrize("breaks", ["decide_session", "Node"])
+def test_our_own_mistake_in_a_session_that_is_for_a_job(
+    monkeypatch: pytest.MonkeyPatch,
+    lines: list[str],
+    user: str,
+    options: str,
+    code: str,
+    breaks: str,
+) -> None:
+    """The session is in no job: it has no variables of one, and is not left to other modules."""
+    choice = Choice(7, 0 if user == "root" else 5001)
+    answer(monkeypatch, Outcome(SITUATIONS["chosen"], "PAM_SUCCESS", "x", choice=choice))
+    handle, memory = Handle(user), dict[str, Any]()
+    pam_python.account(handle, 0, options.split(), memory)
+    assert handle.env == {"SLURM_JOB_ID": "7"}
+    monkeypatch.setattr(front_answer, breaks, lambda *_, **__: 1 // 0)
+    assert CODES[pam_python.session(handle, 0, options.split(), memory)] == code
+    assert handle.env == {}
+    assert "unexpected ZeroDivisionError" in lines[-1]
+    memory.clear()
+    other = ["service=login", *options.split()]
+    assert CODES[pam_python.session(handle, 0, other, memory)] == "PAM_IGNORE"
 
 
 @pytest.mark.parametrize("name", ["", "x" * 300, "a\nb", "a/b", "%s%n", "nobody-knows-me"])

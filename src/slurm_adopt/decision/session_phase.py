@@ -62,6 +62,15 @@ def _after(before: Before, login: Login, options: Options, node: Node[Job]) -> O
     return among_jobs(login, options, node)
 
 
+def broken_off(outcome: Outcome, login: Login, before: Before) -> Outcome:
+    """Return the outcome where an exception has ended the decision: as for any job that is lost."""
+    before = _own(before, login)
+    told = _told(before)
+    if told is None or not SITUATIONS[outcome.situation].option:
+        return outcome
+    return _no_less(outcome, told.job_id).but(withdrawn=_set_for(before, outcome))
+
+
 def _own(before: Before, login: Login) -> Before:
     """Return what is known, if it is about a job of this user; else nothing is known."""
     told = _told(before)

@@ -12,13 +12,14 @@ from contextlib import suppress
 
 from slurm_adopt.decision.engine import (
     decide,
+    not_ours,
     our_mistake,
     spare_root,
     undecided,
 )
 from slurm_adopt.decision.login import Claims, Login
 from slurm_adopt.decision.options import parse
-from slurm_adopt.decision.session_phase import decide_session
+from slurm_adopt.decision.session_phase import broken_off, decide_session
 from slurm_adopt.node.node import Node
 from slurm_adopt.node.session_process import is_sshd
 from slurm_adopt.system.log import Log
@@ -131,19 +132,25 @@ def _decide(
 ) -> Outcome:
     options, log = told
     pid = login.pid
+    before: Before = None
     try:
         if phase == "account":
             node = Node(options, log, account_of=login.service, converse=service.converse, pid=pid)
             return decide(login, options, node)
+        before = _remembered(login, memory)
         node = Node(options, log, pid=pid)
-        return decide_session(login, options, node, _before(login, memory, node))
+        if before is None and login.uid is not None:
+            before = node.noted(login.pid, login.uid)
+        return decide_session(login, options, node, before)
     except Exception as error:  # noqa: BLE001 - a mistake of ours falls to the side its option names
         here = lambda: Node(options, log).runs_slurm  # noqa: E731
-        return spare_root(login, undecided(options, our_mistake(error), here))
+        outcome = not_ours(login, options) or undecided(options, our_mistake(error), here)
+        outcome = broken_off(outcome, login, before)
+        return spare_root(login, outcome).but(withdrawn=outcome.withdrawn)
 
 
-def _before(login: Login, memory: Memory, node: Node) -> Before:
-    """Return what was decided for this process and user, None if nothing is known.
+def _remembered(login: Login, memory: Memory) -> Outcome | None:
+    """Return what was decided for this process and user in this process, None if nothing is known.
 
     By the account phase, or by another session line of this module.
     """
@@ -152,7 +159,7 @@ def _before(login: Login, memory: Memory, node: Node) -> Before:
         earlier, outcome = decided
         if (earlier.pid, earlier.user, earlier.uid) == (login.pid, login.user, login.uid):
             return outcome
-    return node.noted(login.pid, login.uid) if login.uid is not None else None
+    return None
 
 
 def _login(service: Service, phase: Phase) -> Login:
