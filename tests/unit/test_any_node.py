@@ -208,6 +208,8 @@ class AnyNode:
         self.honest &= not self.silent
         self.confirmed.update(found)
         self.shown = {*silent, *found}
+        if only is None:
+            self.taken &= self.shown  # what has ended takes nothing any more
         return [Job(one, uid, "does not answer" if one in self.silent else "") for one in found]
 
     def awaited_jobs(self, uid: int) -> list[Job]:
