@@ -37,6 +37,7 @@ SECONDS = {
     "tests/cluster/test_where_slurm_is.py": 62,
     "tests/cluster/test_check.py": 70,
     "tests/cluster/test_programs.py": 60,
+    "tests/unit/test_any_stepd.py": 60,
     "tests/unit/test_patience.py": 65,
     "tests/cluster/test_use.py": 56,
     "tests/cluster/test_install.py": 45,
