@@ -72,6 +72,6 @@ LAUNCHERS = ("mpich", "openmpi-bin")
 WITH_LAUNCHERS = replace(BOOKWORM, more=LAUNCHERS)
 
 # With other shells than bash and dash (test_job_id_by_shell.py), and with what configures hosts
-# (test_ansible.py).
-MORE = ("ansible-core", "git", "ksh93u+m", "mksh", "python3-apt", "tcsh", "zsh")
+# (test_ansible.py), and sudo (test_steering.py).
+MORE = ("ansible-core", "git", "ksh93u+m", "mksh", "python3-apt", "sudo", "tcsh", "zsh")
 WITH_MORE = replace(BOOKWORM, more=MORE)
