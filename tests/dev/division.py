@@ -44,6 +44,7 @@ SECONDS = {
     "tests/cluster/test_job_id_by_shell.py": 50,
     "tests/cluster/test_ansible.py": 50,
     "tests/cluster/test_deb.py": 45,
+    "tests/cluster/test_steering.py": 60,
     "tests/cluster/test_integrity.py": 60,
     "tests/cluster/test_tutorial.py": 40,
     "tests/unit/test_lint.py": 30,
