@@ -341,7 +341,8 @@ CHECKS = (
         owned,
         expected="Script, package, Python's library, pam_python or pam_exec, and the directories "
         "above them belong to root, and nobody else may write to them.",
-        why="Whoever may write one of these is root at the next login.",
+        why="Whoever may write one of these is root at the next login. The entry script does not "
+        "load a package that is not root's alone: action_generic_failure answers users then.",
         fix="Run chown root:root and chmod go-w on what is named.",
         seconds=SLOW,
     ),
