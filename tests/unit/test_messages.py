@@ -103,6 +103,10 @@ class Reader(ast.NodeVisitor):
             if WORD.search(bare) and (any_text or " " in plain(form)):
                 self.found.setdefault(plain(form), node.lineno)
 
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        if node.value:  # the entry script's annotations are strings
+            self.visit(node.value)
+
     def visit_Expr(self, node: ast.Expr) -> None:
         if not isinstance(node.value, ast.Constant):  # a docstring
             self.generic_visit(node)
