@@ -41,10 +41,10 @@ FILE_LIMIT = 64 << 20  # bytes in one file
 _COMMENT = re.compile(r"(?<!\\)(?:\\\\)*#")
 _ESCAPE = re.compile(r"\\(.?)")
 # Blanks are those of ASCII, as for the C library: others are letters of a name.
-_BLANKS = " \t\r\v\f"
+BLANKS = " \t\r\v\f"
 _BLANK = re.compile(r"\s", re.ASCII)
 _INCLUDE = re.compile(r"include\s+(.*)", re.ASCII | re.IGNORECASE)
-_PAIR = re.compile(r'(?<![^\s=])([^\s=]+)\s*=\s*(?:"([^"]*)"|(\S*))', re.ASCII)
+PAIR = re.compile(r'(?<![^\s=])([^\s=]+)\s*=\s*(?:"([^"]*)"|(\S*))', re.ASCII)
 
 
 class Conf:
@@ -155,15 +155,15 @@ def _lines(text: str) -> Iterator[str]:
     pending = ""
     for raw in text.split("\n"):
         line = _uncomment(raw) if "#" in raw else raw
-        stripped = line.rstrip(_BLANKS)
+        stripped = line.rstrip(BLANKS)
         if stripped.endswith("\\") and (len(stripped) - len(stripped.rstrip("\\"))) % 2:
             pending += stripped[:-1]
             continue
         line, pending = pending + stripped, ""
-        if line.strip(_BLANKS):
-            yield _unescape(line).strip(_BLANKS)
-    if pending.strip(_BLANKS):
-        yield _unescape(pending).strip(_BLANKS)
+        if line.strip(BLANKS):
+            yield _unescape(line).strip(BLANKS)
+    if pending.strip(BLANKS):
+        yield _unescape(pending).strip(BLANKS)
 
 
 def _unescape(line: str) -> str:
@@ -180,9 +180,9 @@ def _pairs(line: str) -> list[tuple[str, str]]:
     key, equals, value = line.partition("=")
     if not equals:
         return []
-    if '"' not in value and not _BLANK.search(line):
+    if key and '"' not in value and not _BLANK.search(line):
         return [(key, value)]
-    return [(key, quoted or bare) for key, quoted, bare in _PAIR.findall(line)]
+    return [(key, quoted or bare) for key, quoted, bare in PAIR.findall(line)]
 
 
 def _include(conf: Conf, name: str, chain: tuple[str, ...]) -> None:

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from slurm_adopt.slurm import files
-from slurm_adopt.slurm.config.conf import DEPTH, FILE_LIMIT, INCLUDES
+from slurm_adopt.slurm.config.conf import BLANKS, DEPTH, FILE_LIMIT, INCLUDES, PAIR
 from slurm_adopt.slurm.errors import SetupError
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from slurm_adopt.slurm.config.conf import Conf
 
 _COMMENT = re.compile(r"(?<!\\)(?:\\\\)*#.*")
-_PAIR = re.compile(r'(?<![^\s=])([^\s=]+)\s*=\s*(?:"([^"]*)"|(\S*))')
 # Lines of their own kind: their keys are not those of the whole configuration.
 _KINDS = ("nodename", "partitionname", "downnodes", "nodeset", "frontendname", "switchname")
 
@@ -65,7 +64,7 @@ class _Reader:
             return
         before = ""  # what a line that goes on in the next one began with
         for number, raw in enumerate(text.split("\n"), 1):
-            line = _COMMENT.sub("", raw).rstrip()
+            line = _COMMENT.sub("", raw).rstrip(BLANKS)
             head = line.split(None, 1)
             if not before and len(head) == 2 and head[0].lower() == "include":
                 name = head[1].strip().strip('"')
@@ -79,10 +78,10 @@ class _Reader:
 
 def _keys(line: str, before: str, path: str, number: int) -> Iterator[Line]:
     """Yield the keys of a line; of one of another kind the first alone."""
-    first = (before or line).partition("=")[0].strip().lower()
+    first = (before or line).partition("=")[0].strip(BLANKS).lower()
     if first in _KINDS:
         if not before:
             yield Line(first, "", path, number)
         return
-    for key, quoted, bare in _PAIR.findall(line):
+    for key, quoted, bare in PAIR.findall(line):
         yield Line(key.lower(), quoted or bare, path, number)

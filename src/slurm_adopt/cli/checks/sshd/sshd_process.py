@@ -12,6 +12,7 @@ from slurm_adopt.cli.deadlines import SLOW
 from slurm_adopt.cli.verdict.fronts import is_exec
 from slurm_adopt.slurm import proc
 from slurm_adopt.slurm.cgroup import paths
+from slurm_adopt.slurm.digits import number
 from slurm_adopt.slurm.errors import SetupError
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ def soft_limit(text: str, name: str) -> int | None:
     """Return a soft limit of /proc/PID/limits; None where there is none."""
     for line in text.splitlines():
         if line.startswith(name):
-            value = line[len(name) :].split()[0]
-            return int(value) if value.isdecimal() else None
+            words = line[len(name) :].split()
+            return number(words[0]) if words else None
     return None
 
 
