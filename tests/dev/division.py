@@ -48,6 +48,7 @@ SECONDS = {
     "tests/cluster/test_integrity.py": 60,
     "tests/cluster/test_tutorial.py": 40,
     "tests/unit/test_lint.py": 30,
+    "tests/unit/test_fuzz.py": 25,
 }
 OF_ONE_TEST = (0.05, 0.8)  # seconds of one test, without a cluster and on one
 
