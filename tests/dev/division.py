@@ -40,6 +40,7 @@ SECONDS = {
     "tests/unit/test_any_stepd.py": 60,
     "tests/unit/test_patience.py": 65,
     "tests/cluster/test_use.py": 56,
+    "tests/cluster/test_nothing_left.py": 55,
     "tests/cluster/test_install.py": 45,
     "tests/cluster/test_job_id_by_shell.py": 50,
     "tests/cluster/test_ansible.py": 50,

@@ -49,6 +49,7 @@ NOT_HERE = {
     "test_logins.py": f"{LONG_HERE}; the test_session.py in this folder sees journald",
     "test_matrix.py": LONG_HERE,
     "test_namespaces.py": LONG_HERE,
+    "test_nothing_left.py": f"{LONG_HERE}; and it freezes a job in v1's hierarchy",
     "test_own_job.py": f"{V1}: what a user does there is done to v1's hierarchies",
     "test_own_node.py": LONG_HERE,
     "test_peer.py": f"{V1}, of the C module",
