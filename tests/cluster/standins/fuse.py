@@ -1,7 +1,8 @@
 """A FUSE file system with one file, in which closing never ends: `fuse.py DIRECTORY`.
 
 Prints a line when it is mounted, and one for each process that waits in close(2). All ends with
-this program. The numbers are those of linux/fuse.h.
+this program. With a second word nothing is answered but the mount. The numbers are those of
+linux/fuse.h.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def main() -> None:
         _, what, number, inode = struct.unpack("<IIQQ", question[:24])
         if what == FLUSH:
             print("closing", flush=True)
-        if what not in SILENT:
+        if what not in SILENT and (what == INIT or len(sys.argv) < 3):
             answer = ANSWERS[what](inode) if what in ANSWERS else b""
             error = 0 if what in ANSWERS else -ENOSYS
             os.write(device, struct.pack("<IiQ", 16 + len(answer), error, number) + answer)
