@@ -299,7 +299,8 @@ def process(name: str, before: str, after: str = "pass", **more: Any) -> Fault:
     """Return a module that does something before our lines, and something after them."""
     text = ["".join(f"    {line}\n" for line in part.splitlines()) for part in (before, after)]
     module = MODULE.format(before=text[0], after=text[1])
-    return Fault(name, NOTHING, module=module, **{"phases": ("account", "both"), **more})
+    usual = {"bring": NOTHING, "phases": ("account", "both")}
+    return Fault(name, module=module, **{**usual, **more})
 
 
 def interpreter(name: str, before: str, after: str = "pass", **more: Any) -> Fault:
@@ -317,6 +318,8 @@ for number, copy in enumerate(STATE["open"]):
     os.dup2(copy, number)
     os.close(copy)
 """
+IGNORED = "libc.signal(17, 1)", "libc.signal(17, 0)"
+NOTES_GONE = shell("true", f"rm -rf {NOTES}")
 BLOCKED = """\
 STATE["mask"] = (ctypes.c_ulong * 16)()
 libc.sigprocmask(0, (ctypes.c_ulong * 16)(0xFFFFFFFFFFFFFFFF), STATE["mask"])
@@ -332,6 +335,8 @@ os.mkdir("/tmp/removed")
 os.chdir("/tmp/removed")
 os.rmdir("/tmp/removed")
 """
+# With users: else root's guard finds no user either.
+OTHER_ROOT = shell("mkdir -p /mnt/etc; cp /etc/passwd /etc/group /mnt/etc", "rm -r /mnt/etc")
 CHROOT = """\
 STATE["root"] = os.open("/", os.O_RDONLY)
 os.chroot("/mnt")
@@ -366,12 +371,20 @@ UNUSABLE = {"expected": EVERYBODY, "says": CANNOT, "undecided": True}
 
 PROCESSES = (
     process("descriptors 0, 1 and 2 closed", CLOSED, OPENED),
-    process("SIGCHLD ignored", "libc.signal(17, 1)", "libc.signal(17, 0)"),
+    interpreter("SIGCHLD ignored", *IGNORED),
+    # pam_exec itself does not learn then how our program has ended (waitpid(2): ECHILD).
+    process(
+        "SIGCHLD ignored, pam_exec",
+        *IGNORED,
+        fronts=("pam_exec",),
+        expected=NOBODY,
+        bring=NOTES_GONE,
+    ),
     process("SIGPIPE at its default", "libc.signal(13, 0)", "libc.signal(13, 1)"),
     process("all signals blocked", BLOCKED, 'libc.sigprocmask(2, STATE["mask"], None)'),
     process("a thread in sshd", THREAD),
     process("the current directory removed", NO_CWD, 'os.chdir("/")'),
-    process("another root directory", CHROOT, UNROOT, expected=NOBODY),
+    process("another root directory", CHROOT, UNROOT, expected=NOBODY, bring=OTHER_ROOT),
     process("umask 777", 'STATE["umask"] = os.umask(0o777)', 'os.umask(STATE["umask"])'),
     interpreter("sys.path of another module's", 'sys.path[:] = ["/nowhere"]'),
     interpreter(
