@@ -367,6 +367,19 @@ PATCH = """\
 import time
 time.time = time.monotonic = lambda: 0.0
 """
+IMPOSTOR = shell(
+    "mkdir /mnt/slurm_adopt; echo 'raise SystemExit' >/mnt/slurm_adopt/__init__.py",
+    "rm -r /mnt/slurm_adopt",
+)
+EMPTY = """\
+STATE["path"] = list(sys.path)
+sys.path.clear()
+"""
+RESTORED = 'sys.path[:] = STATE["path"]'
+AWAY = """\
+for name in ("os", "re", "stat", "contextlib", "pwd", "_socket"):
+    sys.modules.pop(name, None)
+"""
 UNUSABLE = {"expected": EVERYBODY, "says": CANNOT, "undecided": True}
 
 PROCESSES = (
@@ -386,11 +399,11 @@ PROCESSES = (
     process("the current directory removed", NO_CWD, 'os.chdir("/")'),
     process("another root directory", CHROOT, UNROOT, expected=NOBODY, bring=OTHER_ROOT),
     process("umask 777", 'STATE["umask"] = os.umask(0o777)', 'os.umask(STATE["umask"])'),
-    interpreter("sys.path of another module's", 'sys.path[:] = ["/nowhere"]'),
     interpreter(
-        "sys.path and modules emptied",
-        'sys.path[:] = []\nfor name in ("os", "re", "stat"):\n    sys.modules.pop(name, None)',
+        "a package of this name first in sys.path", 'sys.path.insert(0, "/mnt")', bring=IMPOSTOR
     ),
+    interpreter("sys.path empty", EMPTY, RESTORED, **UNUSABLE),
+    interpreter("modules of Python's library away", AWAY),
     interpreter(
         "another slurm_adopt in sys.modules", SHADOW, 'del sys.modules["slurm_adopt"]', **UNUSABLE
     ),
