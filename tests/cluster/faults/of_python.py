@@ -361,7 +361,7 @@ sys.modules["slurm_adopt"] = types.ModuleType("slurm_adopt")
 HANDLER = """\
 import signal
 for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGUSR1):
-    signal.signal(number, lambda *_: 1 / 0)
+    signal.signal(number, lambda *_: None)
 """
 PATCH = """\
 import time
