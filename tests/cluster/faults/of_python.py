@@ -132,10 +132,10 @@ SCRIPT = "pam_slurm_adopt.py"
 EXEC = "pam_slurm_adopt_exec"
 
 
-def script(name: str, text: str) -> Fault:
+def script(name: str, text: str, **more: Any) -> Fault:
     """Return a fault of the script that pam_python loads; what it has loaded stays."""
     bring = shell(f"{SAVE} cd {FOLDER}; {text}", RESTORE)
-    return Fault(name, bring, NOBODY, in_session={}, fronts=("pam_python",))
+    return Fault(name, bring, NOBODY, fronts=("pam_python",), **{"in_session": {}, **more})
 
 
 def program(name: str, text: str) -> Fault:
@@ -145,7 +145,13 @@ def program(name: str, text: str) -> Fault:
 
 
 SCRIPTS = (
-    script("script missing", f"rm {SCRIPT}"),
+    script(
+        "script missing",
+        f"rm {SCRIPT}",
+        in_session=CHOSEN,  # whether it is root's is looked at in each phase
+        says_in_session=CANNOT,
+        undecided=True,
+    ),
     script("script empty", f": >{SCRIPT}"),
     script("script garbage", f"head -c 4096 /dev/urandom >{SCRIPT}"),
     script("script truncated", f"truncate -s 3000 {SCRIPT}"),
