@@ -163,7 +163,8 @@ def _service(pamh: "Any") -> str:
 def _complain(what: str, error: BaseException) -> None:
     """Log one line at authpriv.err, as log.py would: without syslog(3), without waiting."""
     others = type(error) is PermissionError and error.errno is None
-    why = error if others else f"{error!r}; is the package complete?"
+    shown = f"{type(error).__name__}({error})" if isinstance(error, OSError) else repr(error)
+    why = error if others else f"{shown}; is the package complete?"
     text = f"pam_slurm_adopt({what}): cannot run: {why}"
     line = text.encode("ascii", "backslashreplace")[:900]
     try:

@@ -814,6 +814,33 @@ def test_the_script_has_the_engine_s_values(
     assert value != "oldest" or expected == "PAM_PERM_DENIED"
 
 
+COMPLAINTS = [
+    (ImportError("no x"), "ImportError('no x')"),
+    (SystemExit(3), "SystemExit(3)"),
+    (
+        FileNotFoundError(2, "No such file", "/a/b"),
+        "FileNotFoundError([Errno 2] No such file: '/a/b')",
+    ),
+    (OSError(5, "Input/output error"), "OSError([Errno 5] Input/output error)"),
+    (
+        SyntaxError("bad", ("/a/b.py", 3, 1, "(")),
+        "SyntaxError('bad', ('/a/b.py', 3, 1, '('))",
+    ),
+]
+
+
+@pytest.mark.parametrize(("error", "shown"), COMPLAINTS, ids=lambda value: type(value).__name__)
+def test_the_script_names_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, script: ModuleType, error: BaseException, shown: str
+) -> None:
+    """And the file, where the exception has one."""
+    said: list[bytes] = []
+    monkeypatch.setattr(script, "_to_syslog", said.append)
+    script._complain("sshd:account", error)
+    expected = f"pam_slurm_adopt(sshd:account): cannot run: {shown}; is the package complete?"
+    assert said == [expected.encode()]
+
+
 # (program, uids, whether it counts)
 PROGRAMS = [
     ("/usr/sbin/slurmd", "0\t0\t0\t0", True),
