@@ -47,19 +47,30 @@ RESTORE = f"rm -rf {HOME} {NOTES}; mv /var/spool/opt {HOME}"
 CANNOT = "cannot run: "
 
 
-def package(name: str, script: str, says: str = CANNOT) -> Fault:
-    """Return a fault of the package's files, in the folder of which a script runs."""
+def unusable(name: str, bring: Bring) -> Fault:
+    """Return a fault of the package, or of what it imports; what sshd has loaded stays."""
     return Fault(
         name,
-        shell(f"{SAVE} {script}", RESTORE),
+        bring,
         EVERYBODY,
-        says,
+        CANNOT,
         in_session=CHOSEN,
         says_in_session="",
-        remarks={("pam_exec", "session"): says},
+        remarks={("pam_exec", "session"): CANNOT},
         exceptions={("pam_python", "session"): LOADED},
         undecided=True,
     )
+
+
+def package(name: str, script: str) -> Fault:
+    """Return a fault of the package's files, in the folder of which a script runs."""
+    return unusable(name, shell(f"{SAVE} {script}", RESTORE))
+
+
+def gone(name: str, script: str) -> Fault:
+    """Return a fault of all of them: in each phase it is looked at whether they are root's."""
+    bring = shell(f"{SAVE} {script}", RESTORE)
+    return Fault(name, bring, EVERYBODY, CANNOT, in_session=CHOSEN, undecided=True)
 
 
 def harmless(name: str, script: str) -> Fault:
@@ -73,8 +84,8 @@ EACH_PYC = f"for f in */{PYC} */*/{PYC}; do %s; done"
 HEAD = "conv=notrunc status=none"
 
 PACKAGE = (
-    package("package missing", "rm -r ../../src"),
-    package("package is a file", "cd ..; rm -r slurm_adopt; touch slurm_adopt"),
+    gone("package missing", "rm -r ../../src"),
+    gone("package is a file", "cd ..; rm -r slurm_adopt; touch slurm_adopt"),
     package("package without a folder", "rm -r decision"),
     package("package file missing", f"rm {ENGINE}"),
     package("package file empty", f": >{ENGINE}"),
@@ -233,8 +244,9 @@ PYTHON = (
     python("encodings missing", f"{LIBRARY}/encodings"),
     python("encodings garbage", f"{LIBRARY}/encodings", "mkdir $f; echo '(' >$f/__init__.py"),
     bridge("traceback.py of Python's library missing", f"{LIBRARY}/traceback.py"),
-    bridge("os.py of Python's library garbage", f"{LIBRARY}/os.py", "echo '(' >$f"),
-    *map(module_of_python, ("__future__.py", "re", "contextlib.py")),
+    bridge("linecache.py of Python's library garbage", f"{LIBRARY}/linecache.py", "echo '(' >$f"),
+    *map(module_of_python, ("re", "contextlib.py")),
+    unusable("__future__.py of Python's library missing", away(f"{LIBRARY}/__future__.py")),
     of_exec("/usr/bin/python3 missing", "/usr/bin/python3"),
     of_exec("/usr/bin/python3 a dangling link", "/usr/bin/python3", "ln -s python3.99 $f"),
     of_exec("/usr/bin/python3 another program", "/usr/bin/python3", "ln -s /bin/false $f"),
