@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from tests.cluster.harness.cluster import Cluster
 
-TURNS = {name: number for number, name in enumerate(FAULTS)}
+OFTEN = [name for name, fault in FAULTS.items() if fault.often]
+TURNS = {name: number for number, name in enumerate(OFTEN)}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def arena(running_cluster: Cluster) -> Iterator[Arena]:
     running_cluster.cancel_all()
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", OFTEN)
 def test_fault(arena: Arena, name: str) -> None:
     """Each kind of user ends where the options say, in time, and nothing is left."""
     fault = FAULTS[name]

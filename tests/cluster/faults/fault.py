@@ -94,6 +94,7 @@ class Fault:
     setting: Bring | None = None  # what is there from before the logins to after them
     hooked: bool = False  # sshd runs a script before our lines and after them: see Arena.hook
     method: str = "publickey"  # of the login
+    often: bool = True  # whether `./dev test` plays it; `./dev faults` plays all
     module: str = ""  # of pam_python's, which sshd runs in front of our lines
     undecided: bool = False  # whether the entry script answers: no line has a decision then
     remarks: Mapping[tuple[str, str], str] = field(default_factory=dict)

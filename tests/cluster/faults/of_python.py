@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import threading
+from dataclasses import replace
+from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
 from tests.cluster.faults.fault import (
@@ -506,4 +508,21 @@ DISK = (
     ),
 )
 
-FAULTS = (*PACKAGE, *REPLACED, *SCRIPTS, *PYTHON, *SITE, *PROCESSES, *ENVIRONMENT, *DISK)
+ALL = (*PACKAGE, *REPLACED, *SCRIPTS, *PYTHON, *SITE, *PROCESSES, *ENVIRONMENT, *DISK)
+# What differs little from its neighbours is for the full run alone.
+RARELY = (
+    "package is a file", "package without*", "package file empty", "package file is a FIFO",
+    "package file truncated in its m*", "package file is a loop*", "package exits",
+    "package of a newer*",
+    ".pyc empty", ".pyc truncated", ".pyc missing", "script empty", "script truncated",
+    "script with*", "script is*", "program empty", "program truncated", "program with a syntax*",
+    "program is*", "pam_python garbage", "libpython empty", "libpython garbage", "*library empty",
+    "encodings g*", "linecache*", "contextlib*", "/usr/bin/python3 missing",
+    "/usr/bin/python3 another*", ".pth that ends*", ".pth that prints", ".pth that sleeps",
+    ".pth that starts*", "sitecustomize that exits", "SIGPIPE*", "sys.path empty", "no garbage*",
+    "standard streams*", "environment emptied", "LC_ALL=C", "LC_ALL=xx*", "TZ=*",
+)  # fmt: skip
+FAULTS = tuple(
+    replace(fault, often=not any(fnmatch(fault.name, pattern) for pattern in RARELY))
+    for fault in ALL
+)
