@@ -26,7 +26,7 @@ from tests.cluster.harness.wait import NotInTimeError, wait_for
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from tests.cluster.faults.fault import Fault
     from tests.cluster.harness.cluster import Cluster
@@ -46,6 +46,8 @@ fi
 test -e {MEETING}/hook || exit 0
 . {MEETING}/hook
 """
+
+OF_JOBS = ("processes", "cgroups", "processes in jobs", "spool directory")  # in the inventory
 
 LIMIT = 90.0  # seconds that a login has, whatever is broken
 OURS = "pam_slurm_adopt("
@@ -132,8 +134,7 @@ class Arena:
     def ready(self) -> None:
         """Have the jobs that are wanted, and no others."""
         if not self._sound():
-            self.cluster.cancel_all()
-            self.cluster.end_left_over()
+            self.end_jobs()
             for node in self.cluster.nodes:
                 for daemon in ("munged", "slurmd", "sshd"):
                     if not node.pid(daemon):
@@ -144,6 +145,12 @@ class Arena:
                 "old": self.cluster.submit("bob", "n1,n2", mem="50M"),
                 "new": self.cluster.submit("bob", mem="50M"),
             }
+
+    def end_jobs(self) -> None:
+        """End all jobs: the next ready() makes others."""
+        self.cluster.cancel_all()
+        self.cluster.end_left_over()
+        self.jobs = {}
 
     def _sound(self) -> bool:
         return len(self.jobs) == 3 and all(
@@ -289,7 +296,7 @@ class Arena:
         """Return what logins could leave behind on n1: it is the same before and after."""
         listed = self.sh(
             "cd /; find run/slurm_adopt ! -type d 2>/dev/null | sort; find tmp -mindepth 1 | sort;"
-            "ls --ignore=slurm_adopt run; ls var/spool/slurmd"
+            "ls --ignore=slurm_adopt run"
         ).split()
         names = self.node.run(["ps", "-eo", "comm="]).stdout.split()
         sshd = self.node.pid("sshd")
@@ -302,6 +309,7 @@ class Arena:
             "sshd's descriptors": kinds,
             "cgroups": groups,
             "processes in jobs": len(set(inside)),
+            "spool directory": self.sh(f"find {config.Settings().spool} -type s").split(),
         }
 
     def at_rest(self) -> dict[str, object]:
@@ -312,12 +320,15 @@ class Arena:
             wait_for("no login", lambda: not self.node.read(children).split(), 15, every=0.1)
         return self.inventory()
 
-    def left(self, before: Mapping[str, object]) -> str:
-        """Return what is otherwise now than before, once that has had time to go."""
+    def left(self, before: Mapping[str, object], without: Collection[str] = ()) -> str:
+        """Return what is otherwise now than before, once that has had time to go.
+
+        `without`: what is not looked at.
+        """
         seen: list[dict[str, object]] = []
 
         def as_before() -> bool:
-            seen.append(self.inventory())
+            seen.append({**self.inventory(), **{name: before[name] for name in without}})
             return seen[-1] == before
 
         with contextlib.suppress(NotInTimeError):

@@ -89,6 +89,7 @@ class Fault:
     exceptions: Mapping[tuple[str, str], Outcomes] = field(default_factory=dict)
     # ^ (front, phase) -> what is otherwise there
     more: tuple[str, ...] = PATIENT  # options of the PAM lines beside those of OPTIONS
+    jobs_end: bool = False  # jobs of the arena's end with it: what they leave is not looked at
     may_end: frozenset[str] = frozenset()  # kinds whose login the kernel may end once it is in
     settled: bool = False  # whether a login that could not be adopted is in its job for all that
     setting: Bring | None = None  # what is there from before the logins to after them

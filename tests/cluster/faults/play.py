@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.cluster.faults.arena import DECIDED, OURS
+from tests.cluster.faults.arena import DECIDED, OF_JOBS, OURS
 from tests.cluster.faults.fault import (
     GONE,
     KINDS,
@@ -57,7 +57,7 @@ def play(arena: Arena, fault: Fault, front: str, phase: str, options: str) -> li
         mark = arena.node.mark()
         came = arena.log_in(fault, front, phase)
     log = [line for line in arena.node.log(mark) if OURS in line]
-    left = arena.left(before)
+    left = arena.left(before, OF_JOBS if fault.jobs_end else ())
     rows = [_judged(fault, front, phase, options, one, log) for one in came]
     remark = fault.remarks.get((front, phase), "")
     if fault.logged and not any(remark in line for line in ["", *log]):

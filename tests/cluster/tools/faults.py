@@ -53,7 +53,8 @@ def main(only: str, front: str, phase: str, listing: bool, file: Path | None) ->
             for by, when, options in rounds(fault):
                 if front in ("", by) and phase in ("", when):
                     rows += play(arena, fault, by, when, options)
-            show([row for row in rows if row.fault == fault.name])
+            if of_it := [row for row in rows if row.fault == fault.name]:
+                show(of_it)
     if file:
         file.write_text(json.dumps([row.as_json() for row in rows], indent=1))
     sys.exit(report(rows))
