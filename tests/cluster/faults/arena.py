@@ -309,7 +309,7 @@ class Arena:
             "sshd's descriptors": kinds,
             "cgroups": groups,
             "processes in jobs": len(set(inside)),
-            "spool directory": self.sh(f"find {config.Settings().spool} -type s").split(),
+            "spool directory": self.sh(f"find {config.Settings().spool} -type s | sort").split(),
         }
 
     def at_rest(self) -> dict[str, object]:

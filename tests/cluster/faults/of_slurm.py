@@ -1,20 +1,13 @@
-"""Faults of Slurm's files."""
+"""Faults of Slurm: its files, its sockets, its daemons, its jobs."""
 
 from __future__ import annotations
 
-from tests.cluster.faults.fault import ADOPT, GENERIC, Fault, shell
-
-CONF = "/etc/slurm/slurm.conf"
-EVERYBODY = {"one": GENERIC, "two": GENERIC, "none": GENERIC}
-CHOSEN = {"one": ADOPT, "two": ADOPT}  # by the account phase; the session phase cannot adopt
+from tests.cluster.faults import of_conf, of_daemons, of_jobs, of_spool, of_stepds
 
 FAULTS = (
-    Fault("nothing", shell("true", "true")),
-    Fault(
-        "slurm.conf missing",
-        shell(f"mv {CONF} /etc/slurm/away", f"mv /etc/slurm/away {CONF}"),
-        EVERYBODY,
-        "no slurm.conf in any of",
-        CHOSEN,
-    ),
+    *of_conf.FAULTS,
+    *of_spool.FAULTS,
+    *of_stepds.FAULTS,
+    *of_daemons.FAULTS,
+    *of_jobs.FAULTS,
 )
