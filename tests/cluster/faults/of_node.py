@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.cluster.faults.fault import Fault, shell
+from tests.cluster.faults import node_mounts
 
-FAULTS = (Fault("/run/slurm_adopt missing", shell("rm -rf /run/slurm_adopt", "true")),)
+FAULTS = node_mounts.FAULTS
