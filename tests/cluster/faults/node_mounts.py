@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.cluster.faults.arena import Arena
-    from tests.cluster.faults.fault import Bring
+    from tests.cluster.faults.fault import Bring, Outcomes
 
 KEYBOARD = "keyboard-interactive"  # by which the account phase leaves a note in /run
 WRITES = (("pam_python", "both"), ("pam_exec", "both"))
@@ -39,9 +39,9 @@ def mounts(script: str) -> Bring:
     return brought
 
 
-def seen(name: str, script: str, *what: Any, **more: Any) -> Fault:
+def seen(name: str, script: str, expected: Outcomes | None = None, **more: Any) -> Fault:
     """Return a fault of what sshd sees."""
-    return Fault(name, mounts(script), *what, setting=apart, **more)
+    return Fault(name, mounts(script), expected or {}, setting=apart, **more)
 
 
 def full(*directories: str) -> str:
@@ -63,13 +63,13 @@ DECIDED_ALREADY = {"one": ADOPT, "two": ADOPT}
 NOT_SEEN = {"one": ADOPT, "two": UNKNOWN}  # where the account phase adopts
 LATE = dict.fromkeys(WRITES, DECIDED_ALREADY)  # it has chosen before anything is missed
 
-CGROUPS = (
+CGROUPS: tuple[Fault, ...] = (
     seen(
         "cgroup file systems not mounted",
         f"{EACH} | xargs umount",
         NOT_SEEN,
-        "not mounted",
-        DECIDED_ALREADY,
+        says="not mounted",
+        in_session=DECIDED_ALREADY,
         exceptions=LATE,
     ),
     seen(
@@ -81,8 +81,8 @@ CGROUPS = (
         "/sys not mounted",
         "umount -R /sys",
         NOT_SEEN,
-        "not mounted",
-        DECIDED_ALREADY,
+        says="not mounted",
+        in_session=DECIDED_ALREADY,
         exceptions=LATE,
     ),
 )
@@ -92,16 +92,16 @@ if not cgroups.unified():
             "memory's hierarchy not mounted",
             "umount /sys/fs/cgroup/memory",
             NOT_SEEN,
-            "is that hierarchy not mounted here",
-            DECIDED_ALREADY,
+            says="is that hierarchy not mounted here",
+            in_session=DECIDED_ALREADY,
             exceptions=LATE,
         ),
         seen(
             "freezer's hierarchy not mounted",
             "umount /sys/fs/cgroup/freezer",
             NOT_SEEN,
-            "is that hierarchy not mounted here",
-            DECIDED_ALREADY,
+            says="is that hierarchy not mounted here",
+            in_session=DECIDED_ALREADY,
             exceptions=LATE,
         ),
         seen("pids' hierarchy not mounted", "umount /sys/fs/cgroup/pids"),
@@ -113,8 +113,8 @@ PROC = (
         "/proc not mounted",
         "umount -l /proc",
         NOT_SEEN,
-        "is /proc mounted?",
-        DECIDED_ALREADY,
+        says="is /proc mounted?",
+        in_session=DECIDED_ALREADY,
     ),
     # Before a login it would keep out everybody, by pam_loginuid.
     seen("/proc read-only", "mount -o remount,bind,ro /proc", phases=("session",)),
