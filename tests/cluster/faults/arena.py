@@ -34,9 +34,10 @@ if TYPE_CHECKING:
 
 MEETING = "/var/spool/fault"  # where logins wait for the fault, between the two phases
 WAITING = "/usr/local/sbin/wait-for-the-fault"
-# What sshd runs in front of our lines, and after them; the script is told by which PAM is called.
+# What sshd runs in front of our lines, and after them: with usual limits, whatever sshd's are.
+USUAL = "--nofile=4096: --as=unlimited: --data=unlimited: --fsize=unlimited:"
 WAIT = f"""\
-#!/bin/sh
+#!/usr/bin/env -S prlimit {USUAL} /bin/sh
 export sshd=$PPID
 if test "$1" = session && test -e {MEETING}/armed; then
     : >{MEETING}/reached.$$
@@ -66,6 +67,9 @@ exec "$@"
 BEFORE = "/etc/security/before_ours.py"  # a module of pam_python's that changes the process
 
 IN_STEPS = "find /sys/fs/cgroup -path '*/step_extern*' -name cgroup.procs -exec cat {} + || true"
+
+
+AFTER = "after"
 
 
 def _runs(phase: str, when: str = "") -> str:
@@ -167,22 +171,20 @@ class Arena:
 
     # Stacks
 
-    def write_stack(
-        self, front: str, phase: str, options: Sequence[str], *, hooked: bool = False
-    ) -> None:
+    def write_stack(self, front: str, phase: str, options: Sequence[str], hooked: str = "") -> None:
         """Write the documented stack; between its two halves a login waits for the fault.
 
-        `hooked`: there are lines beside ours for a script of `hook`.
+        `hooked`: there are lines for a script of `hook`, `before` ours or `around` them.
         """
         by_exec = front == "pam_exec"
         account, session = (pam.both_by_pam_exec if by_exec else pam.both_lines)(*options)
         if hooked:
-            account = [_runs("account"), *account, _runs("account", "after")]
-        if phase == "account":
-            session = []
-        else:
-            session = [_runs("session"), *session, *([_runs("session", "after")] * hooked)]
-        self._write([*account], session)
+            account = [_runs("account"), *account]
+        if hooked == "around":
+            account = [*account, _runs("account", AFTER)]
+            session = [*session, _runs("session", AFTER)]
+        session = [] if phase == "account" else [_runs("session"), *session]
+        self._write(account, session)
 
     def _write(self, account: list[str], session: list[str]) -> None:
         """Write a stack, with the module in front that changes the process, and behind."""

@@ -93,7 +93,7 @@ class Fault:
     may_end: frozenset[str] = frozenset()  # kinds whose login the kernel may end once it is in
     settled: bool = False  # whether a login that could not be adopted is in its job for all that
     setting: Bring | None = None  # what is there from before the logins to after them
-    hooked: bool = False  # sshd runs a script before our lines and after them: see Arena.hook
+    hooked: str = ""  # `before` our lines, or `around` them, sshd runs a script: see Arena.hook
     method: str = "publickey"  # of the login
     often: bool = True  # whether `./dev test` plays it; `./dev faults` plays all
     module: str = ""  # of pam_python's, which sshd runs in front of our lines

@@ -52,7 +52,7 @@ def play(arena: Arena, fault: Fault, front: str, phase: str, options: str) -> li
     arena.module = fault.module
     with arena.passwords(fault.method):
         arena.learn(front, phase, fault.method)
-        arena.write_stack(front, phase, [*words, *fault.more], hooked=fault.hooked)
+        arena.write_stack(front, phase, [*words, *fault.more], fault.hooked)
         before = arena.at_rest()
         mark = arena.node.mark()
         came = arena.log_in(fault, front, phase)
