@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.cluster.faults import node_mounts
+from tests.cluster.faults import node_limits, node_mounts
 
-FAULTS = node_mounts.FAULTS
+FAULTS = (*node_mounts.FAULTS, *node_limits.FAULTS)
