@@ -59,7 +59,7 @@ def limit(
 def descriptors(left: int, expected: Outcomes | None = None, **more: Any) -> Fault:
     """Return a fault of a process that has few descriptors left."""
     name = f"RLIMIT_NOFILE: {left} left"
-    return Fault(name, limited("nofile", "end", left), expected or {}, hooked="before", **more)
+    return Fault(name, limited("nofile", "end", left), expected or {}, **more)
 
 
 EVERYBODY = {"one": GENERIC, "two": GENERIC, "none": GENERIC}
@@ -69,16 +69,17 @@ LATE = dict.fromkeys([("pam_python", "both"), ("pam_exec", "both")], CHOSEN)
 NOBODY = {"root": REFUSED, "one": REFUSED, "two": REFUSED, "none": REFUSED}
 USERS = {"one": REFUSED, "two": REFUSED, "none": REFUSED}
 NOT_LOADED = {"one": REFUSED, "two": REFUSED}  # by the session phase
-ONLY = {"fronts": ("pam_python",)}  # it runs in sshd; pam_exec's script has little open
+# What takes the limit back needs descriptors, too: so sshd fails later, where it opens a session.
+SCARCE: dict[str, Any] = {"fronts": ("pam_python",), "phases": ("account",), "hooked": "before"}
 
 FAULTS = (
     # PAM's own guard for root finds nobody without a descriptor, nor does pam_unix.
-    descriptors(0, NOBODY, phases=("account",), logged=False, **ONLY),
-    descriptors(1, NOT_ADOPTED, says="out of descriptors", in_session=CHOSEN, **ONLY),
-    descriptors(2, NOT_ADOPTED, says="out of descriptors", in_session=CHOSEN, **ONLY),
-    descriptors(3, **ONLY),
-    descriptors(4, **ONLY),
-    descriptors(8),
+    descriptors(0, NOBODY, logged=False, **SCARCE),
+    descriptors(1, NOT_ADOPTED, says="out of descriptors", **SCARCE),
+    descriptors(2, NOT_ADOPTED, says="out of descriptors", **SCARCE),
+    descriptors(3, **SCARCE),
+    descriptors(4, **SCARCE),
+    descriptors(8, hooked="around"),
     limit("RLIMIT_NOFILE 10", "nofile", "10"),
     limit("RLIMIT_FSIZE 0", "fsize", "0"),
     limit("RLIMIT_NPROC 0", "nproc", "0"),

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.cluster.faults import node_limits, node_mounts
+from tests.cluster.faults import node_limits, node_mounts, node_users
 
-FAULTS = (*node_mounts.FAULTS, *node_limits.FAULTS)
+FAULTS = (*node_mounts.FAULTS, *node_limits.FAULTS, *node_users.FAULTS)
