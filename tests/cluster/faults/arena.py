@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tests.cluster.harness.host import Host
 
 MEETING = "/var/spool/fault"  # where logins wait for the fault, between the two phases
+NOTE = re.compile(r"run/slurm_adopt/adoptions/(?P<pid>\d+)-\d+")
 WAITING = "/usr/local/sbin/wait-for-the-fault"
 # What sshd runs in front of our lines, and after them: with usual limits, whatever sshd's are.
 USUAL = "--nofile=4096: --as=unlimited: --data=unlimited: --fsize=unlimited:"
@@ -306,13 +307,21 @@ class Arena:
         groups = self.sh("find /sys/fs/cgroup -mindepth 1 -type d | sort").split()
         inside = self.sh(IN_STEPS).split()
         return {
-            "files": listed,
+            "files": [path for path in listed if not self._is_stale(path)],
             "processes": dict(Counter(n for n in names if n not in ("ps", "sh", "sleep"))),
             "sshd's descriptors": kinds,
             "cgroups": groups,
             "processes in jobs": len(set(inside)),
             "spool directory": self.sh(f"find {config.Settings().spool} -type s | sort").split(),
         }
+
+    def _is_stale(self, path: str) -> bool:
+        """Say whether a file is the account phase's note of a login that has ended.
+
+        The next note that is written takes it away.
+        """
+        found = NOTE.fullmatch(path)
+        return bool(found) and not self.node.alive(int(found["pid"]))
 
     def at_rest(self) -> dict[str, object]:
         """Return the same once all logins are over: what closes a session runs a little longer."""
