@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
-from tests.cluster.faults import node_limits, node_mounts, node_users
+from tests.cluster.faults import node_limits, node_mounts, node_sshd, node_users
 
-FAULTS = (*node_mounts.FAULTS, *node_limits.FAULTS, *node_users.FAULTS)
+FAULTS = (
+    *node_mounts.FAULTS,
+    *node_limits.FAULTS,
+    *node_users.FAULTS,
+    *node_sshd.FAULTS,
+)
