@@ -214,7 +214,10 @@ class Arena:
         """Log in as each kind of user at the same time, with the fault; return what came of it."""
         self.over.clear()
         setting = fault.setting(self) if fault.setting else contextlib.nullcontext()
-        log_in = lambda kind: self.login(kind, front, phase, fault.method)  # noqa: E731
+
+        def log_in(kind: str) -> Came:
+            return self.login(kind, front, phase, fault.method, traced=fault.traced)
+
         with setting, ThreadPoolExecutor(len(KINDS)) as pool:
             if phase != "session":
                 with fault.bring(self):
@@ -235,7 +238,7 @@ class Arena:
         folder = self.node.root / MEETING.lstrip("/")
         return len(list(folder.glob("reached.*"))) == len(KINDS) - 1  # all but the one without jobs
 
-    def login(self, kind: str, front: str, phase: str, method: str) -> Came:
+    def login(self, kind: str, front: str, phase: str, method: str, *, traced: bool) -> Came:
         """Log in as a kind of user; look where that is, and log out."""
         began = time.monotonic()
         try:
@@ -248,9 +251,12 @@ class Arena:
             self.over.add(kind)
         seconds = time.monotonic() - began
         with session:
-            found = traces(self.cluster, session.pid, kind)
+            try:
+                found = traces(self.cluster, session.pid, kind)
+            except (OSError, RuntimeError) as error:
+                return Came(kind, GONE, False, seconds, f"let in, and ended: {error}")
             usual = self._usual.get((kind, front, phase, method, self.module))
-            left = "" if usual in (None, found) else f"{usual} before, {found} now"
+            left = "" if usual in (None, found) or not traced else f"{usual} before, {found} now"
             cgroup = self.node.run(["cat", f"/proc/{session.pid}/cgroup"]).stdout
             return Came(kind, self._place(cgroup), True, seconds, left=left)
 
@@ -321,7 +327,7 @@ class Arena:
         The next note that is written takes it away.
         """
         found = NOTE.fullmatch(path)
-        return bool(found) and not self.node.alive(int(found["pid"]))
+        return found is not None and not self.node.alive(int(found["pid"]))
 
     def at_rest(self) -> dict[str, object]:
         """Return the same once all logins are over: what closes a session runs a little longer."""

@@ -98,6 +98,7 @@ class Fault:
     often: bool = True  # whether `./dev test` plays it; `./dev faults` plays all
     module: str = ""  # of pam_python's, which sshd runs in front of our lines
     undecided: bool = False  # whether the entry script answers: no line has a decision then
+    traced: bool = True  # whether sshd itself has the same open as without the fault
     remarks: Mapping[tuple[str, str], str] = field(default_factory=dict)
     # ^ (front, phase) -> what a line of the log has there, though nobody's outcome changes
 
