@@ -10,7 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from tests.cluster.faults.arena import MEETING
-from tests.cluster.faults.fault import ADOPT, GENERIC, REFUSED, UNKNOWN, Fault
+from tests.cluster.faults.fault import ADOPT, REFUSED, UNKNOWN, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,15 +62,14 @@ def descriptors(left: int, expected: Outcomes | None = None, **more: Any) -> Fau
     return Fault(name, limited("nofile", "end", left), expected or {}, **more)
 
 
-EVERYBODY = {"one": GENERIC, "two": GENERIC, "none": GENERIC}
 NOT_ADOPTED = {"one": ADOPT, "two": UNKNOWN}  # by the account phase
-CHOSEN = {"one": ADOPT, "two": ADOPT}  # by the account phase; the session phase cannot adopt
-LATE = dict.fromkeys([("pam_python", "both"), ("pam_exec", "both")], CHOSEN)
 NOBODY = {"root": REFUSED, "one": REFUSED, "two": REFUSED, "none": REFUSED}
-USERS = {"one": REFUSED, "two": REFUSED, "none": REFUSED}
 NOT_LOADED = {"one": REFUSED, "two": REFUSED}  # by the session phase
+USERS = {"one": REFUSED, "two": REFUSED, "none": REFUSED}
 # What takes the limit back needs descriptors, too: so sshd fails later, where it opens a session.
 SCARCE: dict[str, Any] = {"fronts": ("pam_python",), "phases": ("account",), "hooked": "before"}
+# In the session phase pam_python's Python has been started already.
+NOT_BEGUN: dict[str, Any] = {"phases": ("account", "both"), "logged": False}
 
 FAULTS = (
     # PAM's own guard for root finds nobody without a descriptor, nor does pam_unix.
@@ -78,7 +77,6 @@ FAULTS = (
     descriptors(1, NOT_ADOPTED, says="out of descriptors", **SCARCE),
     descriptors(2, NOT_ADOPTED, says="out of descriptors", **SCARCE),
     descriptors(3, **SCARCE),
-    descriptors(4, **SCARCE),
     descriptors(8, hooked="around"),
     limit("RLIMIT_NOFILE 10", "nofile", "10"),
     limit("RLIMIT_FSIZE 0", "fsize", "0"),
@@ -87,11 +85,26 @@ FAULTS = (
     limit("RLIMIT_CPU 1 s", "cpu", "1"),
     limit("RLIMIT_MEMLOCK 0", "memlock", "0"),
     limit("RLIMIT_STACK 64 kB", "stack", "1 << 16"),
-    limit("RLIMIT_DATA: Python does not start", "data", "2 << 20", USERS, logged=False),
+    limit("RLIMIT_DATA: Python does not start", "data", "2 << 20", USERS, **NOT_BEGUN),
     limit("RLIMIT_DATA 32 MB", "data", "32 << 20"),
-    limit("RLIMIT_AS: Python does not start", "as", "used", USERS, logged=False),
+    limit(
+        "RLIMIT_AS: Python does not start in sshd",
+        "as",
+        "used",
+        USERS,
+        fronts=("pam_python",),
+        **NOT_BEGUN,
+    ),
+    limit(
+        "RLIMIT_AS 8 MB: Python does not start",
+        "as",
+        "8 << 20",
+        USERS,
+        fronts=("pam_exec",),
+        phases=("account", "both", "session"),
+        in_session=NOT_LOADED,
+        logged=False,
+    ),
     limit("RLIMIT_AS: 8 MB left", "as", "used + (8 << 20)"),
-    limit("RLIMIT_AS: 16 MB left", "as", "used + (16 << 20)"),
-    limit("RLIMIT_AS: 32 MB left", "as", "used + (32 << 20)"),
     limit("RLIMIT_AS: 64 MB left", "as", "used + (64 << 20)"),
 )

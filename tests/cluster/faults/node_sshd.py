@@ -10,9 +10,12 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from tests.cluster.faults.fault import ADOPT, GONE, NO_JOBS, Fault
+from tests.cluster.faults.arena import OURS, InJob
+from tests.cluster.faults.fault import GONE, Fault
 from tests.cluster.harness import cgroups
 from tests.cluster.harness.config import USERS
+from tests.cluster.harness.host import end
+from tests.cluster.harness.wait import NotInTimeError, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,12 +56,27 @@ def meanwhile(act: Callable[[Arena], object]) -> Bring:
 
 
 def hooked(script: str) -> Bring:
-    """Have sshd start a script for each user but root, in front of our lines; it goes on alone."""
+    """Have sshd run a script for each user but root, in front of our lines."""
 
     @contextlib.contextmanager
     def brought(arena: Arena) -> Iterator[None]:
-        alone = f"test $PAM_USER = root || setsid sh -c '{script}' >/dev/null 2>&1 </dev/null &"
-        with silent(arena), arena.hook(alone):
+        with arena.hook(f"test $PAM_USER = root || {script}"):
+            yield
+
+    return brought
+
+
+def besides(script: str) -> Bring:
+    """Have sshd start a script in the same way, which goes on alone."""
+    return hooked(f"setsid sh -c '{script}' >/dev/null 2>&1 </dev/null &")
+
+
+def while_silent(bring: Bring) -> Bring:
+    """Have all stepds of n1 stopped as well."""
+
+    @contextlib.contextmanager
+    def brought(arena: Arena) -> Iterator[None]:
+        with silent(arena), bring(arena):
             yield
 
     return brought
@@ -69,11 +87,6 @@ def hang_up(arena: Arena) -> None:
     uids = ",".join(map(str, USERS.values()))
     for host in (arena.cluster.login, arena.cluster.n2):
         host.run(["pkill", "-KILL", "-x", "-u", uids, "ssh"], check=False)
-
-
-def reset(arena: Arena) -> None:
-    """Have the kernel break the connections of all clients; root's, which is in, as well."""
-    arena.sh("ss --kill --no-header --tcp state established sport = :ssh >/dev/null")
 
 
 def hurried(*options: str) -> Bring:
@@ -95,22 +108,23 @@ def listener(signal: str) -> Callable[[Arena], object]:
 ENDED = (
     Fault(
         "LoginGraceTime expires in the call",
-        silent,
-        {"one": GONE, "two": GONE},
-        setting=hurried("LoginGraceTime=5"),
+        while_silent(hooked("sleep 4.5")),  # and then the module waits for 2 s
+        ALL,
+        setting=hurried("LoginGraceTime=6"),
         phases=("account",),  # it is over before the session phase
+        hooked="before",
     ),
     Fault("the client hangs up in the call", meanwhile(hang_up), ALL, in_session=WITH_JOBS),
     Fault(
         "the session's sshd gets SIGTERM in the call",
-        hooked(f"sleep {IN_CALL}; kill -TERM $sshd"),
+        while_silent(besides(f"sleep {IN_CALL}; kill -TERM $sshd")),
         ALL,
         in_session=WITH_JOBS,
         hooked="before",
     ),
     Fault(
         "the session's sshd gets SIGKILL in the call",
-        hooked(f"sleep {IN_CALL}; kill -KILL $sshd"),
+        while_silent(besides(f"sleep {IN_CALL}; kill -KILL $sshd")),
         ALL,
         in_session=WITH_JOBS,
         hooked="before",
@@ -134,11 +148,87 @@ STOPPED = (
     Fault("sshd gets SIGHUP meanwhile", restarted),
     Fault(
         "the session's sshd is stopped for 7 s in the call",
-        hooked("sleep 0.03; kill -STOP $sshd; sleep 7; kill -CONT $sshd"),
-        {"one": ADOPT, "two": ADOPT},
-        phases=("session",),
+        besides("sleep 0.03; kill -STOP $sshd; sleep 7; kill -CONT $sshd"),
+        phases=("both", "session"),  # with the account line alone its watcher would end it
         hooked="before",
     ),
 )
 
-FAULTS = (*ENDED, *STOPPED)
+
+@contextlib.contextmanager
+def gone_when_told(arena: Arena) -> Iterator[None]:
+    """Have the client of the user without a job hang up as soon as that is decided."""
+    mark, over = arena.node.mark(), threading.Event()
+
+    def decided() -> bool:
+        lines = arena.node.log(mark)
+        return over.is_set() or any(OURS in line and "user carol" in line for line in lines)
+
+    def watch() -> None:
+        with contextlib.suppress(NotInTimeError):
+            wait_for("a refusal", decided, 30, every=0.005)
+            kill = ["pkill", "-KILL", "-x", "-u", str(USERS["carol"]), "ssh"]
+            arena.cluster.login.run(kill, check=False)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+BOMB = "for n in 1 2 3 4 5 6 7 8; do (while :; do (:) 2>/dev/null & wait; done) & done; wait"
+
+
+@contextlib.contextmanager
+def forking(arena: Arena) -> Iterator[None]:
+    """Have the job of the user with one start processes as fast as it can."""
+    job = InJob(arena.node, USERS["alice"], arena.jobs["one"])
+    bomb = job.popen(["bash", "-c", f"ulimit -u 40; {BOMB}"], "alice")
+    try:
+        yield
+    finally:
+        end(bomb)
+        arena.sh(f"pkill -KILL -u {USERS['alice']} || true")
+
+
+# A cgroup of its own for each sshd that calls PAM, with so little memory that Python dies of it.
+LIMIT_FILE = "memory.max" if cgroups.unified() else "memory.limit_in_bytes"
+TIGHT = f"""
+cgroup=/{cgroups.folder("memory", "/fault-")}$sshd
+mkdir $cgroup
+echo {3 << 20} >$cgroup/{LIMIT_FILE}
+echo $sshd >$cgroup/cgroup.procs
+"""
+
+
+@contextlib.contextmanager
+def out_of_memory(arena: Arena) -> Iterator[None]:
+    """Have the memory of each sshd that calls PAM limited to little more than it has."""
+    with arena.hook(TIGHT):
+        yield
+    ended = f"rmdir /{cgroups.folder('memory', '/fault-')}* 2>/dev/null"
+    arena.sh(f"n=0; until {ended} || test $((n += 1)) -gt 100; do sleep 0.1; done")
+
+
+OTHERS = (
+    Fault(
+        "the client hangs up while it is told of a refusal",
+        gone_when_told,
+        phases=("account", "both"),
+        method="keyboard-interactive",
+    ),
+    Fault("the job forks without end", forking),
+    Fault(
+        "sshd's cgroup is out of memory",
+        out_of_memory,
+        ALL,
+        phases=("account", "both"),  # later pam_python's Python has all that it needs
+        hooked="before",
+        logged=False,
+    ),
+)
+
+FAULTS = (*ENDED, *STOPPED, *OTHERS)

@@ -78,7 +78,7 @@ def listening(path: str, code: str) -> Bring:
         try:
             yield
         finally:
-            arena.sh(f"kill -KILL {pid.strip()}; rmdir {folder}")
+            arena.sh(f"kill -KILL {pid.strip()}; rmdir -p {folder} 2>/dev/null || true")
 
     return brought
 
@@ -114,19 +114,45 @@ NAMES = (
 # A socket whose queue is full, and nobody reads.
 FULL = """\
 import os, socket, time
+folder = os.path.dirname("{path}")
+of_lines = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+of_lines.bind(folder + "/dev-log")  # journald's: as good as read, since nobody fills it
+os.chmod(folder + "/dev-log", 0o666)
 listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-listener.bind("{path}")
-os.chmod("{path}", 0o666)
+listener.bind("{path}.new")
+os.chmod("{path}.new", 0o666)
 filler = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-filler.connect("{path}")
+filler.connect("{path}.new")
 try:
     while True:
         filler.send(b"<86>Jan  1 00:00:00 filler")
 except BlockingIOError:
     pass
-os.rename("{path}", "{path}.full")
+os.rename("{path}.new", "{path}")
 time.sleep(600)
 """
+
+
+def full(path: str, log: str) -> Bring:
+    """Have a socket whose queue is full; `log`: what is /dev/log then."""
+
+    @contextlib.contextmanager
+    def brought(arena: Arena) -> Iterator[None]:
+        with listening(path, FULL)(arena):
+            arena.in_sshd(f"mount --bind {log} /dev/log")
+            yield
+
+    return brought
+
+
+@contextlib.contextmanager
+def apart_with_a_file(arena: Arena) -> Iterator[None]:
+    """Have an sshd that would not wait for the syslog itself."""
+    under = ("unshare", "--mount", "--propagation", "slave")
+    with arena.with_sshd(*under, options=["-E", "/var/log/sshd-of-fault"]):
+        yield
+
+
 COPY_OF_DEV = """
 mkdir -p /mnt/dev
 mount -t tmpfs none /mnt/dev
@@ -147,6 +173,21 @@ SYSLOG = (
     seen(
         "/dev/log: nobody listens",
         f"rm -f /mnt/log; {SOCKET}; mount --bind /mnt/log /dev/log",
+        logged=False,
+    ),
+    Fault(
+        "the syslog's socket is full",
+        full("/run/full/socket", "/run/full/socket"),
+        setting=apart_with_a_file,
+        traced=False,
+        phases=("session",),  # pam_unix would wait without end before that
+        logged=False,
+    ),
+    Fault(
+        "journald does not read",
+        full("/run/systemd/journal/socket", "/run/systemd/journal/dev-log"),
+        setting=apart_with_a_file,
+        traced=False,
         logged=False,
     ),
 )
