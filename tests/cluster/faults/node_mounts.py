@@ -115,6 +115,7 @@ PROC = (
         NOT_SEEN,
         says="is /proc mounted?",
         in_session=DECIDED_ALREADY,
+        exceptions={("pam_exec", "session"): NOT_SEEN},  # the note is not found by the process
     ),
     # Before a login it would keep out everybody, by pam_loginuid.
     seen("/proc read-only", "mount -o remount,bind,ro /proc", phases=("session",)),
