@@ -446,3 +446,12 @@ def test_restore(tree: Tree) -> None:
     (remark,) = layout.restore(PID, {"freezer": "/gone"})
     assert "gone/cgroup.procs: No such file" in remark
     assert layout.restore(1 << 22, before) == []  # it has ended
+
+
+def test_what_is_confined_by_and_not_mounted() -> None:
+    """Known before a stepd is asked: nothing that it does there could be undone."""
+    mounts = {"freezer": hierarchy.Mount("/sys/fs/cgroup/freezer", "/")}
+    layout = step_cgroup.V1(frozenset({"freezer", "memory", "cpuset"}), mounts, "n1")
+    assert layout.unmounted() == ["cpuset", "memory"]
+    assert step_cgroup.V1(frozenset({"freezer"}), mounts, "n1").unmounted() == []
+    assert step_cgroup.V2(frozenset({"", "memory"}), {}, "/proc").unmounted() == []

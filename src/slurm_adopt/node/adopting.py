@@ -46,6 +46,7 @@ class Adopter:
             self._stepds.await_start(job)
         adoption = self._adoption(pid, job)
         confinement = Confinement(job, self._phase)
+        confinement.check_mounted()
         with self._stepds.of(job) as step:
             _check_owner(job, step)
             confinement.check_takes()

@@ -55,6 +55,11 @@ class Confinement:
         if why := self.obstacle(pid):
             raise SuspendedError(why)
 
+    def check_mounted(self) -> None:
+        """Raise SetupError where a hierarchy is not mounted: nothing could be undone in it."""
+        for controller in self.layout.unmounted() if self.layout else ():
+            raise _without(self._job.job_id, controller)
+
     def obstacle(self, pid: int | None = None) -> str:
         """Say why nothing may be put into the step, or stay there; "" if nothing shows."""
         job = self._job
@@ -123,11 +128,7 @@ class Confinement:
     ) -> None:
         """Write a process into a cgroup of its job, and say so."""
         if path is None:
-            raise SetupError(
-                f"job {adoption.job_id} has no cgroup for {controller or 'its processes'}, though "
-                "the configuration asks for one: is that hierarchy not mounted here, or was the "
-                "job started before a change of slurm.conf?"
-            )
+            raise _without(adoption.job_id, controller)
         where, pid = f"{controller}:{path}", adoption.pid
         log = self._phase.log
         if adoption.paths:  # it has been in the job before: pam_systemd does this at every login
@@ -175,6 +176,14 @@ class Confinement:
 
             if remark := affinity.restore(pid, before.cpus):
                 log.error(f"process {pid} cannot be bound to its CPUs again: {remark}")
+
+
+def _without(job_id: int, controller: str) -> SetupError:
+    return SetupError(
+        f"job {job_id} has no cgroup for {controller or 'its processes'}, though the configuration "
+        "asks for one: is that hierarchy not mounted here, or was the job started before a change "
+        "of slurm.conf?"
+    )
 
 
 def check_running(job_id: int, step: stepd.Stepd) -> None:

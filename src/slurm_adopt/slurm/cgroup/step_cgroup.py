@@ -72,6 +72,10 @@ class Layout:
         """
         raise NotImplementedError
 
+    def unmounted(self) -> list[str]:
+        """Return the controllers that the configuration confines by, and that cannot be seen."""
+        return []
+
     def _again(self, controller: str, top: str, kept: dict[str, str] | None) -> str | None:
         """Return the cgroup at or below `top` where the process has been before, if it is there."""
         path = (kept or {}).get(controller, "")
@@ -196,6 +200,10 @@ class V1(Layout):
             if path is None or not is_below(present.get(controller, ""), path):
                 outside[controller] = path and (self._again(controller, path, kept) or path)
         return outside
+
+    def unmounted(self) -> list[str]:
+        """Return those that are not mounted here."""
+        return sorted(self.controllers - self.mounts.keys())
 
     def follow_leader(self, step: StepSocket, uid: int, pids: list[int]) -> None:
         """Take the one job of this uid in whose extern step all those processes are.
