@@ -1,0 +1,299 @@
+"""Plays logins in which a system call fails, on a node of a real cluster; judges each."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import re
+import subprocess
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tests.cluster.harness import landing
+from tests.cluster.harness.host import end
+from tests.cluster.inject import calls
+from tests.cluster.inject.calls import ACCOUNT, LOAD, MARKS, SESSION, START, Call
+from tests.cluster.inject.errors import DELAY, ERRORS, NEVER, TALKS
+from tests.cluster.inject.scenes import ALICE, BOB, OTHER, ROOT, SSHD, Scene
+from tests.cluster.inside.inject import INTERPRETER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from tests.cluster.harness.cluster import Cluster
+
+PROGRAM = "/checkout/tests/cluster/inside/inject.py"
+RUN_BY = "/usr/local/sbin/python-in-strace"  # in the first line of the script of pam_exec
+SCRIPT = "/opt/slurm_adopt/pam/pam_slurm_adopt_exec"
+WORKERS = 4
+RHOST = "10.78.0.4"
+
+# All waits of one login (time-limits.md), with the defaults: 55 s, and what a busy machine takes.
+BOUND = 60.0
+LIMIT = 150.0  # seconds after which a case is given up
+
+# What a login came to
+IN_JOB, REFUSED, LET_IN = "in the job", "refused", "let in"
+GUARDED = "covered by the guard"  # not our code: the guard for root is for that
+LEFT_OVER = ("strace", "pamtester", "sshd-pamtester", "pam_slurm_adopt")
+NOT_PLAYED = "not played"
+USUAL = {ROOT: LET_IN, ALICE: IN_JOB, BOB: REFUSED}
+RIGHT = {ROOT: {LET_IN}, ALICE: {IN_JOB, REFUSED}, BOB: {REFUSED}}
+
+_PID = re.compile(r"\[(\d+)\]: ")
+TRACEBACK = "Traceback"
+MISTAKE = "please report"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A system call of a login, and how it fails."""
+
+    scene: Scene
+    phase: str  # that pam_exec's script is traced in
+    call: Call
+    how: str  # strace's words: error=EIO, delay_enter=3s
+
+    @property
+    def which(self) -> str:
+        """The call of this login."""
+        call = self.call
+        return f"{self.scene.name}/{self.phase}/{call.part}/{call.name}#{call.when} {call.about}"
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return f"{self.which} {self.how}"
+
+    @property
+    def strace(self) -> list[str]:
+        """Return strace's options."""
+        name = self.call.name
+        when = f"inject={name}:{self.how}:when={self.call.when}"
+        return ["-e", f"trace={name}", "-e", when]
+
+
+@dataclass
+class Seen:
+    """What became of a case."""
+
+    scene: str
+    call: str
+    how: str
+    outcome: str = ""
+    escape: bool = False  # somebody is where the invariants do not allow it
+    wrong: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    hit: str = ""  # strace's line; "" where nothing was injected
+    seconds: float = 0
+    log: list[str] = field(default_factory=list)
+    said: str = ""
+
+
+def plan(scene: Scene, phase: str, found: Sequence[Call]) -> list[Case]:
+    """Return how the calls of a login are tried."""
+    cases = []
+    for number, call in enumerate(found):
+        if call.part not in scene.parts or call.name in NEVER:
+            continue
+        errors = ERRORS[call.name]
+        if call.imports or call.part in (LOAD, START):
+            errors = (errors[number % len(errors)],)
+        ways = [f"error={error}" for error in errors]
+        if call.name in TALKS and call.part in (ACCOUNT, SESSION) and scene.user != ROOT:
+            ways.append(f"delay_{('enter', 'exit')[number % 2]}={DELAY:g}s")
+        cases += [Case(scene, phase, call, how) for how in ways]
+    return cases
+
+
+class Bench:
+    """A node of a cluster that is up, with a job of alice's on it."""
+
+    def __init__(self, cluster: Cluster, workers: int = WORKERS) -> None:
+        """`workers`: logins beside each other."""
+        self.cluster = cluster
+        self.node = cluster.n1
+        self.job = 0
+        self.workers = workers
+        self._numbers = itertools.count()
+        self._descriptors: dict[str, list[str]] = {}  # of an undisturbed login, by scene
+
+    def close(self, scene: Scene) -> list[str]:
+        """Let somebody in once more, undisturbed; return what the logins have left on the node."""
+        self.record(scene)
+        found = self.node.run(["sh", "-c", "ls /run/slurm_adopt/* 2>/dev/null"], check=False)
+        notes = [line for line in found.stdout.split() if not line.startswith("/run/")]
+        running = self.node.run(["ps", "-eo", "comm="]).stdout.split()
+        return [*notes, *(name for name in running if name in LEFT_OVER)]
+
+    @contextlib.contextmanager
+    def prepared(self) -> Iterator[Bench]:
+        """Have the job, the programs, and the interpreter of pam_exec's script under strace."""
+        node = self.node
+        self.job = self.cluster.submit(ALICE)
+        for phase in (ACCOUNT, SESSION):
+            for side in ("begin", "end"):
+                node.write(f"{MARKS}/{phase}.{side}", "")
+        node.run(["cp", OTHER, SSHD])
+        node.write(RUN_BY, INTERPRETER, 0o755)
+        usual = node.read(SCRIPT)
+        first, _, rest = usual.partition("\n")
+        node.write(SCRIPT, f"{first.replace('/usr/bin/python3', RUN_BY)}\n{rest}", 0o755)
+        try:
+            yield self
+        finally:
+            node.write(SCRIPT, usual, 0o755)
+            node.run(["rm", "-rf", RUN_BY, SSHD, MARKS, "/run/inject"])
+
+    def record(self, scene: Scene) -> dict[str, list[Call]]:
+        """Return the calls of an undisturbed login, by the phase in which they were traced."""
+        self.node.pam("sshd", scene.stack())
+        phases = scene.phases if scene.front == "pam_exec" else (ACCOUNT,)
+        wanted = [self._request(scene, phase, [], record=True) for phase in phases]
+        found = {}
+        for request, answer in self._play(wanted):
+            outcome = self._outcome(scene, answer)
+            assert outcome == USUAL[scene.user], (scene.name, outcome, answer)
+            self._descriptors[scene.name] = answer["descriptors"]
+            seen = calls.of_module(answer["trace"], scene.front, request["phase"])
+            assert not calls.unknown(seen), calls.unknown(seen)
+            found[request["phase"]] = seen
+        return found
+
+    def play(self, cases: Sequence[Case], tell: Callable[[Seen], None] = lambda _: None) -> None:
+        """Play the cases of one scene, many beside each other."""
+        if not cases:
+            return
+        self.node.pam("sshd", cases[0].scene.stack())
+        by_id: dict[int, Case] = {}
+        wanted = []
+        for case in cases:
+            request = self._request(case.scene, case.phase, case.strace)
+            by_id[request["id"]] = case
+            wanted.append(request)
+        mark = self.node.mark()
+        answers = [answer for _, answer in self._play(wanted)]
+        log = self._by_pid(self.node.log(mark))
+        for answer in answers:
+            tell(self._judge(by_id[answer["id"]], answer, log.get(answer.get("pid", 0), [])))
+
+    def _request(
+        self, scene: Scene, phase: str, strace: list[str], record: bool = False
+    ) -> dict[str, Any]:
+        return {
+            "id": next(self._numbers),
+            "front": scene.front,
+            "phase": phase,
+            "program": scene.program,
+            "user": scene.user,
+            "calls": scene.calls,
+            "items": {"rhost": RHOST},
+            "strace": strace,
+            "seconds": LIMIT,
+            "record": record,
+        }
+
+    def _play(
+        self, requests: Sequence[dict[str, Any]]
+    ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        process = self.node.popen(
+            ["nice", "-n", "5", "python3", "-IS", PROGRAM, str(self.workers)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        try:
+            assert process.stdin
+            assert process.stdout
+            by_id = {request["id"]: request for request in requests}
+            process.stdin.write("".join(json.dumps(request) + "\n" for request in requests))
+            process.stdin.close()
+            for line in process.stdout:
+                answer = json.loads(line)
+                yield by_id.pop(answer["id"]), answer
+            assert not by_id, f"no answer: {[*by_id.values()]}"
+        finally:
+            end(process)
+
+    def _by_pid(self, lines: Sequence[str]) -> dict[int, list[str]]:
+        found: dict[int, list[str]] = {}
+        for line in lines:
+            if pid := _PID.search(line):
+                found.setdefault(int(pid[1]), []).append(line)
+        return found
+
+    # What became of it
+
+    def _outcome(self, scene: Scene, answer: dict[str, Any]) -> str:
+        """Return what a login came to; one that is let in outside of the job says so."""
+        done = {
+            "acct_mgmt": "account management done." in answer["said"],
+            "open_session": "successfully opened a session" in answer["said"],
+        }
+        if not all(done[call] for call in scene.calls):
+            return "let in by the account phase" if self._passed(scene, done) else REFUSED
+        if scene.user != ALICE:
+            return LET_IN
+        try:
+            job = landing.job_of(self.node, answer["cgroups"])
+        except AssertionError:
+            return "let in, half in the job"
+        return IN_JOB if job == self.job else f"let in, in {job or 'no job'}"
+
+    def _passed(self, scene: Scene, done: dict[str, bool]) -> bool:
+        """Say whether a user without a job has come through the account phase."""
+        return scene.user == BOB and scene.calls[0] == "acct_mgmt" and done["acct_mgmt"]
+
+    def _judge(self, case: Case, answer: dict[str, Any], log: list[str]) -> Seen:
+        scene = case.scene
+        seen = Seen(scene.name, case.which, case.how)
+        if "error" in answer:
+            seen.outcome, seen.wrong = NOT_PLAYED, [answer["error"]]
+            return seen
+        seen.outcome = self._outcome(scene, answer)
+        seen.hit = answer["hit"][0] if answer["hit"] else ""
+        seen.seconds = answer["seconds"]
+        unclean = [*self._unclean(case, answer), *_complaints(answer, log)]
+        right = seen.outcome in RIGHT[scene.user]
+        if case.call.part in (LOAD, START):  # no code of ours runs there
+            seen.remarks += unclean
+            if not right and scene.user == ROOT and not scene.guard:
+                seen.outcome, right = GUARDED, True
+        else:
+            seen.wrong += unclean
+        if not right:
+            seen.escape = True
+            seen.wrong.append(seen.outcome)
+        if answer["status"] is None or seen.seconds > BOUND + DELAY:
+            seen.wrong.append(f"took {seen.seconds:.0f} s")
+        if any(MISTAKE in line for line in log):
+            seen.remarks.append(MISTAKE)
+        if seen.wrong or seen.remarks:
+            seen.log, seen.said = log[-6:], answer["said"][-500:]
+        return seen
+
+    def _unclean(self, case: Case, answer: dict[str, Any]) -> list[str]:
+        """Return what is left in the process that has called PAM."""
+        found = []
+        if answer["children"] or answer["threads"] != 1:
+            found.append(f"children {answer['children']}, {answer['threads']} threads left")
+        usual = Counter(self._descriptors[case.scene.name])
+        more = Counter(answer["descriptors"]) - usual
+        if more and case.call.name != "close":  # what has not been closed is open
+            found.append(f"descriptors left: {', '.join(more)}")
+        return found
+
+
+def _complaints(answer: dict[str, Any], log: list[str]) -> list[str]:
+    found = []
+    if answer["killed"] or (answer["status"] or 0) < 0:
+        found.append(f"killed: {answer['killed'] or answer['status']}")
+    if any(TRACEBACK in text for text in (*log, answer["said"])):
+        found.append("traceback")
+    return found
+
+
+def as_json(seen: Sequence[Seen]) -> str:
+    """Return all that was seen."""
+    return json.dumps([asdict(one) for one in seen], indent=1) + "\n"

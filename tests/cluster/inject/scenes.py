@@ -1,0 +1,76 @@
+"""The logins whose system calls fail: who, by which front, through which stack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from tests.cluster.harness import pam
+from tests.cluster.inject.calls import ACCOUNT, MARKS, PARTS, SESSION
+
+ROOT, ALICE, BOB = "root", "alice", "bob"  # alice has a job on the node, bob has none
+
+# pamtester under two names: what is called as OpenSSH's programs are opens a session for certain,
+# so the session phase adopts; for any other the account phase does.
+SSHD, OTHER = "/usr/local/sbin/sshd-pamtester", "/usr/bin/pamtester"
+BOTH, ALONE = ("acct_mgmt", "open_session"), ("open_session",)
+DEFAULTS: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One login."""
+
+    who: str
+    user: str
+    program: str = SSHD
+    calls: tuple[str, ...] = BOTH
+    options: tuple[str, ...] = pam.PRODUCTION
+    guard: bool = True
+    parts: tuple[str, ...] = (ACCOUNT, SESSION)
+    front: str = "pam_python"
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return f"{self.front}/{self.who}"
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """The phases that pam_exec's script is traced in, one after the other."""
+        if self.user == BOB and self.calls == BOTH:  # it ends there
+            return (ACCOUNT,)
+        return (ACCOUNT, SESSION) if self.calls == BOTH else (SESSION,)
+
+    def stack(self) -> list[str]:
+        """Return the documented stack; pam_echo tells where the module's lines begin and end."""
+        documented = {"pam_python": pam.both, "pam_exec": pam.by_pam_exec}[self.front]
+        lines: list[str] = []
+        for line in documented(*self.options):
+            phase = line.partition(" ")[0]
+            mark = f"{phase} optional pam_echo.so file={MARKS}/{phase}"
+            if line in (pam.ROOT_GUARD, pam.SESSION_GUARD):
+                lines += [f"{mark}.begin", *([line] if self.guard else [])]
+            elif "pam_slurm_adopt" in line:
+                lines += [line, f"{mark}.end"]
+            else:
+                lines.append(line)
+        return lines
+
+
+_EACH = (
+    Scene("root", ROOT, parts=PARTS),
+    Scene("root, no guard", ROOT, guard=False, parts=PARTS),
+    Scene("job", ALICE),
+    Scene("job, the account phase adopts", ALICE, OTHER),
+    Scene("no job", BOB, parts=PARTS),
+    Scene("no job, session alone", BOB, calls=ALONE),
+    Scene("no job, default options", BOB, options=DEFAULTS),
+)
+# By pam_exec root jumps over the line by the guard, and nothing of ours is loaded.
+_NOT_BY_PAM_EXEC = ("root",)
+SCENES = {
+    scene.name: scene
+    for front in pam.FRONTS
+    for scene in (replace(row, front=front) for row in _EACH)
+    if front == "pam_python" or scene.who not in _NOT_BY_PAM_EXEC
+}

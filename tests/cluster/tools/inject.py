@@ -1,0 +1,157 @@
+"""`./dev inject`: each system call that the module makes at a login fails in turn.
+
+A first login is recorded by strace. Then each call from the opening of the entry script on is tried
+by logins of its own, by strace's fault injection: with the errors of inject/errors.py, and late
+where it talks to others. strace counts by name from the start of the process, and so does
+inject/calls.py; what hits nothing is not counted as tried. The whole takes most of an hour on two
+cores.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from tests.cluster.harness.cluster import Cluster
+from tests.cluster.inject.engine import (
+    GUARDED,
+    IN_JOB,
+    LET_IN,
+    REFUSED,
+    Bench,
+    Case,
+    Seen,
+    as_json,
+    plan,
+)
+from tests.cluster.inject.scenes import SCENES
+from tests.signals import heed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.cluster.inject.scenes import Scene
+
+WORKERS, LATE = 4, 16  # logins beside each other; of those that only wait
+WIDTH = 150  # of the table in a file
+SHOWN = 20  # of what is wrong
+OUTCOMES = (LET_IN, IN_JOB, REFUSED, GUARDED)
+
+
+def matching(cases: Sequence[Case], only: str) -> list[Case]:
+    """Return the cases whose name has this in it, or matches it as a pattern."""
+    return [case for case in cases if fnmatch.fnmatch(case.name, f"*{only}*")]
+
+
+def play(bench: Bench, scene: Scene, only: str = "", every: int = 1) -> list[Seen]:
+    """Play the cases of a scene that are chosen, of them each so many-th; judge what is left."""
+    found = [
+        case for phase, calls in bench.record(scene).items() for case in plan(scene, phase, calls)
+    ]
+    chosen = matching(found, only)[::every]
+    seen: list[Seen] = []
+    for late, workers in ((False, WORKERS), (True, LATE)):
+        bench.workers = workers
+        bench.play([case for case in chosen if case.how.startswith("delay") == late], seen.append)
+    if left := bench.close(scene):
+        seen.append(Seen(scene.name, "the end", "", "left", wrong=left))
+    return seen
+
+
+def table(seen: Sequence[Seen]) -> Table:
+    """Return what came of all, by scene."""
+    made = Table(title="System calls that fail at a login")
+    for name in ("login", "calls", "tried", "missed", *OUTCOMES, "escapes", "wrong", "longest"):
+        made.add_column(name, justify="left" if name == "login" else "right")
+    for scene in dict.fromkeys(one.scene for one in seen):
+        rows = [one for one in seen if one.scene == scene]
+        made.add_row(scene, *figures(rows))
+    return made
+
+
+def figures(seen: Sequence[Seen]) -> list[str]:
+    """Return the figures of some cases, as the table has them."""
+    hit = [one for one in seen if one.hit]
+    outcomes = Counter(one.outcome for one in hit)
+    return [
+        str(len({one.call for one in hit})),
+        str(len(hit)),
+        str(len(seen) - len(hit)),
+        *(str(outcomes[name]) for name in OUTCOMES),
+        str(sum(one.escape for one in seen)),
+        str(sum(bool(one.wrong) for one in seen)),
+        f"{max((one.seconds for one in hit), default=0):.1f} s",
+    ]
+
+
+def tell(console: Console, seen: Sequence[Seen]) -> int:
+    """Print the table, what is wrong, and the line with the figures; return the exit status."""
+    wide = console if console.is_terminal else Console(highlight=False, width=WIDTH)
+    wide.print(table(seen))
+    wrong = [one for one in seen if one.wrong]
+    for one in wrong[:SHOWN]:
+        wide.print(
+            f"{one.call} {one.how}: {', '.join(one.wrong)}",
+            one.hit,
+            *one.log,
+            sep="\n  ",
+            markup=False,
+        )
+    calls, tried, missed, *_, escapes, bad, longest = figures(seen)
+    wide.print(
+        f"{tried} logins in which one of {calls} system calls failed or was late "
+        f"({missed} more hit nothing): {escapes} escapes, {bad} wrong, longest {longest}"
+    )
+    return 1 if wrong or not int(tried) else 0
+
+
+@click.command()
+@click.option("--only", default="", help="cases whose name has this in it: a word, or a pattern")
+@click.option("--every", default=1, type=click.IntRange(1), help="of these each so many-th")
+@click.option("--list", "listing", is_flag=True, help="only name the cases")
+@click.option("--json", "file", type=click.Path(path_type=Path), help="write what was seen there")
+def main(only: str, every: int, listing: bool, file: Path | None) -> None:
+    """Have every system call of a login fail in turn; print what became of the logins."""
+    heed(lambda signum: sys.exit(128 + signum))
+    console = Console(highlight=False)
+    own = os.getpid()
+    seen: list[Seen] = []
+    try:
+        with (
+            Cluster(f"inject-{own}", report=console.print) as cluster,
+            Bench(cluster).prepared() as bench,
+        ):
+            for scene in SCENES.values():
+                if listing:
+                    calls = bench.record(scene)
+                    cases = [one for phase in calls for one in plan(scene, phase, calls[phase])]
+                    for case in matching(cases, only)[::every]:
+                        click.echo(case.name)
+                    continue
+                began = time.monotonic()
+                seen += (found := play(bench, scene, only, every))
+                if found:
+                    took = time.monotonic() - began
+                    wrong = sum(bool(one.wrong) for one in found)
+                    console.print(f"{scene.name}: {len(found)} in {took:.0f} s, {wrong} wrong")
+    finally:
+        if os.getpid() == own and seen and file:  # pyroute2 forks: what it forks comes by here
+            file.write_text(as_json(seen))
+    if listing:
+        return
+    if not seen:
+        raise click.UsageError(f"no case has {only} in its name; --list names them")
+    sys.exit(tell(console, seen))
+
+
+if __name__ == "__main__":
+    main(prog_name="./dev inject")
