@@ -33,7 +33,9 @@ ERRORS: dict[str, tuple[str, ...]] = {
     "unlink": ("EACCES", "EIO", "EROFS", "ENOENT"),
     "unlinkat": ("EACCES", "EIO", "EROFS", "ENOENT"),
     "rename": ("EACCES", "EIO", "ENOSPC", "EROFS"),
+    "chmod": ("EPERM", "EIO", "EROFS"),
     "fchmod": ("EPERM", "EIO", "EROFS"),
+    "fchmodat": ("EPERM", "EIO", "EROFS"),
     "dup": ("EMFILE", "EINTR"),
     "dup2": ("EMFILE", "EINTR"),
     "pipe2": ("EMFILE", "ENFILE"),
@@ -89,20 +91,19 @@ ERRORS: dict[str, tuple[str, ...]] = {
     "nanosleep": ("EINTR",),
     "clock_nanosleep": ("EINTR",),
     # The host
-    "uname": ("EFAULT",),
     "getrandom": ("EINTR", "EAGAIN", "ENOSYS"),
-    "sysinfo": ("EFAULT",),
     "keyctl": ("EACCES", "ENOMEM"),
 }
 
-# Those of which the manual page says that they always succeed, and those that do not return.
+# Those that always succeed, by their manual pages, or fail by a wrong address alone, and
+# those that do not return.
 NEVER = frozenset(
     {
         *("getpid", "getppid", "gettid", "getuid", "geteuid", "getgid", "getegid", "getpgrp"),
         *("exit", "exit_group", "brk", "futex", "set_robust_list", "set_tid_address", "umask"),
         *("rt_sigreturn", "restart_syscall", "arch_prctl", "rseq", "execve", "time"),
         *("alarm", "getsid", "sched_yield", "gettimeofday", "clock_gettime", "getrusage", "times"),
-        *("getgroups", "getresuid", "getresgid"),
+        *("getgroups", "getresuid", "getresgid", "uname", "sysinfo"),
     }
 )
 

@@ -12,8 +12,10 @@ ROOT, ALICE, BOB = "root", "alice", "bob"  # alice has a job on the node, bob ha
 # pamtester under two names: what is called as OpenSSH's programs are opens a session for certain,
 # so the session phase adopts; for any other the account phase does.
 SSHD, OTHER = "/usr/local/sbin/sshd-pamtester", "/usr/bin/pamtester"
+REAL = "/usr/sbin/sshd"
 BOTH, ALONE = ("acct_mgmt", "open_session"), ("open_session",)
 DEFAULTS: tuple[str, ...] = ()
+FEWER = 12  # a login by sshd takes some times as long
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Scene:
     options: tuple[str, ...] = pam.PRODUCTION
     guard: bool = True
     parts: tuple[str, ...] = (ACCOUNT, SESSION)
+    every: int = 1  # of the calls each so many-th is tried
     front: str = "pam_python"
 
     @property
@@ -65,9 +68,12 @@ _EACH = (
     Scene("no job", BOB, parts=PARTS),
     Scene("no job, session alone", BOB, calls=ALONE),
     Scene("no job, default options", BOB, options=DEFAULTS),
+    Scene("sshd, root", ROOT, REAL, parts=PARTS),
+    Scene("sshd, job", ALICE, REAL, every=FEWER),
+    Scene("sshd, no job", BOB, REAL, every=FEWER),
 )
 # By pam_exec root jumps over the line by the guard, and nothing of ours is loaded.
-_NOT_BY_PAM_EXEC = ("root",)
+_NOT_BY_PAM_EXEC = ("root", "sshd, root")
 SCENES = {
     scene.name: scene
     for front in pam.FRONTS
