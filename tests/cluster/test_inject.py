@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster.inject.calls import ACCOUNT, LOAD, SESSION, START, Call, of_module
-from tests.cluster.inject.engine import Bench, plan
+from tests.cluster.inject.engine import Bench
 from tests.cluster.inject.errors import ERRORS, NEVER
 from tests.cluster.inject.scenes import SCENES
-from tests.cluster.tools.inject import figures, play
+from tests.cluster.tools.inject import figures, planned, play
 
 if TYPE_CHECKING:
     from tests.cluster.harness.cluster import Cluster
@@ -27,8 +27,9 @@ MANY = 10  # of a login that makes at least as many calls
 def test_calls_that_fail(cluster: Cluster, name: str) -> None:
     scene = SCENES[name]
     with Bench(cluster).prepared() as bench:
-        planned = sum(len(plan(scene, *one)) for one in bench.record(scene).items())
-        seen = play(bench, scene, every=max(1, planned // CASES))
+        with bench.set_for(scene):
+            cases = len(planned(bench, scene))
+        seen = play(bench, scene, every=max(1, cases // CASES))
     assert [one for one in seen if one.wrong] == []
     hit = [one for one in seen if one.hit]
     assert len(hit) >= MANY, figures(seen)

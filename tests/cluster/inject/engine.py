@@ -7,30 +7,33 @@ import itertools
 import json
 import os
 import re
+import shlex
 import subprocess
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.cluster.harness import landing
+from tests.cluster.harness import landing, pam
+from tests.cluster.harness.driver import HOLD, PORT
 from tests.cluster.harness.host import end
+from tests.cluster.harness.wait import wait_for
 from tests.cluster.inject import calls
 from tests.cluster.inject.calls import ACCOUNT, LOAD, MARKS, SESSION, START, Call
 from tests.cluster.inject.errors import DELAY, ERRORS, NEVER, TALKS
-from tests.cluster.inject.scenes import ALICE, BOB, OTHER, ROOT, SSHD, Scene
+from tests.cluster.inject.scenes import ALICE, BOB, CAROL, OTHER, ROOT, SSHD, Scene
 from tests.cluster.inside.inject import INTERPRETER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from tests.cluster.harness.cluster import Cluster
+    from tests.cluster.harness.login import Session
 
 PROGRAM = "/checkout/tests/cluster/inside/inject.py"
 RUN_BY = "/usr/local/sbin/python-in-strace"  # in the first line of the script of pam_exec
 SCRIPT = "/opt/slurm_adopt/pam/pam_slurm_adopt_exec"
 WORKERS = 4
-RHOST = "10.78.0.4"
-MEMORY = "8000M"  # of the job: many interpreters are in it at a time
+MEMORY = "4000M"  # of the job: many interpreters are in it at a time
 
 # All waits of one login (time-limits.md), with the defaults: 55 s, and what a busy machine takes.
 BOUND = 60.0
@@ -68,6 +71,11 @@ class Case:
     def name(self) -> str:
         """What it is called."""
         return f"{self.which} {self.how}"
+
+    @property
+    def late(self) -> bool:
+        """Whether the call is late, and does not fail."""
+        return self.how.startswith("delay")
 
     @property
     def strace(self) -> list[str]:
@@ -117,7 +125,8 @@ class Bench:
         """`workers`: logins beside each other."""
         self.cluster = cluster
         self.node = cluster.n1
-        self.job = 0
+        self.jobs: list[int] = []  # of alice's, on this node
+        self._inside: Session | None = None  # of the last of them, on the other node
         self.workers = workers
         self._numbers = itertools.count()
         self._descriptors: dict[str, list[str]] = {}  # of an undisturbed login, by scene
@@ -134,7 +143,8 @@ class Bench:
     def prepared(self) -> Iterator[Bench]:
         """Have the job, the programs, and the interpreter of pam_exec's script under strace."""
         node = self.node
-        self.job = self.cluster.submit(ALICE, mem=MEMORY, cpus=os.cpu_count() or 1)
+        self.jobs = [self.cluster.submit(ALICE, mem=MEMORY, cpus=os.cpu_count() or 1)]
+        self.cluster.submit(CAROL)
         for phase in (ACCOUNT, SESSION):
             for side in ("begin", "end"):
                 node.write(f"{MARKS}/{phase}.{side}", "")
@@ -148,6 +158,21 @@ class Bench:
         finally:
             node.write(SCRIPT, usual, 0o755)
             node.run(["rm", "-rf", RUN_BY, SSHD, MARKS, "/run/inject"])
+
+    @contextlib.contextmanager
+    def set_for(self, scene: Scene) -> Iterator[None]:
+        """Have what a scene needs besides: another job of alice's, and her session inside of it."""
+        with contextlib.ExitStack() as going:
+            if scene.connected:
+                job = self.cluster.submit(ALICE, "n1,n2", mem=MEMORY, cpus=os.cpu_count() or 1)
+                going.callback(self.cluster.wait_gone, job)
+                going.callback(self.cluster.cancel, job)
+                self.jobs.append(job)
+                going.callback(self.jobs.remove, job)
+                self.cluster.n2.pam("sshd", pam.with_module())
+                self._inside = going.enter_context(self.cluster.session(ALICE, "n2"))
+            yield
+        self._inside = None
 
     def record(self, scene: Scene) -> dict[str, list[Call]]:
         """Return the calls of an undisturbed login, by the phase in which they were traced."""
@@ -196,7 +221,6 @@ class Bench:
             "program": scene.program,
             "user": scene.user,
             "calls": scene.calls,
-            "items": {"rhost": RHOST},
             "strace": strace,
             "seconds": LIMIT,
             "record": record,
@@ -205,12 +229,17 @@ class Bench:
     def _play(
         self, requests: Sequence[dict[str, Any]]
     ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        port = [str(PORT)] if self._inside else []
         process = self.node.popen(
-            ["nice", "-n", "5", "python3", "-IS", PROGRAM, str(self.workers)],
+            ["nice", "-n", "5", "python3", "-IS", PROGRAM, str(self.workers), *port],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
         try:
+            if self._inside:
+                wait_for("the end of the connection", lambda: PORT in self.node.listening(), 30)
+                hold = f"python3 -c {shlex.quote(HOLD)} {self.node.name} {PORT}"
+                self._inside.run(f"{hold} >/dev/null 2>&1 </dev/null &")
             assert process.stdin
             assert process.stdout
             by_id = {request["id"]: request for request in requests}
@@ -244,7 +273,7 @@ class Bench:
             job = landing.job_of(self.node, answer["cgroups"])
         except AssertionError:
             return "let in, half in the job"
-        return IN_JOB if job == self.job else f"let in, in {job or 'no job'}"
+        return IN_JOB if job in self.jobs else f"let in, in {job or 'no job'}"
 
     def _judge(self, case: Case, answer: dict[str, Any], log: list[str]) -> Seen:
         scene = case.scene

@@ -73,6 +73,7 @@ ERRORS: dict[str, tuple[str, ...]] = {
     "waitid": ("EINTR", "ECHILD"),
     "kill": ("EPERM", "ESRCH"),
     "pidfd_open": ("EMFILE", "ENOMEM", "ESRCH", "ENOSYS"),
+    "pidfd_getfd": ("EPERM", "EMFILE", "ESRCH", "ENOSYS"),
     "pidfd_send_signal": ("EPERM", "ESRCH"),
     "prlimit64": ("EPERM", "ESRCH", "EINVAL"),
     "prctl": ("EINVAL", "EPERM"),

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from tests.cluster.harness import pam
 from tests.cluster.inject.calls import ACCOUNT, MARKS, PARTS, SESSION
 
-ROOT, ALICE, BOB = "root", "alice", "bob"  # alice has a job on the node, bob has none
+# alice and carol have jobs on the node, bob has none.
+ROOT, ALICE, BOB, CAROL = "root", "alice", "bob", "carol"
 
 # pamtester under two names: what is called as OpenSSH's programs are opens a session for certain,
 # so the session phase adopts; for any other the account phase does.
@@ -29,6 +30,7 @@ class Scene:
     options: tuple[str, ...] = pam.PRODUCTION
     guard: bool = True
     parts: tuple[str, ...] = (ACCOUNT, SESSION)
+    connected: bool = False  # from inside of a job, of which the user has two here
     every: int = 1  # of the calls each so many-th is tried
     front: str = "pam_python"
 
@@ -65,6 +67,7 @@ _EACH = (
     Scene("root, no guard", ROOT, guard=False, parts=PARTS),
     Scene("job", ALICE),
     Scene("job, the account phase adopts", ALICE, OTHER),
+    Scene("two jobs", ALICE, connected=True),
     Scene("no job", BOB, parts=PARTS),
     Scene("no job, session alone", BOB, calls=ALONE),
     Scene("no job, default options", BOB, options=DEFAULTS),

@@ -1,10 +1,11 @@
 """Logins inside a host in which a system call fails, many beside each other.
 
-`python3 inject.py WORKERS` reads a case on each line of standard input and answers each with a
-line, in the order in which they end. Both are JSON:
+`python3 inject.py WORKERS [PORT]` takes a connection to PORT, which each login by pamtester has
+then. It reads a case on each line of standard input and answers each with a line, in the order in
+which they end. Both are JSON:
 
     {"id": 7, "front": "pam_python", "phase": "account", "program": "/usr/sbin/pamtester",
-     "user": "alice", "calls": ["acct_mgmt", "open_session"], "items": {"rhost": "10.78.0.4"},
+     "user": "alice", "calls": ["acct_mgmt", "open_session"],
      "strace": ["-e", "trace=openat", "-e", "inject=openat:error=EIO:when=9"], "seconds": 90,
      "record": false}
 
@@ -59,6 +60,8 @@ exec /usr/bin/env -u PWD /usr/bin/python3 "$@"
 LEFT = 1.0  # seconds that a child may take to end once its login is decided
 WRONG = re.compile(r"\+\+\+ killed by (\w+)")
 LAST = re.compile(r"\d+ +\+\+\+ ")  # the process has ended
+ELSEWHERE = "10.78.0.4"  # where a login comes from that has no connection
+CONNECTION: list[socket.socket] = []  # the one that each login by pamtester has, if there is one
 NOTHING: Case = {"cgroups": "", "threads": 1, "children": [], "descriptors": []}
 
 
@@ -96,10 +99,18 @@ def play(case: Case) -> Case:
 def by_pamtester(case: Case, going: contextlib.ExitStack) -> tuple[Popen, Popen]:
     """Start pamtester: it calls PAM, and asks."""
     del going
-    argv = [case["program"], *(f"-I{name}={value}" for name, value in case["items"].items())]
-    argv += ["sshd", case["user"], *case["calls"], "authenticate"]
+    source = CONNECTION[0].getpeername()[0] if CONNECTION else ELSEWHERE
+    argv = [
+        case["program"],
+        f"-Irhost={source}",
+        "sshd",
+        case["user"],
+        *case["calls"],
+        "authenticate",
+    ]
     process = subprocess.Popen(
         in_strace(case, argv),
+        pass_fds=[one.fileno() for one in CONNECTION],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -210,6 +221,9 @@ def main() -> None:
     """Answer until standard input ends."""
     FOLDER.mkdir(mode=0o700, exist_ok=True)
     lock = threading.Lock()
+    if sys.argv[2:]:
+        with socket.create_server(("", int(sys.argv[2]))) as server:
+            CONNECTION.append(server.accept()[0])
 
     def answer(line: str) -> None:
         case = json.loads(line)

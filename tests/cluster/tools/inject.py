@@ -47,24 +47,24 @@ SHOWN = 20  # of what is wrong
 OUTCOMES = (LET_IN, IN_JOB, REFUSED, GUARDED)
 
 
-def matching(cases: Sequence[Case], only: str) -> list[Case]:
-    """Return the cases whose name has this in it, or matches it as a pattern."""
-    return [case for case in cases if fnmatch.fnmatch(case.name, f"*{only}*")]
-
-
 def play(bench: Bench, scene: Scene, only: str = "", every: int = 1) -> list[Seen]:
     """Play the cases of a scene that are chosen, of them each so many-th; judge what is left."""
-    found = [
-        case for phase, calls in bench.record(scene).items() for case in plan(scene, phase, calls)
-    ]
-    chosen = matching(found, only)[::every]
     seen: list[Seen] = []
-    for late, workers in ((False, WORKERS), (True, LATE)):
-        bench.workers = workers
-        bench.play([case for case in chosen if case.how.startswith("delay") == late], seen.append)
-    if left := bench.close(scene):
-        seen.append(Seen(scene.name, "the end", "", "left", wrong=left))
+    with bench.set_for(scene):
+        chosen = planned(bench, scene, only)[::every]
+        for late, workers in ((False, WORKERS), (True, LATE)):
+            bench.workers = workers
+            bench.play([case for case in chosen if case.late == late], seen.append)
+        if left := bench.close(scene):
+            seen.append(Seen(scene.name, "the end", "", "left", wrong=left))
     return seen
+
+
+def planned(bench: Bench, scene: Scene, only: str = "") -> list[Case]:
+    """Return the cases of a scene whose name has this in it, or matches it as a pattern."""
+    calls = bench.record(scene)
+    cases = [one for phase, found in calls.items() for one in plan(scene, phase, found)]
+    return [case for case in cases if fnmatch.fnmatch(case.name, f"*{only}*")]
 
 
 def table(seen: Sequence[Seen]) -> Table:
@@ -132,10 +132,9 @@ def main(only: str, every: int, listing: bool, file: Path | None) -> None:
         ):
             for scene in SCENES.values():
                 if listing:
-                    calls = bench.record(scene)
-                    cases = [one for phase in calls for one in plan(scene, phase, calls[phase])]
-                    for case in matching(cases, only)[::every]:
-                        click.echo(case.name)
+                    with bench.set_for(scene):
+                        names = [case.name for case in planned(bench, scene, only)[::every]]
+                    click.echo("\n".join(names))
                     continue
                 began = time.monotonic()
                 seen += (found := play(bench, scene, only, every))
