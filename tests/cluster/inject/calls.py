@@ -1,6 +1,6 @@
-"""The system calls of a login, from strace's own output: which are the module's, counted by name.
+"""The system calls of a login, from the output of `strace -y`: which are the module's.
 
-strace counts `when=` by process and name, from the start of the process. So does this.
+strace counts `when=` by process and name, from the start of the process. So are they counted here.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 MARKS = "/etc/inject"  # files that pam_echo opens around our lines: PHASE.begin, PHASE.end
 SCRIPTS = {"pam_python": "pam_slurm_adopt.py", "pam_exec": "pam_slurm_adopt_exec"}
-MODULE = "/security/pam_"  # the folder of PAM's modules, and how their names begin
+BRIDGE = "/security/pam_python.so"
+LIBPAM = ("/security/pam_", "/pam.d")  # in what libpam opens: modules, and files of stacks
 
 _CALL = re.compile(r"(?P<pid>\d+) +(?P<name>\w+)\((?P<rest>.*)")
-_PATH = re.compile(r'^(?:AT_FDCWD, )?"(?P<path>[^"]*)"')
-_FD = re.compile(r"^(?P<fd>\d+)\b")
-_NEW_FD = re.compile(r"= (?P<fd>\d+)$")
+_PATH = re.compile(r'^(?:AT_FDCWD(?:<[^>]*>)?, )?"(?P<path>[^"]*)"')
+_FD = re.compile(r"^(?P<fd>\d+)<(?P<what>[^>]*)>")
+_NEW_FD = re.compile(r"= (?P<fd>\d+)<[^>]*>$")
 _SUN_PATH = re.compile(r'sun_path=@?"(?P<path>[^"]*)"')
 _PID = re.compile(r"/proc/\d+")
 _JOB = re.compile(r"\d+\.(\d{10})")
@@ -48,8 +49,8 @@ def of_module(trace: str, front: str, phase: str) -> list[Call]:
     """Return the calls that are the module's, or in front of it; `phase` counts for pam_exec."""
     lines = list(_calls(trace))
     pid = lines[0][0] if lines else ""
-    open_for: dict[str, str] = {}
-    made = [(name, _about(name, rest, open_for)) for by, name, rest in lines if by == pid]
+    connected: dict[str, str] = {}
+    made = [(name, _about(name, rest, connected)) for by, name, rest in lines if by == pid]
     parts = _python_parts(made) if front == "pam_python" else _exec_parts(made, phase)
     found = []
     counts: dict[str, int] = {}
@@ -70,6 +71,16 @@ def unknown(calls: list[Call]) -> set[str]:
     return {call.name for call in calls} - set(ERRORS) - NEVER
 
 
+def is_hit(line: str, call: Call) -> bool:
+    """Say whether a line of strace's is about what a call is about.
+
+    How often sshd reads is different from login to login.
+    """
+    found = _CALL.match(line)
+    about = named(_about(call.name, found["rest"], {})) if found else ""
+    return about == call.about or (not about and not call.about.startswith("/proc"))
+
+
 def named(about: str) -> str:
     """Return what a call is about without numbers that differ from login to login."""
     return _JOB.sub(r"JOB.\1", _PID.sub("/proc/PID", about))
@@ -82,23 +93,22 @@ def _calls(trace: str) -> Iterator[tuple[str, str, str]]:
             yield found["pid"], found["name"], found["rest"]
 
 
-def _about(name: str, rest: str, open_for: dict[str, str]) -> str:
-    """Return a path, or what the descriptor is for; keep what a new one is for."""
+def _about(name: str, rest: str, connected: dict[str, str]) -> str:
+    """Return a path, or what a descriptor is for; keep what sockets are connected to."""
     path, fd = _PATH.match(rest), _FD.match(rest)
     if path:
-        about = path["path"]
-    elif fd and name not in ("socket", "mmap", "kill"):
-        about = open_for.get(fd["fd"], "")
-    else:
-        about = rest.partition(",")[0] if name == "socket" else ""
-    if name == "connect" and fd and (to := _SUN_PATH.search(rest)):
-        about = open_for[fd["fd"]] = to["path"]
-    if name == "close" and fd:
-        open_for.pop(fd["fd"], None)
-    made = _NEW_FD.search(rest)
-    if made and name in ("openat", "socket"):
-        open_for[made["fd"]] = about
-    return about
+        return path["path"]
+    if name == "socket":
+        made = _NEW_FD.search(rest)
+        connected[made["fd"] if made else ""] = rest.partition(",")[0]
+        return ""
+    if not fd:
+        return ""
+    if fd["what"].startswith("/"):
+        return fd["what"]
+    if name == "connect" and (to := _SUN_PATH.search(rest)):
+        connected[fd["fd"]] = to["path"]
+    return connected.get(fd["fd"], "")
 
 
 def _is_import(about: str) -> bool:
@@ -110,11 +120,11 @@ def _python_parts(made: list[tuple[str, str]]) -> Iterator[str]:
     part = ""
     read = _script_read(made, SCRIPTS["pam_python"])
     for number, (name, about) in enumerate(made):
+        if part == LOAD and any(place in about for place in LIBPAM) and not about.endswith(BRIDGE):
+            part = ""
         if name == "openat":
-            if about.endswith("/security/pam_python.so"):
+            if about.endswith(BRIDGE):
                 part = LOAD
-            elif part == LOAD and MODULE in about:
-                part = ""
             elif about.startswith(f"{MARKS}/"):
                 phase, _, side = about.removeprefix(f"{MARKS}/").partition(".")
                 begun = START if phase == ACCOUNT or number < read else SESSION

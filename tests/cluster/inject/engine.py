@@ -282,10 +282,14 @@ class Bench:
             seen.outcome, seen.wrong = NOT_PLAYED, [answer["error"]]
             return seen
         seen.outcome = self._outcome(scene, answer)
-        seen.hit = answer["hit"][0] if answer["hit"] else ""
+        hits = [line for line in answer["hit"] if calls.is_hit(line, case.call)]
+        seen.hit = hits[0] if hits else ""
         seen.seconds = answer["seconds"]
         unclean = [*self._unclean(case, answer), *_complaints(answer, log)]
         right = seen.outcome in RIGHT[scene.user]
+        if answer["hit"] and not hits:  # a call of somebody else's has failed
+            seen.remarks = [f"another call: {answer['hit'][0]}"]
+            right, unclean = right or scene.user == ROOT, []
         if case.call.part in (LOAD, START):  # no code of ours runs there
             seen.remarks += unclean
             if not right and scene.user == ROOT and not scene.guard:

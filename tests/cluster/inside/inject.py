@@ -46,7 +46,7 @@ SHELL = "echo at $$; read end"  # what a session of sshd's does
 AT = re.compile(rb"^at (\d+)$", re.MULTILINE)
 PROMPT = b"Password: "  # of pamtester
 DONE = {"acct_mgmt": "account management done.", "open_session": "successfully opened a session"}
-STRACE = ["/usr/bin/strace", "-D", "-f"]
+STRACE = ["/usr/bin/strace", "-D", "-f", "-y"]
 QUICK = ["--seccomp-bpf"]  # the process is stopped only for the calls that are traced
 # What pam_exec's script is run by. The file is there before pamtester is.
 INTERPRETER = """\

@@ -9,6 +9,7 @@ cores.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import sys
@@ -123,28 +124,24 @@ def main(only: str, every: int, listing: bool, file: Path | None) -> None:
     """Have every system call of a login fail in turn; print what became of the logins."""
     heed(lambda signum: sys.exit(128 + signum))
     console = Console(highlight=False)
-    own = os.getpid()
     seen: list[Seen] = []
-    try:
-        with (
-            Cluster(f"inject-{own}", report=console.print) as cluster,
-            Bench(cluster).prepared() as bench,
-        ):
-            for scene in SCENES.values():
-                if listing:
-                    with bench.set_for(scene):
-                        names = [case.name for case in planned(bench, scene, only)[::every]]
-                    click.echo("\n".join(names))
-                    continue
-                began = time.monotonic()
-                seen += (found := play(bench, scene, only, every))
-                if found:
-                    took = time.monotonic() - began
-                    wrong = sum(bool(one.wrong) for one in found)
-                    console.print(f"{scene.name}: {len(found)} in {took:.0f} s, {wrong} wrong")
-    finally:
-        if os.getpid() == own and seen and file:  # pyroute2 forks: what it forks comes by here
-            file.write_text(as_json(seen))
+    with contextlib.ExitStack() as going:
+        cluster = going.enter_context(Cluster(f"inject-{os.getpid()}", report=console.print))
+        bench = going.enter_context(Bench(cluster).prepared())
+        for scene in SCENES.values():
+            if listing:
+                with bench.set_for(scene):
+                    names = [case.name for case in planned(bench, scene, only)[::every]]
+                click.echo("".join(f"{name}\n" for name in names), nl=False)
+                continue
+            began = time.monotonic()
+            found = play(bench, scene, only, every)
+            seen += found
+            if found:
+                took, wrong = time.monotonic() - began, sum(bool(one.wrong) for one in found)
+                console.print(f"{scene.name}: {len(found)} in {took:.0f} s, {wrong} wrong")
+            if file:
+                file.write_text(as_json(seen))
     if listing:
         return
     if not seen:
