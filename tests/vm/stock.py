@@ -39,6 +39,7 @@ NOT_HERE = {
     "test_failures.py": f"{LONG_HERE}; its rows of proctrack/linuxproc expect v1's hierarchies",
     "test_guide.py": LONG_HERE,
     "test_how_sshd_runs.py": LONG_HERE,
+    "test_inject.py": LONG_HERE,
     "test_input.py": LONG_HERE,
     "test_install.py": f"{LONG_HERE}; and it expects that systemd does not run",
     "test_integrity.py": f"{LONG_HERE}; and it names the byte code of Debian 12's Python",
