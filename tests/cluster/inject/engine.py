@@ -33,6 +33,7 @@ PROGRAM = "/checkout/tests/cluster/inside/inject.py"
 RUN_BY = "/usr/local/sbin/python-in-strace"  # in the first line of the script of pam_exec
 SCRIPT = "/opt/slurm_adopt/pam/pam_slurm_adopt_exec"
 WORKERS = 4
+NOTES = "/run/slurm_adopt/adoptions"
 MEMORY = "4000M"  # of the job: many interpreters are in it at a time
 
 # All waits of one login (time-limits.md), with the defaults: 55 s, and what a busy machine takes.
@@ -134,8 +135,7 @@ class Bench:
     def close(self, scene: Scene) -> list[str]:
         """Let somebody in once more, undisturbed; return what the logins have left on the node."""
         self.record(scene)
-        found = self.node.run(["sh", "-c", "ls /run/slurm_adopt/* 2>/dev/null"], check=False)
-        notes = [line for line in found.stdout.split() if not line.startswith("/run/")]
+        notes = self.node.run(["ls", NOTES], check=False).stdout.split()
         running = self.node.run(["ps", "-eo", "comm="]).stdout.split()
         return [*notes, *(name for name in running if name in LEFT_OVER)]
 
@@ -231,7 +231,7 @@ class Bench:
     ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         port = [str(PORT)] if self._inside else []
         process = self.node.popen(
-            ["nice", "-n", "5", "python3", "-IS", PROGRAM, str(self.workers), *port],
+            ["python3", "-IS", PROGRAM, str(self.workers), *port],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

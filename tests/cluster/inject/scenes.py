@@ -16,6 +16,12 @@ SSHD, OTHER = "/usr/local/sbin/sshd-pamtester", "/usr/bin/pamtester"
 REAL = "/usr/sbin/sshd"
 BOTH, ALONE = ("acct_mgmt", "open_session"), ("open_session",)
 DEFAULTS: tuple[str, ...] = ()
+# What has a login ask and read more; of pam_exec's some do nothing.
+MORE = (
+    *pam.PRODUCTION,
+    *("job_env=all", "job_limits=1", "runtime_dir=job", "welcome=1", "reference=1"),
+    *("user_choice=1", "single_job_skip_rpc=0"),
+)
 FEWER = 12  # a login by sshd takes some times as long
 
 
@@ -68,6 +74,8 @@ _EACH = (
     Scene("job", ALICE),
     Scene("job, the account phase adopts", ALICE, OTHER),
     Scene("two jobs", ALICE, connected=True),
+    Scene("job, more options", ALICE, options=MORE, every=FEWER),
+    Scene("job, more options, the account phase adopts", ALICE, OTHER, options=MORE, every=FEWER),
     Scene("no job", BOB, parts=PARTS),
     Scene("no job, session alone", BOB, calls=ALONE),
     Scene("no job, default options", BOB, options=DEFAULTS),
