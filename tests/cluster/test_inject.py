@@ -6,12 +6,14 @@ one is in it by the kernel's word, or refused.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.cluster.inject.calls import ACCOUNT, LOAD, SESSION, START, Call, is_hit, of_module
-from tests.cluster.inject.engine import Bench
+from tests.cluster.inject.engine import Bench, Case
 from tests.cluster.inject.errors import ERRORS, NEVER
 from tests.cluster.inject.scenes import SCENES
 from tests.cluster.tools.inject import figures, planned, play
@@ -88,6 +90,78 @@ READ = "7     read(3</proc/12/stat>, 0x7ffd3f8c4390, 4096) = -1 EIO (Input/outpu
 @pytest.mark.parametrize(("about", "hit"), [("/proc/PID/stat", True), ("/proc/PID/status", False)])
 def test_another_call_is_no_hit(about: str, hit: bool) -> None:
     assert is_hit(READ, Call(ACCOUNT, "read", 3, about, imports=False)) == hit
+
+
+# How it is judged
+
+STEP = "/slurm_n1/uid_5001/job_{}/step_extern"
+IN, HALF = ("cpuset", "devices", "freezer", "memory"), ("cpuset",)
+HIT = "7     read(3</proc/7/stat>, 0x7ffd3f8c4390, 4096) = -1 EIO (Input/output error) (INJECTED)"
+BOTH = ["acct_mgmt", "open_session"]
+
+
+def cgroups(job: int = 0, controllers: tuple[str, ...] = IN) -> str:
+    """Return a /proc/PID/cgroup."""
+    return "".join(
+        f"{number}:{name}:{STEP.format(job) if job and name in controllers else '/'}\n"
+        for number, name in enumerate(IN, 1)
+    )
+
+
+# (scene, part, what is there, outcome, whether it is an escape, what is wrong)
+JUDGED: list[tuple[str, str, dict[str, Any], str, bool, list[str]]] = [
+    ("job", ACCOUNT, {"done": BOTH, "cgroups": cgroups(8)}, "in the job", False, []),
+    ("job", ACCOUNT, {"done": BOTH[:1]}, "refused", False, []),
+    ("job", ACCOUNT, {"done": BOTH, "cgroups": cgroups()}, "let in, in no job", True, [""]),
+    ("job", ACCOUNT, {"done": BOTH, "cgroups": cgroups(9)}, "let in, in 9", True, [""]),
+    ("job", SESSION, {"done": BOTH, "cgroups": cgroups(8, HALF)}, "let in, half in", True, [""]),
+    ("no job", ACCOUNT, {}, "refused", False, []),
+    ("no job", ACCOUNT, {"done": BOTH[:1]}, "let in by the account phase", True, [""]),
+    ("no job", START, {"done": BOTH[:1]}, "let in by the account phase", True, [""]),
+    ("no job", START, {"killed": ["SIGABRT"], "status": -6}, "refused", False, []),
+    ("no job", ACCOUNT, {"killed": ["SIGABRT"], "status": -6}, "refused", False, ["killed: "]),
+    ("no job", ACCOUNT, {"said": "Traceback (most recent"}, "refused", False, ["traceback"]),
+    ("no job", ACCOUNT, {"status": None, "seconds": 150.0}, "refused", False, ["took 150 s"]),
+    ("no job", ACCOUNT, {"seconds": 64.0}, "refused", False, ["took 64 s"]),
+    ("root", START, {"done": BOTH}, "let in", False, []),
+    ("root", START, {}, "refused", True, ["refused"]),
+    ("root, no guard", ACCOUNT, {}, "refused", True, ["refused"]),
+    ("root, no guard", START, {}, "covered by the guard", False, []),
+    ("root", LOAD, {"done": BOTH, "threads": 2}, "let in", False, []),
+    ("job", SESSION, {"done": BOTH, "cgroups": cgroups(8), "children": [9]}, "in the job", False,
+     ["children "]),
+    ("job", SESSION, {"done": BOTH, "cgroups": cgroups(8), "descriptors": ["pipe"]}, "in the job",
+     False, ["descriptors left: pipe"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "part", "there", "outcome", "escape", "wrong"), JUDGED)
+def test_what_is_wrong(
+    name: str, part: str, there: dict[str, Any], outcome: str, escape: bool, wrong: list[str]
+) -> None:
+    scene = SCENES[f"pam_python/{name}"]
+    bench = Bench(SimpleNamespace(n1=SimpleNamespace(name="n1", root=Path("/"))))  # type: ignore[arg-type]
+    bench.jobs, bench.descriptors[scene.name] = [8], ["/dev/null"]
+    case = Case(scene, ACCOUNT, Call(part, "read", 3, "/proc/PID/stat", imports=False), "error=EIO")
+    usual = {"done": [], "cgroups": "", "threads": 1, "children": [], "descriptors": ["/dev/null"]}
+    ended = {"status": 1, "said": "", "seconds": 0.1, "killed": [], "hit": [HIT]}
+    seen = bench.judge(case, {**usual, **ended, **there}, [])
+    assert seen.outcome.startswith(outcome)
+    assert (seen.escape, seen.hit) == (escape, HIT)
+    assert len(seen.wrong) == len(wrong)
+    assert all(found.startswith(said) for found, said in zip(seen.wrong, wrong))
+
+
+def test_what_somebody_else_s_call_does_to_root_is_not_ours() -> None:
+    """The reads of sshd itself are counted as well, and others may come first."""
+    scene = SCENES["pam_python/sshd, root"]
+    bench = Bench(SimpleNamespace(n1=SimpleNamespace(name="n1", root=Path("/"))))  # type: ignore[arg-type]
+    bench.descriptors[scene.name] = []
+    case = Case(scene, ACCOUNT, Call(START, "read", 3, "/etc/passwd", imports=False), "error=EIO")
+    answer = {"done": [], "threads": 1, "children": [], "descriptors": [], "status": 255,
+              "said": "", "seconds": 0.1, "killed": [], "hit": [HIT]}  # fmt: skip
+    seen = bench.judge(case, answer, [])
+    assert (seen.hit, seen.escape, seen.wrong) == ("", False, [])
 
 
 def test_each_call_has_errors_or_none() -> None:

@@ -130,7 +130,7 @@ class Bench:
         self._inside: Session | None = None  # of the last of them, on the other node
         self.workers = workers
         self._numbers = itertools.count()
-        self._descriptors: dict[str, list[str]] = {}  # of an undisturbed login, by scene
+        self.descriptors: dict[str, list[str]] = {}  # of an undisturbed login, by scene
 
     def close(self, scene: Scene) -> list[str]:
         """Let somebody in once more, undisturbed; return what the logins have left on the node."""
@@ -184,7 +184,7 @@ class Bench:
         for request, answer in self._play(wanted):
             outcome = self._outcome(scene, answer)
             assert outcome == USUAL[scene.user], (scene.name, outcome, answer)
-            self._descriptors[scene.name] = answer["descriptors"]
+            self.descriptors[scene.name] = answer["descriptors"]
             seen = calls.of_module(answer["trace"], scene.front, request["phase"])
             assert not calls.unknown(seen), calls.unknown(seen)
             found[request["phase"]] = seen
@@ -209,7 +209,7 @@ class Bench:
         answers = [answer for _, answer in self._play(wanted)]
         log = self._by_pid(self.node.log(mark))
         for answer in answers:
-            tell(self._judge(by_id[answer["id"]], answer, log.get(answer.get("pid", 0), [])))
+            tell(self.judge(by_id[answer["id"]], answer, log.get(answer.get("pid", 0), [])))
 
     def _request(
         self, scene: Scene, phase: str, strace: list[str], record: bool = False
@@ -275,7 +275,8 @@ class Bench:
             return "let in, half in the job"
         return IN_JOB if job in self.jobs else f"let in, in {job or 'no job'}"
 
-    def _judge(self, case: Case, answer: dict[str, Any], log: list[str]) -> Seen:
+    def judge(self, case: Case, answer: dict[str, Any], log: list[str]) -> Seen:
+        """Return what became of a case: its login's answer, and its process's lines in the log."""
         scene = case.scene
         seen = Seen(scene.name, case.which, case.how)
         if "error" in answer:
@@ -312,7 +313,7 @@ class Bench:
         found = []
         if answer["children"] or answer["threads"] != 1:
             found.append(f"children {answer['children']}, {answer['threads']} threads left")
-        usual = Counter(self._descriptors[case.scene.name])
+        usual = Counter(self.descriptors[case.scene.name])
         more = Counter(answer["descriptors"]) - usual
         if more and case.call.name != "close":  # what has not been closed is open
             found.append(f"descriptors left: {', '.join(more)}")
