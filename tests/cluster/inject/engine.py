@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tests.cluster.harness import landing, pam
 from tests.cluster.harness.driver import HOLD, PORT
 from tests.cluster.harness.host import end
-from tests.cluster.harness.wait import wait_for
+from tests.cluster.harness.wait import PATIENCE, wait_for
 from tests.cluster.inject import calls
 from tests.cluster.inject.calls import ACCOUNT, LOAD, MARKS, SESSION, START, Call
 from tests.cluster.inject.errors import DELAY, ERRORS, NEVER, TALKS
@@ -37,8 +37,8 @@ NOTES = "/run/slurm_adopt/adoptions"
 MEMORY = "4000M"  # of the job: many interpreters are in it at a time
 
 # All waits of one login (time-limits.md), with the defaults: 55 s, and what a busy machine takes.
-BOUND = 60.0
-LIMIT = 150.0  # seconds after which a case is given up
+BOUND = 60.0 * PATIENCE
+LIMIT = BOUND + 90.0  # seconds after which a case is given up
 
 # What a login came to
 IN_JOB, REFUSED, LET_IN = "in the job", "refused", "let in"
