@@ -25,6 +25,7 @@ _FD = re.compile(r"^(?P<fd>\d+)<(?P<what>[^>]*)>")
 _NEW_FD = re.compile(r"= (?P<fd>\d+)<[^>]*>$")
 _SUN_PATH = re.compile(r'sun_path=@?"(?P<path>[^"]*)"')
 _PID = re.compile(r"/proc/\d+")
+_NOTE = re.compile(r"/adoptions/\d+-\d+")
 _JOB = re.compile(r"\d+\.(\d{10})")
 
 # Where a call is: in front of our code, or in it.
@@ -83,7 +84,8 @@ def is_hit(line: str, call: Call) -> bool:
 
 def named(about: str) -> str:
     """Return what a call is about without numbers that differ from login to login."""
-    return _JOB.sub(r"JOB.\1", _PID.sub("/proc/PID", about))
+    about = _NOTE.sub("/adoptions/NOTE", _PID.sub("/proc/PID", about))
+    return _JOB.sub(r"JOB.\1", about)
 
 
 def _calls(trace: str) -> Iterator[tuple[str, str, str]]:

@@ -33,7 +33,8 @@ PROGRAM = "/checkout/tests/cluster/inside/inject.py"
 RUN_BY = "/usr/local/sbin/python-in-strace"  # in the first line of the script of pam_exec
 SCRIPT = "/opt/slurm_adopt/pam/pam_slurm_adopt_exec"
 WORKERS = 4
-NOTES = "/run/slurm_adopt/adoptions"
+RUN = "/run/slurm_adopt"
+NOTES = f"{RUN}/adoptions"
 MEMORY = "4000M"  # of the job: many interpreters are in it at a time
 
 # All waits of one login (time-limits.md), with the defaults: 55 s, and what a busy machine takes.
@@ -108,6 +109,8 @@ def plan(scene: Scene, phase: str, found: Sequence[Call]) -> list[Case]:
     cases = []
     for number, call in enumerate(found):
         if call.part not in scene.parts or call.name in NEVER:
+            continue
+        if scene.fresh and not call.about.startswith(RUN):
             continue
         errors = ERRORS[call.name]
         if call.imports or call.part in (LOAD, START):
@@ -224,6 +227,7 @@ class Bench:
             "strace": strace,
             "seconds": LIMIT,
             "record": record,
+            "remove": RUN if scene.fresh else "",
         }
 
     def _play(

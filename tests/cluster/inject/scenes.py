@@ -37,6 +37,7 @@ class Scene:
     guard: bool = True
     parts: tuple[str, ...] = (ACCOUNT, SESSION)
     connected: bool = False  # from inside of a job, of which the user has two here
+    fresh: bool = False  # the first login since the node has started: only what is done in /run
     every: int = 1  # of the calls each so many-th is tried
     front: str = "pam_python"
 
@@ -76,6 +77,7 @@ _EACH = (
     Scene("two jobs", ALICE, connected=True),
     Scene("job, more options", ALICE, options=MORE, every=FEWER),
     Scene("job, more options, the account phase adopts", ALICE, OTHER, options=MORE, every=FEWER),
+    Scene("job, the node's first login", ALICE, fresh=True),
     Scene("no job", BOB, parts=PARTS),
     Scene("no job, session alone", BOB, calls=ALONE),
     Scene("no job, default options", BOB, options=DEFAULTS),
@@ -83,11 +85,15 @@ _EACH = (
     Scene("sshd, job", ALICE, REAL, every=FEWER),
     Scene("sshd, no job", BOB, REAL, every=FEWER),
 )
-# By pam_exec root jumps over the line by the guard, and nothing of ours is loaded.
-_NOT_BY_PAM_EXEC = ("root", "sshd, root")
+# By pam_exec root jumps over the line by the guard, and nothing of ours is loaded. By pam_python
+# the phases share a process, and leave no note in /run.
+_NOT_BY = {
+    "pam_exec": ("root", "sshd, root"),
+    "pam_python": ("job, the node's first login",),
+}
 SCENES = {
     scene.name: scene
     for front in pam.FRONTS
     for scene in (replace(row, front=front) for row in _EACH)
-    if front == "pam_python" or scene.who not in _NOT_BY_PAM_EXEC
+    if scene.who not in _NOT_BY[front]
 }

@@ -7,7 +7,7 @@ which they end. Both are JSON:
     {"id": 7, "front": "pam_python", "phase": "account", "program": "/usr/sbin/pamtester",
      "user": "alice", "calls": ["acct_mgmt", "open_session"],
      "strace": ["-e", "trace=openat", "-e", "inject=openat:error=EIO:when=9"], "seconds": 90,
-     "record": false}
+     "record": false, "remove": ""}
 
 For pam_python strace starts pamtester; for pam_exec it starts the interpreter of the script that
 pam_exec runs in `phase`. strace is a grandchild there (-D): the traced process is who it would be.
@@ -26,6 +26,7 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -67,6 +68,8 @@ NOTHING: Case = {"cgroups": "", "threads": 1, "children": [], "descriptors": []}
 
 def play(case: Case) -> Case:
     """Play one case; return what became of it."""
+    if case["remove"]:
+        shutil.rmtree(case["remove"], ignore_errors=True)
     login = by_sshd if case["program"] == SSHD else by_pamtester
     with contextlib.ExitStack() as going:
         process, asks = login(case, going)

@@ -54,7 +54,7 @@ def play(bench: Bench, scene: Scene, only: str = "", every: int = 1) -> list[See
     with bench.set_for(scene):
         chosen = planned(bench, scene, only)[::every]
         for late, workers in ((False, WORKERS), (True, LATE)):
-            bench.workers = workers
+            bench.workers = 1 if scene.fresh else workers
             bench.play([case for case in chosen if case.late == late], seen.append)
         if left := bench.close(scene):
             seen.append(Seen(scene.name, "the end", "", "left", wrong=left))
