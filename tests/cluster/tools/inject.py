@@ -23,10 +23,12 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.cluster.harness.cluster import Cluster
+from tests.cluster.harness.login import SessionEndedError
 from tests.cluster.inject.engine import (
     GUARDED,
     IN_JOB,
     LET_IN,
+    NOT_PLAYED,
     REFUSED,
     Bench,
     Case,
@@ -135,7 +137,14 @@ def main(only: str, every: int, listing: bool, file: Path | None) -> None:
                 click.echo("".join(f"{name}\n" for name in names), nl=False)
                 continue
             began = time.monotonic()
-            found = play(bench, scene, only, every)
+            try:
+                found = play(bench, scene, only, every)
+            except (
+                RuntimeError,
+                OSError,
+                SessionEndedError,
+            ) as error:  # the others are played all the same
+                found = [Seen(scene.name, "the login", "", NOT_PLAYED, wrong=[str(error)[:500]])]
             seen += found
             if found:
                 took, wrong = time.monotonic() - began, sum(bool(one.wrong) for one in found)
