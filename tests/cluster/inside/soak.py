@@ -83,10 +83,9 @@ def _is_stray(path: Path) -> bool:
     """Say whether nobody listens on a stepd's socket."""
     if not path.is_socket():
         return False
-    with socket.socket(socket.AF_UNIX) as client:
-        with contextlib.suppress(OSError):
-            client.connect(str(path))
-            return False
+    with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(OSError):
+        client.connect(str(path))
+        return False
     return True
 
 

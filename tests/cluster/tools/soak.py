@@ -38,8 +38,8 @@ from tests.cluster.tools.soak_oracle import (
     LEVEL,
     MISTAKE,
     ROOT,
+    TOOK,
     Login,
-    Span,
     Verdict,
     explained,
     judge,
@@ -63,6 +63,8 @@ CAST = Cast(
 FROM_JOBS = ("several1", "several2")  # who logs in from inside of jobs, too
 WIDTH = 150
 SHOWN = 12  # different lines of a log
+SLOW = 20.0  # seconds: such logins are kept for a look at them
+KEPT = 100
 SETTLED = 30.0  # seconds that sessions have to be gone once their jobs are
 
 CALLERID = "callerid_timeout=20"  # time for an answer, on a machine that is full
@@ -101,6 +103,7 @@ class Played:
     cut: int = 0  # clients that ended with the job that they were in; not among the logins
     outcomes: dict[str, int] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)
+    faults_by_kind: dict[str, int] = field(default_factory=dict)
     examples: list[str] = field(default_factory=list)
     changes: dict[str, int] = field(default_factory=dict)
     looks: list[dict[str, Any]] = field(default_factory=list)
@@ -108,6 +111,9 @@ class Played:
     unexplained: list[str] = field(default_factory=list)  # lines of the module's
     worse: dict[str, int] = field(default_factory=dict)  # all lines worse than info, by kind
     slowest_s: float = 0  # a login, as its client sees it
+    slowest_ms: float = 0  # of the module, as it says
+    slowest: list[str] = field(default_factory=list)
+    cpu_s: float = 0  # of all hosts, for all of it
     median_s: float = 0
     seconds: float = 0
     storms: list[storm.Seen] = field(default_factory=list)
@@ -170,7 +176,7 @@ class Soak:
 
     def play(self, logins: int, pace: float = PACE, streams: int = STREAMS) -> Played:
         """Log in as often; look in between."""
-        begun = time.monotonic()
+        begun, cpu = time.monotonic(), self._cpu()
         warm = max(AT_LEAST, round(logins * WARM_UP))
         parts = [warm, (logins - warm) // 2, logins - warm - (logins - warm) // 2]
         seen: list[tuple[Login, Verdict]] = []
@@ -188,7 +194,15 @@ class Soak:
             mark = self.cluster.n1.mark()
         self._count(seen)
         self.played.seconds = time.monotonic() - begun
+        self.played.cpu_s = self._cpu() - cpu
         return self.played
+
+    def _cpu(self) -> float:
+        """Return the seconds of CPU that all hosts have used."""
+        for place in self.cluster.state.cgroup_dirs:
+            with contextlib.suppress(FileNotFoundError):  # v1's hierarchy for it, alone
+                return int((place / "cpuacct.usage").read_text()) / 1e9
+        return 0.0
 
     def _log_in(self, world: World, logins: int, streams: int, seed: int) -> list[Login]:
         quota = Quota(logins)
@@ -211,9 +225,12 @@ class Soak:
         for login, verdict in verdicts:
             jobs = world.history.of(login.user, login.when)
             self.played.strict += login.user == ROOT or any(job.sure(login.when) for job in jobs)
-            if verdict.fault and len(self.played.examples) < 100:
-                outages = [one for one in world.history.outages if one.when.meets(login.when)]
-                self.played.examples.append(f"{verdict}: {login}\n    {jobs}\n    {outages}")
+            outages = [one for one in world.history.outages if one.when.meets(login.when)]
+            text = f"{verdict}: {login}\n    {jobs}\n    {outages}"
+            if verdict.fault and len(self.played.examples) < KEPT:
+                self.played.examples.append(text)
+            if login.when.end - login.when.begin > SLOW and len(self.played.slowest) < KEPT:
+                self.played.slowest.append(text)
 
     def _count(self, seen: Sequence[tuple[Login, Verdict]]) -> None:
         played = self.played
@@ -224,6 +241,8 @@ class Soak:
         played.outcomes = dict(Counter(v.outcome for _, v in seen if not v.fault).most_common())
         found = Counter(verdict.fault for _, verdict in seen if verdict.fault)
         played.faults = {fault: found[fault] for fault in FAULTS}
+        kinds = Counter(f"{v.fault}: {v.outcome}" for _, v in seen if v.fault)
+        played.faults_by_kind = dict(kinds.most_common())
         times = sorted(login.when.end - login.when.begin for login, _ in seen)
         played.slowest_s, played.median_s = times[-1], times[len(times) // 2]
 
@@ -235,7 +254,7 @@ class Soak:
             said = self.cluster.n1.run(["python3", SCRIPT, "look"], timeout=60).stdout
             found.clear()
             found.update(json.loads(said))
-            return not found["left"] and not self.played_more(found)
+            return not found["left"] and not self._has_more(found)
 
         with contextlib.suppress(TimeoutError):
             wait_for("no session left", quiet, SETTLED, every=0.5)
@@ -243,7 +262,7 @@ class Soak:
             self.played.left[title] = self.played.left.get(title, 0) + times
         return found
 
-    def played_more(self, found: dict[str, Any]) -> bool:
+    def _has_more(self, found: dict[str, Any]) -> bool:
         """Say whether there is more than after the warm-up: a daemon may not be done yet."""
         if not self.played.looks:
             return False
@@ -256,6 +275,8 @@ class Soak:
         midnight = time.mktime((*time.localtime()[:3], 0, 0, 0, 0, 0, -1))
         kinds = Counter(self.played.worse)
         for line in self.cluster.n1.log(mark):
+            if storm.MODULE in line and (took := TOOK.search(line)):
+                self.played.slowest_ms = max(self.played.slowest_ms, float(took[1]))
             if not (found := LEVEL.match(line)):
                 continue
             kinds[NUMBER.sub("N", line.split(" ", 1)[1])[:200]] += 1
@@ -374,25 +395,35 @@ def table(found: Sequence[Played]) -> Table:
     add("  of these: from inside of jobs", lambda one: one.from_jobs)
     add("changes", lambda one: sum(one.changes.values()))
     for what in sorted({what for one in found for what in one.changes}):
-        add(f"  {what}", lambda one, what=what: one.changes.get(what, 0))
+        add(f"  {what}", _count_of("changes", what))
     result.add_section()
     for kind in sorted({kind for one in found for kind in one.outcomes}):
-        add(kind, lambda one, kind=kind: one.outcomes.get(kind, 0))
+        add(kind, _count_of("outcomes", kind))
     result.add_section()
     for fault in FAULTS:
-        add(FAULT_TITLES[fault], lambda one, fault=fault: one.faults.get(fault, 0), "bold")
+        add(FAULT_TITLES[fault], _count_of("faults", fault), "bold")
+        kinds = {kind for one in found for kind in one.faults_by_kind}
+        for kind in sorted(kind for kind in kinds if kind.startswith(f"{fault}: ")):
+            add(f"  {kind.partition(': ')[2]}", _count_of("faults_by_kind", kind))
     add("left over, once all jobs are gone", lambda one: sum(one.left.values()), "bold")
     add("unexplained lines of the log", lambda one: len(one.unexplained), "bold")
     add("growth", lambda one: ", ".join(f"{k} +{v}" for k, v in one.grown.items()) or 0, "bold")
     result.add_section()
     add("median s of a login", lambda one: f"{one.median_s:.2f}")
     add("slowest login in s", lambda one: f"{one.slowest_s:.1f}")
+    add("slowest phase of the module in s", lambda one: f"{one.slowest_ms / 1000:.1f}")
     add("minutes", lambda one: f"{one.seconds / 60:.0f}")
     return result
 
 
+def _count_of(name: str, key: str) -> Callable[[Played], int]:
+    """Return what takes one count of a module."""
+    return lambda one: getattr(one, name).get(key, 0)
+
+
 FAULT_TITLES = {
     "wrong": "WRONG: in where it must not be, or root refused",
+    "other": "OTHER: in another job of the user's than the options name",
     "half": "HALF: in some of a job's cgroups only, or session and sshd apart",
     "lost": "LOST: refused, though nothing was in the way",
     "odd": "ODD: refused for what was not the case",

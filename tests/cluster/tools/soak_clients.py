@@ -76,8 +76,9 @@ class Quota:
     def take(self) -> bool:
         """Say whether there is one more."""
         with self._lock:
-            self.left -= 1
-            return self.left >= 0
+            there = self.left > 0
+            self.left -= there
+            return there
 
     def give_back(self) -> None:
         """Have one made by another, since it was cut short."""

@@ -27,7 +27,7 @@ TEXTS = {
     "job suspended": "your job on this node is suspended",
     "generic failure": "No Slurm jobs found on node.",
 }
-CUT_OFF = "cut off"  # the connection has ended without one of these
+CUT_OFF = "without a word"  # the connection has ended without one of these
 
 # Where a session is, in the place of a job.
 HALF, APART = -1, -2  # in some hierarchies only; the session elsewhere than its sshd
@@ -52,7 +52,7 @@ class Job:
     user: str
     nodes: str
     asked: float  # before it was submitted
-    up: float  # when it was running, and its extern stepds' sockets were there
+    up: float = math.inf  # when it was running, and its extern stepds' sockets were there
     ending: float = math.inf  # before it was cancelled, or its stepd killed
     gone: float = math.inf  # when no stepd of it served any more
     killed: bool = False  # its extern stepd on n1, so nobody can log in to it any more
@@ -131,7 +131,7 @@ class Verdict(NamedTuple):
     fault: str = ""  # "", or one of FAULTS
 
 
-FAULTS = ("wrong", "half", "lost", "odd", "late")
+FAULTS = ("wrong", "other", "half", "lost", "odd", "late")
 
 
 def judge(history: History, login: Login) -> Verdict:
@@ -161,26 +161,27 @@ def _late(jobs: list[Job], login: Login) -> bool:
 
 
 def _landed(history: History, login: Login, jobs: list[Job]) -> Verdict:
-    if login.place == HALF:
-        return Verdict("in some of a job's cgroups only", "half")
-    if login.place == APART:
-        return Verdict("a session elsewhere than its sshd", "half")
-    if login.place is None:
-        return Verdict("in, and in no job", "wrong")
+    """Judge where a session is."""
     if login.place not in [job.number for job in jobs]:
-        return Verdict("in a job that the user did not have here", "wrong")
-    sure = [job.number for job in jobs if job.sure(login.when)]
+        return Verdict(*ASTRAY.get(login.place, NOT_OWN))
     if len(jobs) == 1:
         return Verdict("in the only job")
-    if login.source in sure and not history.out(CALLERID, login.when):
-        if login.place == login.source:
-            return Verdict("in the job it comes from")
-        return Verdict("not in the job it comes from", "wrong")
+    sure = [job.number for job in jobs if job.sure(login.when)]
     if login.place == login.source:
         return Verdict("in the job it comes from")
+    if login.source in sure and not history.out(CALLERID, login.when):
+        return Verdict("not in the job it comes from", "other")
     if any(number > login.place for number in sure):
-        return Verdict("in a job that is not the newest", "wrong")
+        return Verdict("in a job that is not the newest", "other")
     return Verdict("in the newest job")
+
+
+NOT_OWN = ("in a job that the user did not have here", "wrong")
+ASTRAY = {
+    None: ("in, and in no job", "wrong"),
+    HALF: ("in some of a job's cgroups only", "half"),
+    APART: ("a session elsewhere than its sshd", "half"),
+}
 
 
 def _refused(history: History, login: Login, jobs: list[Job]) -> Verdict:

@@ -15,12 +15,14 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from tests.cluster.harness import config
 from tests.cluster.harness.cluster import _serves
 from tests.cluster.harness.wait import wait_for
 from tests.cluster.tools.soak_oracle import IN_PLACE, History, Job, Outage, Span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.cluster.harness.cluster import Cluster
     from tests.cluster.harness.host import Host
@@ -30,7 +32,9 @@ RESUMED = 3.0  # seconds after scontrol's word until a resumed job surely runs
 PAUSED = (0.5, 3.0)  # seconds that a job is suspended
 DOWN = (0.0, 1.5)  # seconds that a daemon is down
 KILLED = (1.0, 4.0)  # seconds that a job stays without its extern stepd
+STARTED = 60.0  # seconds until a job runs
 ENDED = 90.0  # seconds until a job is gone
+IN_PLACE_SHARE = 0.3  # of the rewritings
 OTHERS = 3000  # NodeName lines of nodes that are not there
 COMMENTS = 2000
 
@@ -64,7 +68,8 @@ class World:
         self._resume: dict[int, float] = {}  # job -> when
         self._cancel: dict[int, float] = {}
         self._slurmd = threading.Lock()  # one is being started, and reads slurm.conf
-        self._text = cluster.n1.read(CONF)
+        self._file = cluster.n1.root / CONF
+        self._text = self._file.read_text()
 
     # Going on
 
@@ -86,6 +91,7 @@ class World:
             stop.set()
             for thread in threads:
                 thread.join()
+            replace(self._file, self._text)
             self._end_all()
 
     def _go_on(self, stop: threading.Event, step: Callable[[], None]) -> None:
@@ -132,10 +138,28 @@ class World:
         mine = [job for job in self.alive if job.user == user]
         both = not any("n2" in job.nodes for job in mine) or self._draw.random() < 0.3
         nodes = "n1,n2" if both else "n1"
-        asked = time.monotonic()
-        number = self.cluster.submit(user, nodes, mem="200M")
-        self.history.jobs.append(Job(number, user, nodes, asked, time.monotonic()))
-        self.done["submitted"] += 1
+        names = nodes.split(",")
+        options = [f"--nodes={len(names)}", f"--nodelist={nodes}", "--mem=200M", "--chdir=/tmp"]
+        job = Job(0, user, nodes, asked=time.monotonic())
+        job.number = self.cluster._salloc(user, options, (), timeout=STARTED)
+        self.history.jobs.append(job)
+        if self._runs(job):
+            job.up = time.monotonic()
+            self.done["submitted"] += 1
+        else:
+            self.trouble.append(f"job {job.number} does not start\n{self.cluster.tails()}")
+            self._end(job)
+
+    def _runs(self, job: Job) -> bool:
+        """Wait for a job's extern stepds, then for the controller's word."""
+        sockets = [self.cluster.socket(node, job.number) for node in job.nodes.split(",")]
+        deadline = time.monotonic() + STARTED
+        while time.monotonic() < deadline:
+            there = all(path.is_socket() for path in sockets)
+            if there and self.cluster.job_state(job.number) == "RUNNING":
+                return True
+            time.sleep(0.05)
+        return False
 
     def _one(self) -> Job | None:
         """Return a job that nothing is done to."""
@@ -233,38 +257,54 @@ class World:
         with self._slurmd:
             host.start(daemon)
         if daemon == "slurmd":
-            self.cluster.wait_idle()
+            wait_for("the node in sinfo", self._nodes_usable, 60, self.cluster.tails, every=0.1)
         self.history.outages.append(Outage(f"{daemon} {name}", Span(begin, time.monotonic())))
         self.done[f"{daemon} {'killed' if how == 'kill' else 'restarted'}"] += 1
+
+    def _nodes_usable(self) -> bool:
+        states = self.cluster.ctl.run(["sinfo", "-hN", "-o", "%T"], check=False).stdout.split()
+        return len(states) == len(config.NODES) and set(states) <= {"idle", "mixed", "allocated"}
 
     # slurm.conf
 
     def _rewrite(self) -> None:
         """Write another slurm.conf of the same meaning, by rename or in place."""
         text = self._draw_conf.choice(VARIANTS)(self._text)
-        file = self.cluster.n1.root / CONF
+        in_place = self._draw_conf.random() < IN_PLACE_SHARE
         begin = time.monotonic()
-        with self._slurmd:
-            if self._draw_conf.random() < 0.3:
-                self.done["slurm.conf in place"] += 1
-                what, middle = IN_PLACE, len(text) // 2
-                with file.open("w") as out:
-                    for part in (text[:middle], text[middle:]):
-                        time.sleep(self._draw_conf.uniform(0, 0.1))
-                        out.write(part)
-                        out.flush()
-            else:
-                self.done["slurm.conf renamed"] += 1
-                what, new = "slurm.conf renamed", file.with_name("slurm.conf.new")
-                new.write_text(text)
-                os.replace(new, file)
+        if in_place:
+            with self._slurmd:
+                begin = time.monotonic()
+                self._write_in_place(text)
+        else:
+            replace(self._file, text)
+        what = IN_PLACE if in_place else "slurm.conf renamed"
         self.history.outages.append(Outage(what, Span(begin, time.monotonic())))
-        time.sleep(self._draw_conf.uniform(0, 4 * self.pace))
+        self.done[what] += 1
+        time.sleep(self._draw_conf.uniform(0, 6 * self.pace))
+
+    def _write_in_place(self, text: str) -> None:
+        """Write it in two parts, as an editor on a slow file system does."""
+        middle = len(text) // 2
+        with self._file.open("w") as out:
+            for part in (text[:middle], text[middle:]):
+                time.sleep(self._draw_conf.uniform(0, 0.1))
+                out.write(part)
+                out.flush()
+
+
+def replace(file: Path, text: str) -> None:
+    """Write a file by rename."""
+    new = file.with_name(f"{file.name}.new")
+    new.write_text(text)
+    os.replace(new, file)
 
 
 def remove(node: Host, job: Job) -> None:
     """End and remove what a job whose stepd was killed has left, as the Epilog and slurmd would."""
-    of_job = f"find /sys/fs/cgroup -path '*/job_{job.number}*'"
+    path = f"*/job_{job.number}"
+    of_job = f"find /sys/fs/cgroup ( -path '{path}' -o -path '{path}/*' )".replace("(", r"\(")
+    of_job = of_job.replace(" )", r" \)")
     script = f"""
         {of_job} -name cgroup.procs -exec cat {{}} + | grep -xv 0 | sort -u | xargs -r kill -KILL
         sleep 0.3
