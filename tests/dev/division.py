@@ -34,6 +34,7 @@ SECONDS = {
     "tests/cluster/test_pam_exec.py": 90,
     "tests/cluster/test_check_slurm.py": 83,
     "tests/cluster/test_check_pam.py": 95,
+    "tests/cluster/test_soak.py": 60,
     "tests/cluster/test_where_slurm_is.py": 62,
     "tests/cluster/test_inject.py": 75,
     "tests/cluster/test_check.py": 70,

@@ -61,6 +61,7 @@ NOT_HERE = {
     "test_runtime_dir.py": LONG_HERE,
     "test_session.py": f"{LONG_HERE}; the test_session.py in this folder sees the session phase",
     "test_sessions.py": f"{V1}: it moves sessions between its hierarchies",
+    "test_soak.py": LONG_HERE,
     "test_source_faults.py": LONG_HERE,
     "test_source_liars.py": LONG_HERE,
     "test_stacks.py": f"{V1}: four hierarchies by their names",

@@ -44,7 +44,7 @@ from tests.cluster.tools.soak_oracle import (
     explained,
     judge,
 )
-from tests.cluster.tools.soak_world import World, add_users, remove_users
+from tests.cluster.tools.soak_world import FIRST_UID, World, add_users, remove_users
 from tests.signals import heed
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 STREAMS = 4  # from the login node, beside those from jobs
 WARM_UP = 0.04  # of the logins, before the first look
 AT_LEAST = 20  # of these
-PACE = 0.6  # seconds between changes, in the middle
+PACE = 0.3  # seconds between changes, in the middle
 JOBS = 30  # of a storm
 CAST = Cast(
     one=("one1", "one2", "one3"),
@@ -65,7 +65,8 @@ WIDTH = 150
 SHOWN = 12  # different lines of a log
 SLOW = 20.0  # seconds: such logins are kept for a look at them
 KEPT = 100
-SETTLED = 30.0  # seconds that sessions have to be gone once their jobs are
+SETTLED = 15.0  # seconds that sessions have to be gone once their jobs are
+END_LEFT = f"pkill -KILL -U {','.join(str(FIRST_UID + one) for one in range(len(CAST.users)))}"
 
 CALLERID = "callerid_timeout=20"  # time for an answer, on a machine that is full
 MODULES: dict[str, Callable[[], list[str]]] = {
@@ -258,8 +259,10 @@ class Soak:
 
         with contextlib.suppress(TimeoutError):
             wait_for("no session left", quiet, SETTLED, every=0.5)
-        for title, times in found.pop("left").items():
-            self.played.left[title] = self.played.left.get(title, 0) + times
+        left = Counter(self.played.left)
+        left.update(found.pop("left"))
+        self.played.left = dict(left)
+        self.cluster.n1.run(["sh", "-c", END_LEFT], check=False)
         return found
 
     def _has_more(self, found: dict[str, Any]) -> bool:
