@@ -100,6 +100,7 @@ class Played:
     strict: int = 0  # logins that had to be in by what the node was all the time
     by_user: dict[str, int] = field(default_factory=dict)
     by_method: dict[str, int] = field(default_factory=dict)
+    meanwhile: int = 0  # logins in the time of which something changed that they could meet
     from_jobs: int = 0
     cut: int = 0  # clients that ended with the job that they were in; not among the logins
     outcomes: dict[str, int] = field(default_factory=dict)
@@ -118,6 +119,7 @@ class Played:
     median_s: float = 0
     seconds: float = 0
     storms: list[storm.Seen] = field(default_factory=list)
+    unknown: dict[str, int] = field(default_factory=dict)  # why a source host named no job, at once
     trouble: list[str] = field(default_factory=list)
 
     @property
@@ -175,7 +177,13 @@ class Soak:
         finally:
             remove_users(self.cluster, self.cast.users)
 
-    def play(self, logins: int, pace: float = PACE, streams: int = STREAMS) -> Played:
+    def play(
+        self,
+        logins: int,
+        pace: float = PACE,
+        streams: int = STREAMS,
+        report: Callable[[str], object] = lambda _: None,
+    ) -> Played:
         """Log in as often; look in between."""
         begun, cpu = time.monotonic(), self._cpu()
         warm = max(AT_LEAST, round(logins * WARM_UP))
@@ -193,6 +201,8 @@ class Soak:
             self.played.looks.append(self._look())
             self._read_log(world, mark)
             mark = self.cluster.n1.mark()
+            faults = Counter(verdict.outcome for _, verdict in seen if verdict.fault)
+            report(f"    {len(seen)} logins, {time.monotonic() - begun:.0f} s: {dict(faults)}")
         self._count(seen)
         self.played.seconds = time.monotonic() - begun
         self.played.cpu_s = self._cpu() - cpu
@@ -226,6 +236,7 @@ class Soak:
         for login, verdict in verdicts:
             jobs = world.history.of(login.user, login.when)
             self.played.strict += login.user == ROOT or any(job.sure(login.when) for job in jobs)
+            self.played.meanwhile += world.history.changed(login)
             outages = [one for one in world.history.outages if one.when.meets(login.when)]
             text = f"{verdict}: {login}\n    {jobs}\n    {outages}"
             if verdict.fault and len(self.played.examples) < KEPT:
@@ -332,31 +343,37 @@ def _one(
     with Cluster(f"soak-{os.getpid()}", settings, lambda _: None) as cluster:
         soak = Soak(cluster, module, seed)
         with soak.prepared():
-            played = soak.play(logins, pace)
+            played = soak.play(logins, pace, report=console.print)
         for line in (*played.examples[:SHOWN], *played.unexplained[:SHOWN], *played.trouble):
             console.print(f"    {line}", markup=False, soft_wrap=True)
         console.print(f"    {played.seconds:.0f} s; {played.outcomes}; {played.faults}")
-        played.storms = list(_storms(console, cluster, module, storms))
+        played.storms = list(_storms(console, cluster, played, storms))
     return played
 
 
+UNKNOWN = re.compile(r":account\): .*the newest of \d+[^;)]*; (.*?)\) ->")
 STORM_SHAPES = ("users", CALLERID_SHAPE)
 STORM_NAMES = {"pam_python": "both lines", "pam_exec": "both lines", "C module": "C module"}
 
 
 def _storms(
-    console: Console, cluster: Cluster, module: str, numbers: Sequence[int]
+    console: Console, cluster: Cluster, played: Played, numbers: Sequence[int]
 ) -> Iterator[storm.Seen]:
     """Have many log in at the same moment: into jobs of many users, then from inside of jobs."""
     if not any(numbers):
         return
-    storms = storm.Storms(cluster)
+    module, storms = played.module, storm.Storms(cluster)
     with storms.prepared(max(numbers), JOBS):
         for shape, number in zip(STORM_SHAPES, numbers):
             if number:
+                mark = cluster.n1.mark()
                 with pam.front("pam_exec" if module == "pam_exec" else "pam_python"):
                     seen = storms.play(shape, STORM_NAMES[module], number, JOBS)
                 console.print(f"    at once: {number}, {shape}: {_at_once(seen)}")
+                if shape == CALLERID_SHAPE:
+                    texts = (UNKNOWN.search(line) for line in cluster.n1.log(mark))
+                    played.unknown = dict(Counter(text[1] for text in texts if text))
+                    console.print(f"    {played.unknown}", markup=False)
                 yield seen
 
 
@@ -395,6 +412,7 @@ def table(found: Sequence[Played]) -> Table:
 
     add("logins", lambda one: one.logins)
     add("  of these: nothing may keep them out", lambda one: one.strict)
+    add("  of these: something changed meanwhile", lambda one: one.meanwhile)
     add("  of these: from inside of jobs", lambda one: one.from_jobs)
     add("changes", lambda one: sum(one.changes.values()))
     for what in sorted({what for one in found for what in one.changes}):

@@ -100,6 +100,14 @@ class History:
         found = [one for one in self.jobs if one.user == user and one.here.meets(when)]
         return sorted(found, key=lambda job: -job.number)
 
+    def changed(self, login: Login) -> bool:
+        """Say whether something changed meanwhile: the user's jobs, a daemon or slurm.conf."""
+        when = login.when
+        return any(one.when.meets(when) for one in self.outages) or any(
+            job.end.meets(when) or job.paused(when) or Span(job.asked, job.up).meets(when)
+            for job in self.of(login.user, when)
+        )
+
     def out(self, whats: Iterable[str], when: Span) -> bool:
         """Say whether one of these was disturbed in a time."""
         return any(one.what in whats and one.when.meets(when) for one in self.outages)
