@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tests.cluster.harness import landing
 from tests.cluster.harness.host import end
 from tests.cluster.harness.login import ANSWER, ASKPASS, METHODS, ssh_argv
+from tests.cluster.harness.wait import PATIENCE
 from tests.cluster.tools.soak_oracle import (
     APART,
     CLIENT,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 SCRIPT = "/checkout/tests/cluster/inside/soak.py"
 LIMIT = DOCUMENTED + CLIENT + 40.0  # seconds until a client is killed
+SILENT = LIMIT + 60.0  # seconds until clients that say nothing are ended
 LEAVES = 0.05  # of the logins leave a process in their session
 PROCESS = "setsid sleep 99999 >/dev/null 2>&1 </dev/null & "
 # Where the shell is, the user's sshd above it, and root's above that.
@@ -161,7 +163,10 @@ class Stream:
             clients.stdin.flush()
         except OSError:
             return False
+        watch = threading.Timer(SILENT * PATIENCE, end, [clients])  # of srun, whose job is gone
+        watch.start()
         line = clients.stdout.readline()
+        watch.cancel()
         if not line.endswith("\n"):
             return False
         self.logins.append(self._seen(json.loads(line), user, method, source))

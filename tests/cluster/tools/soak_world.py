@@ -32,6 +32,7 @@ RESUMED = 3.0  # seconds after scontrol's word until a resumed job surely runs
 PAUSED = (0.5, 3.0)  # seconds that a job is suspended
 DOWN = (0.0, 1.5)  # seconds that a daemon is down
 KILLED = (1.0, 4.0)  # seconds that a job stays without its extern stepd
+TROUBLES = 5  # changes that failed, until no more are made
 STARTED = 60.0  # seconds until a job runs
 ENDED = 90.0  # seconds until a job is gone
 IN_PLACE_SHARE = 0.3  # of the rewritings
@@ -95,11 +96,19 @@ class World:
             self._end_all()
 
     def _go_on(self, stop: threading.Event, step: Callable[[], None]) -> None:
-        try:
-            while not stop.is_set():
+        while not stop.is_set() and len(self.trouble) < TROUBLES:
+            try:
                 step()
-        except Exception as error:  # noqa: BLE001 - the run has to end, and to say so
-            self.trouble.append(f"{type(error).__name__}: {error}")
+            except Exception as error:  # noqa: BLE001 - the run goes on, and says so
+                self.trouble.append(f"{type(error).__name__}: {error}")
+                self._start_daemons()
+
+    def _start_daemons(self) -> None:
+        """Start what a change that failed has left down."""
+        for host in self.cluster.nodes:
+            for daemon in ("munged", "slurmd"):
+                if not host.pid(daemon):
+                    host.start(daemon)
 
     @property
     def alive(self) -> list[Job]:
