@@ -30,6 +30,7 @@ from rich.table import Table
 from tests.cluster.harness import pam
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.config import Settings
+from tests.cluster.harness.root import BuildError
 from tests.cluster.harness.wait import wait_for
 from tests.cluster.tools import storm
 from tests.cluster.tools.soak_clients import SCRIPT, Cast, FromJobs, Quota, Stream, write_askpass
@@ -487,14 +488,19 @@ def _sum(found: Sequence[Played], who: str) -> str:
     )
 
 
+MANY, SOME = click.IntRange(3 * AT_LEAST), click.IntRange(0)
+
+
 @click.command()
-@click.option("--logins", default=5000, help="of pam_python and of the C module")
-@click.option("--exec-logins", type=int, help="of pam_exec; a fifth of the others by default")
-@click.option("--at-once", default=500, help="logins at the same moment; 0 for none")
-@click.option("--callerid", default=300, help="the same from inside of jobs on another node")
+@click.option("--logins", default=5000, type=MANY, help="of pam_python and of the C module")
+@click.option("--exec-logins", type=MANY, help="of pam_exec; a fifth of the others by default")
+@click.option("--at-once", default=500, type=SOME, help="logins at the same moment; 0 for none")
+@click.option(
+    "--callerid", default=300, type=SOME, help="the same from inside of jobs on another node"
+)
 @click.option("--modules", default=",".join(MODULES), help="which, with commas between")
 @click.option("--seed", type=int, help="of all that is drawn; one is chosen and printed if none")
-@click.option("--pace", default=PACE, help="seconds between two changes")
+@click.option("--pace", default=PACE, type=click.FloatRange(0), help="seconds between two changes")
 @click.option("--json", "file", type=click.Path(path_type=Path), help="write what was seen there")
 def main(
     logins: int,
@@ -514,12 +520,18 @@ def main(
     chosen = modules.split(",")
     if unknown := {*chosen} - {*MODULES}:
         raise click.UsageError(f"{', '.join(unknown)}: there are {', '.join(MODULES)}")
+    if file and not file.parent.is_dir():
+        raise click.UsageError(f"--json {file}: there is no directory {file.parent}")
     number = random.SystemRandom().randrange(10**6) if seed is None else seed
-    few = math.ceil(logins / EXEC_SHARE) if exec_logins is None else exec_logins
+    few = max(3 * AT_LEAST, math.ceil(logins / EXEC_SHARE)) if exec_logins is None else exec_logins
     console = Console(highlight=False)
     sys.exit(run(console, chosen, logins, few, (at_once, callerid), number, pace, file))
 
 
 if __name__ == "__main__":
     heed(lambda signum: sys.exit(128 + signum))
-    main(prog_name="./dev soak")
+    try:
+        main(prog_name="./dev soak")
+    except (BuildError, RuntimeError, OSError) as error:
+        Console(stderr=True).print(f"./dev soak: {error}", markup=False, soft_wrap=True)
+        sys.exit(1)
