@@ -84,8 +84,8 @@ class Outage(NamedTuple):
     when: Span
 
 
-CALLERID = ("munged n1", "munged n2", "slurmd n2")  # what a question to n2 goes through
 IN_PLACE = "slurm.conf in place"  # half a file may be read: docs/reference/messages.md
+CALLERID = ("munged n1", "munged n2", "slurmd n2", IN_PLACE)  # what a question to n2 needs
 
 
 @dataclass

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tests.cluster.harness.host import Host
 
 CONF = "etc/slurm/slurm.conf"
+MUNGED = "run/munge/munge.socket.2"
+HEARD = 1.0  # seconds until a node's daemons have heard of what was done to its jobs
 RESUMED = 3.0  # seconds after scontrol's word until a resumed job surely runs
 PAUSED = (0.5, 3.0)  # seconds that a job is suspended
 DOWN = (0.0, 1.5)  # seconds that a daemon is down
@@ -259,13 +261,16 @@ class World:
     def _bounce(self, how: str, daemon: str, name: str) -> None:
         """Kill a daemon or stop it, and start it again."""
         host = self.cluster.hosts[name]
+        time.sleep(HEARD)
         begin = time.monotonic()
         host.kill(daemon) if how == "kill" else host.stop(daemon, timeout=60)
         wait_for(f"{daemon} ended", lambda: not host.pid(daemon))
         time.sleep(self._draw.uniform(*DOWN))
         with self._slurmd:
             host.start(daemon)
-        if daemon == "slurmd":
+        if daemon == "munged":  # the socket of a killed one is still there
+            wait_for("munged to serve", lambda: _serves(host.root / MUNGED), 30)
+        else:
             wait_for("the node in sinfo", self._nodes_usable, 60, self.cluster.tails, every=0.1)
         self.history.outages.append(Outage(f"{daemon} {name}", Span(begin, time.monotonic())))
         self.done[f"{daemon} {'killed' if how == 'kill' else 'restarted'}"] += 1
@@ -318,6 +323,7 @@ def remove(node: Host, job: Job) -> None:
         {of_job} -name cgroup.procs -exec cat {{}} + | grep -xv 0 | sort -u | xargs -r kill -KILL
         sleep 0.3
         {of_job} -depth -type d -exec rmdir {{}} +
+        find /sys/fs/cgroup -depth -type d -name 'uid_*' -exec rmdir {{}} +
         rm -f /var/spool/slurmd/{node.name}_{job.number}.*
     """
     node.run(["sh", "-c", script], check=False)
