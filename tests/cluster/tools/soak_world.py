@@ -8,6 +8,7 @@ Slurm makes of that is Slurm's own.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import threading
@@ -15,7 +16,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from tests.cluster.harness import config
+from tests.cluster.harness import cgroups, config
 from tests.cluster.harness.cluster import _serves
 from tests.cluster.harness.wait import wait_for
 from tests.cluster.tools.soak_oracle import IN_PLACE, History, Job, Outage, Span
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 CONF = "etc/slurm/slurm.conf"
 MUNGED = "run/munge/munge.socket.2"
 HEARD = 1.0  # seconds until a node's daemons have heard of what was done to its jobs
-RESUMED = 3.0  # seconds after scontrol's word until a resumed job surely runs
+FROZEN = 15.0  # seconds that the node may take to suspend a job
+RESUMED = 3.0  # seconds after the kernel's word until a resumed job surely runs
 PAUSED = (0.5, 3.0)  # seconds that a job is suspended
 DOWN = (0.0, 1.5)  # seconds that a daemon is down
 KILLED = (1.0, 4.0)  # seconds that a job stays without its extern stepd
@@ -70,6 +72,7 @@ class World:
         self._draw_conf = random.Random(f"{seed}: slurm.conf")
         self._resume: dict[int, float] = {}  # job -> when
         self._cancel: dict[int, float] = {}
+        self._thawing: list[Job] = []  # told to go on; the kernel has the last word
         self._slurmd = threading.Lock()  # one is being started, and reads slurm.conf
         self._file = cluster.n1.root / CONF
         self._text = self._file.read_text()
@@ -187,7 +190,13 @@ class World:
         self.cluster.cancel(job.number)
 
     def _suspend(self) -> None:
-        if job := self._one():
+        """Suspend a job; its pause is open until the kernel says otherwise.
+
+        slurmd may let a request wait for 10 s, and refuse one to resume meanwhile. Then the job
+        stays suspended on the node, whatever the controller says.
+        """
+        job = self._one()
+        if job and all(pause.end < math.inf for pause in job.pauses):
             job.pauses.append(Span(time.monotonic()))
             self._control("suspend", job)
             self._resume[job.number] = time.monotonic() + self._draw.uniform(*PAUSED)
@@ -211,11 +220,15 @@ class World:
         now = time.monotonic() if at is None else at
         jobs = {job.number: job for job in self.history.jobs}
         for number, due in [*self._resume.items()]:
-            if due <= now:
+            frozen = _frozen(self.cluster.n1, number)
+            if due <= now and (frozen or due + FROZEN <= now):
                 self._control("resume", jobs[number])
-                pause = jobs[number].pauses[-1]
-                jobs[number].pauses[-1] = Span(pause.begin, time.monotonic() + RESUMED)
                 del self._resume[number]
+                if frozen:
+                    self._thawing.append(jobs[number])
+        for job in [job for job in self._thawing if not _frozen(self.cluster.n1, job.number)]:
+            job.pauses[-1] = Span(job.pauses[-1].begin, time.monotonic() + RESUMED)
+            self._thawing.remove(job)
         for number, due in [*self._cancel.items()]:
             if due <= now:
                 self._end(jobs[number])
@@ -312,6 +325,19 @@ def replace(file: Path, text: str) -> None:
     new = file.with_name(f"{file.name}.new")
     new.write_text(text)
     os.replace(new, file)
+
+
+def _frozen(node: Host, number: int) -> bool:
+    """Say whether the kernel has stopped a job's extern step, or is about to."""
+    states = (
+        path.read_text().split()
+        for name in cgroups.FREEZERS
+        for above in ("*/*", "*/*/*")  # v2's, v1's
+        for path in (node.root / "sys/fs/cgroup").glob(f"{above}/job_{number}/step_extern/{name}")
+    )
+    with contextlib.suppress(OSError):  # it has just ended
+        return any(state not in ([word] for word in cgroups.FREEZERS.values()) for state in states)
+    return False
 
 
 def remove(node: Host, job: Job) -> None:
