@@ -6,12 +6,16 @@ module took, and what was wrong.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import json
 import os
+import subprocess
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -24,7 +28,12 @@ from tests.cluster.faults.table import FAULTS
 from tests.cluster.harness.cluster import Cluster
 from tests.signals import heed
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 BESIDE = (REFUSED, GONE)  # what no line of ours decides
+
+BESIDE_EACH_OTHER = 3  # most of a login is waiting
 
 console = Console(highlight=False, width=160)
 
@@ -38,9 +47,13 @@ def rounds(fault: Fault) -> list[tuple[str, str, str]]:
 @click.option("--only", default="*", help="pattern of names of faults; commas between")
 @click.option("--front", default="", help="only this front")
 @click.option("--phase", default="", help="only this phase")
+@click.option("--beside", default=BESIDE_EACH_OTHER, help="clusters beside each other")
+@click.option("--turn", default=-1, hidden=True, help="which of these this process is")
 @click.option("--list", "listing", is_flag=True, help="only name the faults")
 @click.option("--json", "file", type=click.Path(path_type=Path), help="write what was seen there")
-def main(only: str, front: str, phase: str, listing: bool, file: Path | None) -> None:
+def main(
+    only: str, front: str, phase: str, beside: int, turn: int, listing: bool, file: Path | None
+) -> None:
     """Play every fault on the real cluster, or those of a pattern; print a table of them."""
     patterns = only.split(",")
     chosen = [f for f in FAULTS.values() if any(fnmatch.fnmatch(f.name, p) for p in patterns)]
@@ -48,18 +61,78 @@ def main(only: str, front: str, phase: str, listing: bool, file: Path | None) ->
         console.print(*(fault.name for fault in chosen or FAULTS.values()), sep="\n", markup=False)
         sys.exit(0 if chosen else 2)
     heed(lambda signum: sys.exit(128 + signum))
-    rows: list[Played] = []
-    with Cluster(f"faults-{os.getpid()}") as cluster:
-        arena = Arena(cluster)
-        for fault in chosen:
-            for by, when, options in rounds(fault):
-                if front in ("", by) and phase in ("", when):
-                    rows += play(arena, fault, by, when, options)
-            if of_it := [row for row in rows if row.fault == fault.name]:
-                show(of_it)
+    beside = max(1, min(beside, len(chosen)))
+    if turn < 0 and beside > 1:
+        rows = played_beside(beside)
+    else:
+        mine = chosen[turn::beside] if turn >= 0 else chosen
+        rows = list(played(mine, front, phase, file))
     if file:
-        file.write_text(json.dumps([row.as_json() for row in rows], indent=1))
-    sys.exit(report(rows))
+        write(file, rows)
+    if turn < 0:
+        sys.exit(report(rows))
+
+
+def played(chosen: list[Fault], front: str, phase: str, file: Path | None) -> Iterator[Played]:
+    """Play faults on one cluster; where that cannot go on, on another."""
+    left = list(chosen)
+    rows: list[Played] = []
+    while left:
+        with contextlib.ExitStack() as stack:
+            arena = Arena(stack.enter_context(Cluster(f"faults-{os.getpid()}")))
+            sound = True
+            while left and sound:
+                of_it, sound = once(arena, left.pop(0), front, phase)
+                rows += of_it
+                yield from of_it
+                if file:
+                    write(file, rows)
+
+
+def once(arena: Arena, fault: Fault, front: str, phase: str) -> tuple[list[Played], bool]:
+    """Play a fault in all its rounds; say also whether the cluster can go on."""
+    rows: list[Played] = []
+    for by, when, options in rounds(fault):
+        if front not in ("", by) or phase not in ("", when):
+            continue
+        try:
+            rows += play(arena, fault, by, when, options)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other faults are played
+            what = f"it could not be played: {error!r}"
+            rows.append(Played(fault.name, by, when, options, "", "", "", False, 0, [what]))
+            show(rows)
+            return rows, False
+    if rows:
+        show(rows)
+    return rows, True
+
+
+def played_beside(number: int) -> list[Played]:
+    """Have processes share the faults, each with a cluster of its own; return what they saw."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, f"{turn}.json") for turn in range(number)]
+        argv = [sys.executable, "-m", "tests.cluster.tools.faults", *sys.argv[1:]]
+        more = [
+            ["--beside", str(number), "--turn", str(turn), "--json", str(file)]
+            for turn, file in enumerate(files)
+        ]
+        processes = [subprocess.Popen([*argv, *words]) for words in more]
+        try:
+            for process in processes:
+                process.wait()
+        finally:
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                process.wait()
+        found = [Played(**row) for file in files for row in json.loads(file.read_text())]
+    order = list(FAULTS)
+    return sorted(found, key=lambda row: order.index(row.fault))
+
+
+def write(file: Path, rows: list[Played]) -> None:
+    """Write what was seen to a file."""
+    file.write_text(json.dumps([row.as_json() for row in rows], indent=1))
 
 
 def show(rows: list[Played]) -> None:
