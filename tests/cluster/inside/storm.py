@@ -1,6 +1,6 @@
 """What `./dev storm` runs inside the hosts: many clients of ssh at once; a look at the sessions.
 
-    python3 storm.py storm JSON
+    python3 storm.py storm       (JSON is the first line of the standard input)
     python3 storm.py look JSON
 
 For a storm JSON has `commands`, a list of argument lists; `at`, seconds since the epoch, when all
@@ -100,8 +100,7 @@ def look(pids: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    what = json.loads(sys.argv[2])
     if sys.argv[1] == "storm":
-        storm(**what)
+        storm(**json.loads(sys.stdin.readline()))
     else:
-        look(**what)
+        look(**json.loads(sys.argv[2]))

@@ -161,7 +161,7 @@ class World:
             job.up = time.monotonic()
             self.done["submitted"] += 1
         else:
-            self.trouble.append(f"job {job.number} does not start\n{self.cluster.tails()}")
+            self.done["not started in time"] += 1
             self._end(job)
 
     def _runs(self, job: Job) -> bool:

@@ -186,8 +186,7 @@ class Storms:
             for crowd in crowds
             for _ in range(crowd.logins)
         ]
-        what = json.dumps({"commands": commands, "at": at, "limit": LIMIT * PATIENCE})
-        argv, user = ["python3", SCRIPT, "storm", what], None
+        argv, user = ["python3", SCRIPT, "storm"], None
         if source is not None:
             step = ["srun", f"--jobid={source}", "--overlap", "--nodelist=n2", "-N1", "-n1"]
             argv, user = [*step, "--chdir=/tmp", *argv], crowds[0].user
@@ -195,6 +194,10 @@ class Storms:
             argv, user, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
         going.callback(_close, process)
+        assert process.stdin
+        what = {"commands": commands, "at": at, "limit": LIMIT * PATIENCE}
+        process.stdin.write(json.dumps(what) + "\n")  # more than fits into an argument
+        process.stdin.flush()
         return process
 
     def _told(
