@@ -27,7 +27,7 @@ QUICK = ("tests/unit", "tests/cluster/test_adoption.py")
 # something else.
 SECONDS = {
     "tests/cluster/test_storm.py": 111,
-    "tests/cluster/test_faults.py": 260,
+    "tests/cluster/test_faults.py": 110,
     "tests/cluster/test_matrix.py": 90,
     "tests/cluster/test_lockout.py": 83,
     "tests/cluster/test_decisions_by_pam_exec.py": 120,
