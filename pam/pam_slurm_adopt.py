@@ -34,7 +34,7 @@ def _answer(phase: str, pamh: "Any", flags: int, argv: list[str]) -> int:
         root = _is_root(pamh)
         if root and "ignore_root=0" not in map(str.lower, argv):
             return int(pamh.PAM_IGNORE)
-        return int(_front(argv[0])(phase, pamh, flags, argv[1:], MEMORY))
+        return int(_front(_script(argv))(phase, pamh, flags, argv[1:], MEMORY))
     except BaseException as error:  # noqa: BLE001 - SystemExit, too: what leaves us refuses everybody
         return _without_package(phase, pamh, argv, root, error)
 
@@ -51,6 +51,11 @@ def _is_root(pamh: "Any") -> bool:
         return pwd.getpwnam(user).pw_uid == 0
     except Exception:  # noqa: BLE001
         return bool(user == "root")
+
+
+def _script(argv: list[str]) -> str:
+    """Return our path: one that is not whole is pam_python's own directory's."""
+    return argv[0] if argv[0][:1] == "/" else str(globals().get("__file__", argv[0]))
 
 
 def _front(script: str) -> "Any":
@@ -75,13 +80,15 @@ def _importing(above: str) -> "Any":
         file = next(filter(exists, files), "")
         if not file:
             raise ModuleNotFoundError("No module named 'slurm_adopt'")
-        for each in filter(exists, (file, cache_from_source(file))):
-            _check(each)
-        loader, module = SourceFileLoader(name, file), type(sys)(name)
-        try:
-            code: Any = loader.get_code(name)
-        except (EOFError, ImportError, TypeError, ValueError):  # byte code that is garbage
-            code = loader.source_to_code(loader.get_data(file), file)
+        _check(file)
+        loader, module, code = SourceFileLoader(name, file), type(sys)(name), None
+        if exists(cache_from_source(file)):  # else none is read that comes now
+            _check(cache_from_source(file))
+            try:  # noqa: SIM105 - contextlib is one import more
+                code = loader.get_code(name)
+            except (EOFError, ImportError, TypeError, ValueError):  # byte code that is garbage
+                pass
+        code = code or loader.source_to_code(loader.get_data(file), file)
         module.__file__ = file
         exec(code, module.__dict__)  # noqa: S102 - a module of our own
         sys.modules[name] = module
@@ -89,16 +96,28 @@ def _importing(above: str) -> "Any":
 
 
 def _check(path: str) -> None:
-    """Refuse a file that others than root may write or exchange; that module has it in full."""
-    from os import lstat
-    from os.path import dirname, realpath
+    """Refuse a path that others than root may write, or lead elsewhere; that module has it, too."""
+    from os import listxattr, lstat, readlink
+    from os.path import dirname, join
 
-    each, below = realpath(path), ""
+    each, below = path, ""
     while each != below:
         entry = lstat(each)
-        mode, gid = entry.st_mode, entry.st_gid
-        if entry.st_uid or (mode & (0o22 if gid else 2) and mode & 0o41000 != 0o41000):
-            whose = f"belongs to uid {entry.st_uid} and gid {gid}, and has mode {mode & 0o7777:04o}"
+        mode, gid, listed = entry.st_mode, entry.st_gid, False
+        if mode & 0o170000 == 0o120000:  # a link
+            _check(join(dirname(each), readlink(each)))
+            mode &= 0o777000
+        elif mode & 0o41000 == 0o41000:  # a sticky directory: what is root's in it stays
+            mode &= ~0o22
+        elif mode & 0o20 and not gid:
+            try:  # noqa: SIM105 - contextlib is one import more
+                listed = "system.posix_acl_access" in listxattr(each)
+            except OSError:  # its file system has none
+                pass
+        if entry.st_uid or mode & (0o22 if gid or listed else 2):
+            mode = entry.st_mode & 0o7777
+            whose = f"belongs to uid {entry.st_uid} and gid {gid}, and has mode {mode:04o}"
+            whose = f"{whose} and an access control list" if listed else whose
             hint = "others than root may write it: run chown root:root and chmod go-w"
             raise PermissionError(f"{each} {whose}; {hint}")
         each, below = dirname(each), each
@@ -116,8 +135,16 @@ def _without_package(
     action = given.get("action_generic_failure", "auto")
     if action == "auto":
         action = "deny" if _runs_slurm() else "ignore"
+    if phase == "session" and action == "ignore" and _let_in():
+        action = "deny"  # as decision/session_phase.py: not left to modules that it went by
     answers = {"allow": pamh.PAM_SUCCESS, "ignore": pamh.PAM_IGNORE}
     return int(answers.get(action, pamh.PAM_PERM_DENIED))
+
+
+def _let_in() -> bool:
+    """Say whether the account phase let the user in for a job."""
+    outcome = MEMORY["decided"][1] if "decided" in MEMORY else None
+    return bool(outcome and (outcome.adoption or outcome.choice))
 
 
 def _runs_slurm() -> bool:

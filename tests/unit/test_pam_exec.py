@@ -503,6 +503,19 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
+def test_the_script_s_own_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: ModuleType
+) -> None:
+    """As the PAM line has it: what is above a link is the kernel's to say; also without a cwd."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    monkeypatch.setattr("sys.argv", ["pam/it"])
+    assert script._script() == f"{tmp_path}/gone/pam/it"
+    (tmp_path / "gone").rmdir()
+    monkeypatch.setattr("sys.argv", ["/opt/link/../pam/it"])
+    assert script._script() == "/opt/link/../pam/it"
+
+
 @pytest.mark.parametrize(("user", "expected"), [("root", True), ("alice", False), ("", False)])
 def test_root_without_a_user_database(
     monkeypatch: pytest.MonkeyPatch, script: ModuleType, user: str, expected: bool

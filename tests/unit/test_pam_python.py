@@ -795,6 +795,43 @@ def test_package_cannot_be_loaded(
     assert account(script, Handle(user, service), options) == without
 
 
+# (what the account phase came to, user, options, code)
+LET_IN = [
+    ("chosen", "alice", "action_generic_failure=ignore", "PAM_PERM_DENIED"),
+    ("adopted", "alice", "action_generic_failure=ignore", "PAM_PERM_DENIED"),
+    ("no jobs", "alice", "action_generic_failure=ignore", "PAM_IGNORE"),
+    ("chosen", "alice", "action_generic_failure=allow", "PAM_SUCCESS"),
+    ("chosen", "root", f"ignore_root=0 {DENY}", "PAM_IGNORE"),
+]
+
+
+@pytest.mark.parametrize(("came", "user", "options", "code"), LET_IN)
+def test_a_package_that_is_gone_in_the_session_phase(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, came: str, user: str, options: str,
+    code: str,
+) -> None:  # fmt: skip
+    """Whom the account phase let in for a job is not left to the modules that it went by."""
+    outcome = SimpleNamespace(
+        adoption=Adoption(1, 5001, 7) if came == "adopted" else None,
+        choice=Choice(7, 5001) if came == "chosen" else None,
+    )
+    monkeypatch.setattr(script, "_front", lambda _: 1 // 0)
+    monkeypatch.setitem(script.MEMORY, "decided", (None, outcome))
+    argv = [str(SCRIPT), *options.split()]
+    assert CODES[script.pam_sm_open_session(Handle(user), 0, argv)] == code
+
+
+def test_a_script_by_a_relative_path_is_looked_at(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pam_python has its own directory for those: __file__ says where it is."""
+    asked: list[str] = []
+    monkeypatch.setattr(script, "_front", asked.append)
+    for path in (str(SCRIPT), "pam_slurm_adopt.py", "x/pam/pam_slurm_adopt.py"):
+        script.pam_sm_acct_mgmt(Handle("alice"), 0, [path])
+    assert asked == [str(SCRIPT)] * 3
+
+
 @pytest.mark.parametrize("runs", [True, False])
 @pytest.mark.parametrize("value", [*ACTIONS["action_generic_failure"], "oldest"])
 def test_the_script_has_the_engine_s_values(

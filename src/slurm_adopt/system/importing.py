@@ -114,12 +114,17 @@ class Loader(SourceFileLoader):
     """
 
     def __init__(self, name: str, path: str, code: str, fresh: bytes) -> None:
-        """`code`: where the byte code is; `fresh`: how it begins where it is of the source."""
+        """`code`: where the byte code is, "" for none: none is read that has come since then.
+
+        `fresh`: how it begins where it is of the source.
+        """
         super().__init__(name, path)
         self._code, self._fresh = code, fresh
 
     def get_code(self, fullname: str) -> CodeType | None:
         """Return the code of a module."""
+        if not self._code:
+            return self._compiled()
         try:
             data = self.get_data(self._code)
         except OSError:
@@ -130,11 +135,10 @@ class Loader(SourceFileLoader):
             code = loads(data[16:])  # noqa: S302 - what root alone may write
         except (EOFError, TypeError, ValueError, ImportError, MemoryError):
             code = None
-        return (
-            code
-            if isinstance(code, CODE)
-            else self.source_to_code(self.get_data(self.path), self.path)
-        )
+        return code if isinstance(code, CODE) else self._compiled()
+
+    def _compiled(self) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
 
 
 class Finder:
@@ -181,15 +185,15 @@ class Finder:
         code = f"{folder}/__pycache__/{last}.{sys.implementation.cache_tag}.pyc"
         try:
             if folder not in self._checked:
-                self._checked.add(folder)
                 _check_below(f"{folder}/__pycache__")
+                self._checked.add(folder)
             _check_below(code)
         except FileNotFoundError:
-            pass
+            code = ""
         numbers = int(entry.st_mtime) & MOST, entry.st_size & MOST
         fresh = TIMED + b"".join(number.to_bytes(4, "little") for number in numbers)
         spec = ModuleSpec(name, Loader(name, file, code, fresh), origin=file)
-        spec.has_location, spec.cached = True, code
+        spec.has_location, spec.cached = True, code or None
         return spec
 
 
