@@ -36,12 +36,25 @@ FILES = {
     "byte code": CODE,
     "directory of byte code": f"{PACKAGE}/decision/__pycache__",
 }
+# An access control list by which uid 5001 may write "$1" (acl(5)).
+LISTED = """\
+python3 -c '
+import os, struct, sys
+entries = (1, 7, -1), (2, 7, 5001), (4, 7, -1), (16, 7, -1), (32, 5, -1)
+listed = b"".join(struct.pack("<HHi", *entry) for entry in entries)
+os.setxattr(sys.argv[1], "system.posix_acl_access", struct.pack("<I", 2) + listed)
+' "$1"
+"""
 # How others come to write it: shell commands, of "$1".
 WAYS = {
     "its group may": 'chgrp alice "$1"; chmod g+w "$1"',
     "everybody may": 'chmod o+w "$1"',
     "alice's": 'chown alice "$1"',
+    "a list has alice": f'chmod g+w "$1"; {LISTED}',
     "in alice's home": 'mv "$1" /home/alice/it; ln -s /home/alice/it "$1"',
+    "by a link in alice's home": (
+        'mv "$1" /srv/it; ln -s /srv/it /home/alice/it; ln -s /home/alice/it "$1"'
+    ),
 }
 FINE = {
     "root's group may": 'chmod g+w "$1"',

@@ -25,7 +25,8 @@ def all_others_may_write(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
     seen: set[str] = set()
     for path in paths:
         with suppress(OSError):  # it is not there
-            for each, entry in importing.chain(os.path.abspath(path)):
+            whole = path if path.startswith("/") else os.path.abspath(path)
+            for each, entry in importing.chain(whole):  # as it is: `..` may be behind a link
                 if each not in seen:
                     seen.add(each)
                     if why := importing.why(each, entry):
