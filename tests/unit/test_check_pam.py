@@ -128,6 +128,9 @@ def test_owners(place: Path) -> None:
     ]
     assert owners.others_may_write(str(file)).startswith(f"{folder} belongs to uid 0 and gid 50")
     assert owners.others_may_write(str(place / "nowhere")) == ""
+    (folder / "deep").mkdir()
+    (place / "c").symlink_to(folder / "deep")
+    assert owners.others_may_write(f"{place}/c/../file").startswith(f"{folder} belongs to uid 0")
 
 
 # Byte code

@@ -24,8 +24,10 @@ from slurm_adopt.decision.outcome import REFUSALS, SITUATIONS, Outcome
 from slurm_adopt.front import answer as front_answer
 from slurm_adopt.front import pam_exec
 from slurm_adopt.front.pam_exec import Items, status
+from slurm_adopt.node.adoption_note import NAME
 from slurm_adopt.slurm.errors import SetupError
 from slurm_adopt.system import log
+from slurm_adopt.system.root_dirs import TOP
 from tests.fakes.handle import CODES
 from tests.fakes.requests import REQUEST_ADD_EXTERN_PID
 from tests.fakes.stepd import Stepd, int32
@@ -501,6 +503,38 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr("sys.dont_write_bytecode", True)
     loader.exec_module(module)
     return module
+
+
+# (notes, PAM_TYPE, service, action, status)
+LET_IN = [
+    ("OURS", "open_session", "sshd", "ignore", 1),
+    ("OURS", "open_session", "sshd", "allow", 0),
+    ("OURS", "open_session", "su", "ignore", 0),
+    ("OURS", "account", "sshd", "ignore", 0),
+    ("1-77", "open_session", "sshd", "ignore", 0),
+    ("", "open_session", "sshd", "ignore", 0),
+]
+
+
+@pytest.mark.parametrize(("notes", "kind", "service", "action", "status"), LET_IN)
+def test_a_package_that_is_gone_in_the_session_phase(
+    monkeypatch: pytest.MonkeyPatch, script: ModuleType, notes: str, kind: str, service: str,
+    action: str, status: int,
+) -> None:  # fmt: skip
+    """Whom the account phase let in for a job is not left to the modules that it went by."""
+    asked: list[str] = []
+
+    def listdir(path: str) -> list[str]:
+        asked.append(path)
+        return notes.replace("OURS", f"{os.getppid()}-77").split()
+
+    monkeypatch.setattr(script.os, "listdir", listdir)
+    monkeypatch.setattr(script, "_beside", lambda: {"_complain": lambda *_: None})
+    items = {"PAM_TYPE": kind, "PAM_SERVICE": service}
+    given = [f"action_generic_failure={action}"]
+    assert script._without_package(items, given, False, OSError()) == status
+    assert script._without_package(items, given, True, OSError()) == 0
+    assert set(asked) <= {f"{TOP}/{NAME}"}
 
 
 def test_the_script_s_own_path(
