@@ -105,6 +105,13 @@ def of_process(tmp_path: Path, name: str, data: bytes) -> str:
     return str(tmp_path)
 
 
+def in_proc(top: Path, name: str, data: bytes) -> str:
+    """Return a /proc in which the process that looks has this file."""
+    (top / "self").mkdir()
+    (top / "self" / name).write_bytes(data)
+    return str(top)
+
+
 def hosts(path: str, data: bytes, _: Path) -> object:
     del data
     return aliases.of_hosts("n1", path), sorted(slurmd_ports.names_of("10.0.0.1", path))
@@ -166,6 +173,10 @@ RIGHT: dict[str, tuple[Callable[[str, bytes, Path], object], object]] = {
     "mountinfo/all-of-the-escapes": (
         lambda _, data, __: hierarchy._unescape(data.decode().split(" ")[4]),
         "/sys/fs/cgroup/a\nb#c\\040d",
+    ),
+    "mountinfo/line-without-a-mount-point": (
+        lambda _, data, top: hierarchy.mounted("/", in_proc(top, "mountinfo", data))[""].point,
+        "/sys/fs/cgroup",
     ),
     "names_in_directories/leading-zeros": (named, ([], [None, None, None])),
     "names_in_directories/job-beyond-32-bits": (named, ([], [None, None])),

@@ -239,7 +239,7 @@ def mountinfo(data: bytes) -> None:
     for line in data.split(b"\n"):
         fields = line.split(b" ")
         at = fields.index(b"-") if b"-" in fields else len(fields)
-        if len(fields) > at + 3 and fields[at + 1] in (b"cgroup", b"cgroup2") and len(fields) > 4:
+        if 4 < at < len(fields) - 3 and fields[at + 1] in (b"cgroup", b"cgroup2"):
             names = [b""] if fields[at + 1] == b"cgroup2" else fields[at + 3].split(b",")
             for name in names:
                 there.setdefault(name, []).append(

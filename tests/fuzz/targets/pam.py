@@ -159,6 +159,11 @@ def _certain(stack: pam_files.Stack) -> None:
     assert at == ours
 
 
+def _letters(text: str) -> str:
+    """Return what is left without blanks, ends of lines and backslashes."""
+    return "".join(text.replace("\\", "").split())
+
+
 @target(*WORDS, longest=4096)
 def pam_text(data: bytes) -> None:
     """What is not edited stays to the byte, and taking our lines out leaves none of them."""
@@ -169,8 +174,8 @@ def pam_text(data: bytes) -> None:
         assert ends <= entry.start < entry.end <= len(text.lines)
         ends = entry.end
         assert str(entry)
-        source = "".join(text.lines[entry.start : entry.end])
-        assert all(word.replace("\\", "") in source.replace("\\", "") for word in entry.words[:1])
+        source = _letters("".join(text.lines[entry.start : entry.end]))
+        assert all(_letters(word) in source for word in entry.words[:1])
     for index in (0, len(text.lines) // 2, len(text.lines)):
         edited = PamText(data)
         edited.insert(index, ["# a line"])

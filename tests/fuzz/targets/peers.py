@@ -173,8 +173,9 @@ def slurmd_reply(data: bytes) -> None:
     except PeerError as error:
         check_said(error)
         return
-    reply = _message(said[4:], release)
-    assert int.from_bytes(said[:4], "big") == len(said[4:]) or len(said) > 20
+    length = int.from_bytes(said[:4], "big")
+    assert length <= len(said) - 4
+    reply = _message(said[4 : 4 + length], release)
     assert reply is not None
     credential, body = reply
     uid, restriction, payload = credential.split("/")

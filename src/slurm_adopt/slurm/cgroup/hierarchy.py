@@ -36,7 +36,7 @@ def mounted(mountpoint: str, proc: str = PROC) -> dict[str, Mount]:
     for line in _lines(f"{proc}/self/mountinfo"):
         fields = line.split(" ")
         separator = fields.index("-") if "-" in fields else len(fields)
-        kind = fields[separator + 1] if len(fields) > separator + 3 else ""
+        kind = fields[separator + 1] if 4 < separator < len(fields) - 3 else ""
         if kind not in ("cgroup", "cgroup2"):
             continue
         mount = Mount(_unescape(fields[4]), _unescape(fields[3]))
