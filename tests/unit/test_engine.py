@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -865,3 +867,11 @@ def test_a_value_that_the_engine_does_not_know_is_the_strictest(
 
 def test_no_memory_is_no_mistake_of_ours() -> None:
     assert our_mistake(MemoryError()) == OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.EIO, errno.ENOBUFS, errno.EMFILE])
+def test_what_the_system_fails_at_is_no_mistake_of_ours(number: int) -> None:
+    said = our_mistake(OSError(number, os.strerror(number)))
+    assert said.startswith("a system call fails: ")
+    assert "please report" not in said
+    assert "please report" in our_mistake(OSError(errno.EBADF, "Bad file descriptor"))

@@ -19,6 +19,7 @@ from slurm_adopt.slurm.errors import (
     SlurmAdoptError,
     SuspendedError,
     UnsettledError,
+    shortage,
 )
 
 from .adoption import Choice
@@ -136,18 +137,27 @@ def step(ask: Callable[[], Found]) -> Found:
 
 
 def our_mistake(error: Exception) -> str:
-    """Name the place of an unexpected exception, for a bug report."""
+    """Name the place of an unexpected exception, for a bug report; or what the kernel lacks."""
     if isinstance(error, MemoryError):
         return OUT_OF_MEMORY
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "?"
+    if isinstance(error, OSError) and _is_of_the_system(error):
+        return f"a system call fails: {shortage(error)} at {where}"
     try:
         said = str(error)[:200]
     except Exception as another:  # noqa: BLE001 - an error that cannot be shown is one as well
         said = f"its text raises {type(another).__name__}"
     return f"unexpected {type(error).__name__}: {said} at {where} (please report this)"
+
+
+def _is_of_the_system(error: OSError) -> bool:
+    """Say whether the kernel has nothing left, or a disk is broken."""
+    from errno import EIO, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC
+
+    return error.errno in (EIO, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC)
 
 
 def uid_of(login: Login) -> int:
