@@ -16,6 +16,7 @@ from rich.table import Table
 from tests.cluster.harness.root import cache_dir
 from tests.fuzz.running import Seen, run
 from tests.fuzz.target import every
+from tests.json_file import json_file
 from tests.signals import heed
 
 SECONDS = 10
@@ -26,7 +27,7 @@ SECONDS = 10
 @click.argument("names", metavar="[TARGET]...", nargs=-1)
 @click.option("--jobs", type=click.IntRange(1), help="targets at a time; by default one per core")
 @click.option("--list", "listing", is_flag=True, help="only name the targets and their invariants")
-@click.option("--json", "file", type=click.Path(path_type=Path), help="write what was seen there")
+@json_file
 @click.option(
     "--corpora",
     type=click.Path(path_type=Path, file_okay=False),

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 # Who logs in: kind -> user. `one` has one job, `two` has two and comes from inside the older one.
 KINDS = {"root": "root", "one": "alice", "two": "bob", "none": "carol"}
 
+FRONTS = ("pam_python", "pam_exec")
+
 # When a fault comes, and by which lines the module runs.
 PHASES = {
     "account": "before a login that the account line alone adopts",
@@ -83,7 +85,7 @@ class Fault:
     in_session: Outcomes | None = None
     says_in_session: str | None = None
     phases: tuple[str, ...] = tuple(PHASES)
-    fronts: tuple[str, ...] = ("pam_python", "pam_exec")
+    fronts: tuple[str, ...] = FRONTS
     seconds: float = 20  # that the module may take
     logged: bool = True  # whether the syslog has the module's lines meanwhile
     exceptions: Mapping[tuple[str, str], Outcomes] = field(default_factory=dict)

@@ -22,10 +22,12 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.cluster.faults.arena import Arena
-from tests.cluster.faults.fault import GONE, KINDS, OPTIONS, REFUSED, Fault
+from tests.cluster.faults.fault import FRONTS, GONE, KINDS, OPTIONS, PHASES, REFUSED, Fault
 from tests.cluster.faults.play import Played, play
 from tests.cluster.faults.table import FAULTS
 from tests.cluster.harness.cluster import Cluster
+from tests.cluster.harness.root import BuildError
+from tests.json_file import json_file
 from tests.signals import heed
 
 if TYPE_CHECKING:
@@ -43,25 +45,37 @@ def rounds(fault: Fault) -> list[tuple[str, str, str]]:
     return [(f, p, o) for f in fault.fronts for p in fault.phases for o in OPTIONS]
 
 
+def asked(fault: Fault, front: str, phase: str) -> Iterator[tuple[str, str, str]]:
+    """Yield those of a front and a phase, "" for all."""
+    for by, when, options in rounds(fault):
+        if front in ("", by) and phase in ("", when):
+            yield by, when, options
+
+
 @click.command()
 @click.option("--only", default="*", help="pattern of names of faults; commas between")
-@click.option("--front", default="", help="only this front")
-@click.option("--phase", default="", help="only this phase")
-@click.option("--beside", default=BESIDE_EACH_OTHER, help="clusters beside each other")
+@click.option("--front", default="", type=click.Choice(["", *FRONTS]), help="only this front")
+@click.option("--phase", default="", type=click.Choice(["", *PHASES]), help="only this phase")
+@click.option(
+    "--beside", default=BESIDE_EACH_OTHER, type=click.IntRange(1), help="clusters beside each other"
+)
 @click.option("--turn", default=-1, hidden=True, help="which of these this process is")
 @click.option("--list", "listing", is_flag=True, help="only name the faults")
-@click.option("--json", "file", type=click.Path(path_type=Path), help="write what was seen there")
+@json_file
 def main(
     only: str, front: str, phase: str, beside: int, turn: int, listing: bool, file: Path | None
 ) -> None:
     """Play every fault on the real cluster, or those of a pattern; print a table of them."""
     patterns = only.split(",")
     chosen = [f for f in FAULTS.values() if any(fnmatch.fnmatch(f.name, p) for p in patterns)]
-    if listing or not chosen:
-        console.print(*(fault.name for fault in chosen or FAULTS.values()), sep="\n", markup=False)
-        sys.exit(0 if chosen else 2)
-    heed(lambda signum: sys.exit(128 + signum))
-    beside = max(1, min(beside, len(chosen)))
+    chosen = [fault for fault in chosen if any(asked(fault, front, phase))]
+    if not chosen:
+        raise click.UsageError(f"no fault of this front and phase matches {only}: see --list")
+    if listing:
+        console.print(*(fault.name for fault in chosen), sep="\n", markup=False)
+        return
+    heed(lambda signum: sys.exit(128 + signum), once=turn >= 0)  # Ctrl-C, and what starts them
+    beside = min(beside, len(chosen))
     if turn < 0 and beside > 1:
         rows = played_beside(beside)
     else:
@@ -92,9 +106,7 @@ def played(chosen: list[Fault], front: str, phase: str, file: Path | None) -> It
 def once(arena: Arena, fault: Fault, front: str, phase: str) -> tuple[list[Played], bool]:
     """Play a fault in all its rounds; say also whether the cluster can go on."""
     rows: list[Played] = []
-    for by, when, options in rounds(fault):
-        if front not in ("", by) or phase not in ("", when):
-            continue
+    for by, when, options in asked(fault, front, phase):
         try:
             rows += play(arena, fault, by, when, options)
         except Exception as error:  # noqa: BLE001 - whatever it is, the other faults are played
@@ -125,9 +137,16 @@ def played_beside(number: int) -> list[Played]:
                 process.terminate()
             for process in processes:
                 process.wait()
-        found = [Played(**row) for file in files for row in json.loads(file.read_text())]
+        found = [
+            Played(**row) for file in files if file.exists() for row in json.loads(file.read_text())
+        ]
     order = list(FAULTS)
-    return sorted(found, key=lambda row: order.index(row.fault))
+    found.sort(key=lambda row: order.index(row.fault))
+    if ended := [process.returncode for process in processes if process.returncode]:
+        what = f"{len(ended)} of {number} processes have ended with {ended}"
+        found.append(Played("what was not played", "", "", "", "", "", "", False, 0, [what]))
+        show(found[-1:])
+    return found
 
 
 def write(file: Path, rows: list[Played]) -> None:
@@ -174,4 +193,8 @@ def report(rows: list[Played]) -> int:
 
 
 if __name__ == "__main__":
-    main(prog_name="./dev faults")
+    try:
+        main(prog_name="./dev faults")
+    except (BuildError, RuntimeError, OSError) as error:
+        Console(stderr=True).print(f"./dev faults: {error}", markup=False, soft_wrap=True)
+        sys.exit(1)

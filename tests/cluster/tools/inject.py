@@ -37,6 +37,7 @@ from tests.cluster.inject.engine import (
     plan,
 )
 from tests.cluster.inject.scenes import SCENES
+from tests.json_file import json_file
 from tests.signals import heed
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def tell(console: Console, seen: Sequence[Seen]) -> int:
 @click.option("--only", default="", help="cases whose name has this in it: a word, or a pattern")
 @click.option("--every", default=1, type=click.IntRange(1), help="of these each so many-th")
 @click.option("--list", "listing", is_flag=True, help="only name the cases")
-@click.option("--json", "file", type=click.Path(path_type=Path), help="write what was seen there")
+@json_file
 def main(only: str, every: int, listing: bool, file: Path | None) -> None:
     """Have every system call of a login fail in turn; print what became of the logins."""
     heed(lambda signum: sys.exit(128 + signum))

@@ -46,6 +46,7 @@ from tests.cluster.tools.soak_oracle import (
     judge,
 )
 from tests.cluster.tools.soak_world import FIRST_UID, World, add_users, remove_users
+from tests.json_file import json_file
 from tests.signals import heed
 
 if TYPE_CHECKING:
@@ -501,7 +502,7 @@ MANY, SOME = click.IntRange(3 * AT_LEAST), click.IntRange(0)
 @click.option("--modules", default=",".join(MODULES), help="which, with commas between")
 @click.option("--seed", type=int, help="of all that is drawn; one is chosen and printed if none")
 @click.option("--pace", default=PACE, type=click.FloatRange(0), help="seconds between two changes")
-@click.option("--json", "file", type=click.Path(path_type=Path), help="write what was seen there")
+@json_file
 def main(
     logins: int,
     exec_logins: int | None,
@@ -520,8 +521,6 @@ def main(
     chosen = modules.split(",")
     if unknown := {*chosen} - {*MODULES}:
         raise click.UsageError(f"{', '.join(unknown)}: there are {', '.join(MODULES)}")
-    if file and not file.parent.is_dir():
-        raise click.UsageError(f"--json {file}: there is no directory {file.parent}")
     number = random.SystemRandom().randrange(10**6) if seed is None else seed
     few = max(3 * AT_LEAST, math.ceil(logins / EXEC_SHARE)) if exec_logins is None else exec_logins
     console = Console(highlight=False)
