@@ -168,6 +168,36 @@ def test_no_user(cluster: Cluster, driver: Driver) -> None:
         assert "no user: PAM_USER is not set" in line
 
 
+# jobs -> PAM code, part of the log
+CONVERSATIONS = [
+    (0, "PAM_PERM_DENIED", "no jobs"),
+    (1, "PAM_SUCCESS", "(the only job"),
+    (2, "PAM_SUCCESS", "; the user cannot be asked)"),
+]
+
+
+@pytest.mark.parametrize(("jobs", "code", "said"), CONVERSATIONS)
+def test_a_conversation_that_fails(
+    cluster: Cluster, driver: Driver, jobs: int, code: str, said: str
+) -> None:
+    """The service's function can show nothing and ask nothing: the decision stands."""
+    for _ in range(jobs):
+        cluster.submit("alice")
+    line = f"{pam.OURS} action_unknown=ask"
+    answer = driver.call(line, "alice", items={"tty": "ssh"}, conversation="fails")
+    assert (answer.ended, answer.code, answer.said) == ("", code, ())
+    assert said in answer.log[-1]
+
+
+def test_a_conversation_that_crashes(cluster: Cluster, driver: Driver) -> None:
+    """The process of the service ends; the log has the decision, and the next login is as usual."""
+    assert cluster
+    answer = driver.call(pam.OURS, "alice", conversation="crashes")
+    assert (answer.ended, answer.code) == ("exit -11: ", "")
+    assert "no jobs" in answer.log[-1]
+    assert driver.call(pam.OURS, "alice").code == "PAM_PERM_DENIED"
+
+
 # (PAM_RHOST, SSH_CONNECTION; None for unset)
 PEERS = [
     (None, None),

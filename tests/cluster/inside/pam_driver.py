@@ -6,7 +6,8 @@
     {"hang_up": true}    close it
     {"call": "acct_mgmt", "service": "sshd", "user": "alice", "items": {"rhost": "10.78.0.4"},
      "environment": {"A": "b"}, "flags": 0, "umount": ["/proc"], "seconds": 20, "cpus": [0]}
-                         call pam_acct_mgmt() in a process of its own; null for no user
+                         call pam_acct_mgmt() in a process of its own; null for no user;
+                         "conversation": what a function of the service's does, "fails" or "crashes"
     {"pamtester": …}     the same by pamtester
     {"log": "text"}      write a line to the syslog: what is in front of it was sent before it
 
@@ -67,7 +68,13 @@ def call(request: Request) -> Request:
     pam.pam_getenvlist.restype = ctypes.POINTER(ctypes.c_char_p)
     said: list[tuple[int, str]] = []
 
+    how = request.get("conversation", "")
+
     def converse(count: int, messages: Any, answers: Any, _: Any) -> int:
+        if how == "crashes":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if how == "fails":
+            return CONV_ERR
         if any(messages[n][0].style in PROMPTS for n in range(count)):
             return CONV_ERR
         said.extend((m.style, text(m.text)) for m in (messages[n][0] for n in range(count)))
