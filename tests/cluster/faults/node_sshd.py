@@ -89,6 +89,21 @@ def hang_up(arena: Arena) -> None:
         host.run(["pkill", "-KILL", "-x", "-u", uids, "ssh"], check=False)
 
 
+# The kernel ends a connection, and tells the other side by a reset.
+RESET = """
+ours=$(pgrep -d'|' -x -u "$1" ssh) || exit 0
+ss -Htnp dport = :22 | grep -E "pid=($ours)," | awk '{print $4}' | sed 's/.*://' |
+while read -r port; do ss -KHtn sport = ":$port"; done
+"""
+
+
+def reset(arena: Arena) -> None:
+    """Have the connections of all users but root reset, from their side."""
+    uids = ",".join(map(str, USERS.values()))
+    for host in (arena.cluster.login, arena.cluster.n2):
+        host.run(["sh", "-c", RESET, "sh", uids], check=False)
+
+
 def hurried(*options: str) -> Bring:
     """Have an sshd with more options."""
 
@@ -115,6 +130,7 @@ ENDED = (
         hooked="before",
     ),
     Fault("the client hangs up in the call", meanwhile(hang_up), ALL, in_session=WITH_JOBS),
+    Fault("the connection is reset in the call", meanwhile(reset), ALL, in_session=WITH_JOBS),
     Fault(
         "the session's sshd gets SIGTERM in the call",
         while_silent(besides(f"sleep {IN_CALL}; kill -TERM $sshd")),
