@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.cluster.faults.fault import Fault
 
 AS_BEFORE = "as in the account phase: "
+BY_US = "Access denied by pam_slurm_adopt"  # what the user of a login that we refuse is told
 
 
 @dataclass
@@ -94,6 +95,8 @@ def _judged(
         wanted = outside if admitted else REFUSED
         if came.outcome not in ((wanted, GONE) if expected == GONE else (wanted,)):
             row.wrong.append(f"{came.outcome} where it has to be {wanted} ({came.shown.strip()})")
+        if expected == GONE and BY_US in came.shown:
+            row.wrong.append(f"the module has refused it ({came.shown.strip()})")
         as_said = situation == expected or fault.undecided
         if fault.logged and expected not in (REFUSED, GONE) and not as_said:
             row.wrong.append(f"logged as {situation!r}")
