@@ -110,10 +110,12 @@ def _check(path: str) -> None:
         elif mode & 0o41000 == 0o41000:  # a sticky directory: what is root's in it stays
             mode &= ~0o22
         elif mode & 0o20 and not gid:
-            try:  # noqa: SIM105 - contextlib is one import more
+            try:
                 listed = "system.posix_acl_access" in listxattr(each)
-            except OSError:  # its file system has none
-                pass
+            except OSError as error:
+                from errno import ENOTSUP
+
+                listed = error.errno != ENOTSUP  # its file system has none
         if entry.st_uid or mode & (0o22 if gid or listed else 2):
             mode = entry.st_mode & 0o7777
             whose = f"belongs to uid {entry.st_uid} and gid {gid}, and has mode {mode:04o}"

@@ -51,10 +51,13 @@ def why(path: str, entry: os.stat_result) -> str:
 
 
 def _has_acl(path: str) -> bool:
+    """Return whether a file has an access control list; True where that cannot be told."""
     try:
         return ACL in os.listxattr(path)
-    except OSError:  # its file system has none
-        return False
+    except OSError as error:
+        from errno import ENOTSUP
+
+        return error.errno != ENOTSUP  # its file system has none
 
 
 def chain(path: str) -> Iterator[tuple[str, os.stat_result]]:
