@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import platform
 import pwd
+import re
 import resource
 import signal
 import subprocess
