@@ -73,16 +73,16 @@ def _importing(above: str) -> "Any":
     name = "slurm_adopt.system.importing"
     if name not in sys.modules:
         from _frozen_importlib_external import SourceFileLoader, cache_from_source
-        from os.path import dirname, exists
+        from os.path import dirname, isfile
 
         places = [above and f"{above}/src", *sys.path, dirname(above)]
         files = [f"{place}/slurm_adopt/system/importing.py" for place in places if place[:1] == "/"]
-        file = next(filter(exists, files), "")
+        file = next(filter(isfile, files), "")
         if not file:
             raise ModuleNotFoundError("No module named 'slurm_adopt'")
         _check(file)
         loader, module, code = SourceFileLoader(name, file), type(sys)(name), None
-        if exists(cache_from_source(file)):  # else none is read that comes now
+        if isfile(cache_from_source(file)):  # else none is read that comes now
             _check(cache_from_source(file))
             try:  # noqa: SIM105 - contextlib is one import more
                 code = loader.get_code(name)

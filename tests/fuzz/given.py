@@ -118,7 +118,9 @@ class Given(_socket.socket):
         self.asked += data
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """Return the next piece."""
+        """Return the next piece; a look ahead finds none: what is not asked for yet has not come."""
+        if flags & socket.MSG_PEEK and self.gettimeout() == 0:
+            raise BlockingIOError
         return super().recv(min(size, self._piece), flags)
 
 

@@ -42,7 +42,7 @@ ARROWS = {
 TIME_LIMITS = ("slurm.time_limits",)
 
 # decision/ does no input or output: all that it imports besides the package.
-PURE = {"__future__", "collections.abc", "difflib", "typing"}
+PURE = {"__future__", "collections.abc", "difflib", "errno", "typing"}
 
 
 class Import(NamedTuple):

@@ -225,7 +225,7 @@ def ran(copy: Path, name: str) -> str:
     """Return what comes of two PAM lines in one process."""
     text = CALL.format(script=f"{copy}/pam/{name}")
     argv = [PYTHON, "-IS", "-c", text]
-    done = subprocess.run(argv, check=True, capture_output=True, text=True)
+    done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60)
     assert not done.stderr
     first, second, clean = done.stdout.splitlines()
     assert clean == "True"  # paths, hooks, finders and caches are as they were
@@ -282,6 +282,24 @@ def test_a_module_that_is_missing(copy: Path, name: str) -> None:
     assert ran(copy, name) == "ModuleNotFoundError No module named 'slurm_adopt.part'"
     shutil.rmtree(copy / "src")
     assert ran(copy, name) == "ModuleNotFoundError No module named 'slurm_adopt'"
+
+
+@NAMES
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("part/later.py", "ImportError {path} is not a regular file"),
+        ("part/__init__.py", "ImportError {path} is not a regular file"),
+        ("part/__pycache__/later.TAG.pyc", "ran"),
+        ("system/importing.py", "ModuleNotFoundError No module named 'slurm_adopt'"),
+        ("system/__pycache__/importing.TAG.pyc", "ran"),
+    ],
+)
+def test_nothing_is_read_that_may_never_end(copy: Path, name: str, file: str, said: str) -> None:
+    path = copy / "src/slurm_adopt" / file.replace("TAG", str(sys.implementation.cache_tag))
+    path.unlink()
+    os.mkfifo(path)
+    assert ran(copy, name) == said.format(path=path)
 
 
 GARBAGE = {

@@ -110,6 +110,14 @@ def _check_below(path: str) -> os.stat_result:
     return entry
 
 
+def _source(path: str) -> os.stat_result:
+    """Check a file with source, as _check_below; ImportError for a FIFO, which might never end."""
+    entry = _check_below(path)
+    if not stat.S_ISREG(entry.st_mode):
+        raise ImportError(f"{path} is not a regular file")
+    return entry
+
+
 class Loader(SourceFileLoader):
     """Python's own, but that byte code that is garbage counts as none.
 
@@ -167,7 +175,7 @@ class Finder:
             return None
         place = f"{self._top}/{name.replace('.', '/')}"
         try:
-            entry = _check_below(f"{place}.py")
+            entry = _source(f"{place}.py")
         except FileNotFoundError:
             return self._package(name, place)
         folder, _, last = place.rpartition("/")
@@ -176,7 +184,7 @@ class Finder:
     def _package(self, name: str, place: str) -> ModuleSpec:
         try:
             _check_below(place)
-            entry = _check_below(f"{place}/__init__.py")
+            entry = _source(f"{place}/__init__.py")
         except FileNotFoundError:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name) from None
         spec = self._spec(name, place, "__init__", entry)
@@ -190,7 +198,8 @@ class Finder:
             if folder not in self._checked:
                 _check_below(f"{folder}/__pycache__")
                 self._checked.add(folder)
-            _check_below(code)
+            if not stat.S_ISREG(_check_below(code).st_mode):
+                code = ""
         except FileNotFoundError:
             code = ""
         numbers = int(entry.st_mtime) & MOST, entry.st_size & MOST
