@@ -118,7 +118,7 @@ class Given(_socket.socket):
         self.asked += data
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """Return the next piece; a look ahead finds none: what is not asked for yet has not come."""
+        """Return the next piece; a look ahead finds none: what is not asked for has not come."""
         if flags & socket.MSG_PEEK and self.gettimeout() == 0:
             raise BlockingIOError
         return super().recv(min(size, self._piece), flags)
