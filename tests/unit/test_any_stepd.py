@@ -656,11 +656,6 @@ def left(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(moving.Confinement, "put_back", lambda *_: None)
 
 
-def unsettling(patch: pytest.MonkeyPatch) -> None:
-    """Put a process back while a stepd may still be moving it."""
-    patch.setattr(unsettled, "settle", lambda *_: (True, ""))
-
-
 def unseen(patch: pytest.MonkeyPatch) -> None:
     """Take a process that is in one of the step's cgroups for one that is in all."""
 
@@ -672,7 +667,7 @@ def unseen(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(step_cgroup.V1, "missing", missing)
 
 
-MUTANTS: list[Patch] = [anyone_s, strangers, unread, left, unsettling, unseen]
+MUTANTS: list[Patch] = [anyone_s, strangers, unread, left, unseen]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.__name__)
