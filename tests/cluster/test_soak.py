@@ -42,7 +42,11 @@ def test_while_everything_changes(cluster: Cluster, module: str) -> None:
     soak = Soak(cluster, module, SEED, CAST)
     with soak.prepared():
         played = soak.play(LOGINS[module], PACE)
-    assert not played.missed, played
+    assert {fault: n for fault, n in played.faults.items() if n} == {}, played.examples
+    assert played.left == {}
+    assert played.unexplained == []
+    assert played.grown == {}, played.looks
+    assert played.trouble == []
     assert played.logins == LOGINS[module], played
     assert played.strict > played.logins / 2, played
     assert played.from_jobs > 0, played

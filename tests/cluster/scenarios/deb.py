@@ -190,7 +190,7 @@ def life(cluster: Cluster, deb: Path) -> None:
         left = sh(node, f"ls -d {LIB} /usr/bin/slurm-adopt {STATE[1]} || true")
         assert [line for line in left.splitlines() if line.startswith("/")] == [STATE[1]]
         sh(node, f"apt-get -qy purge {NAME}; rm /tmp/*.deb")
-        assert files(node) - before == set()
+        assert sorted(files(node) - before) == []
         assert before - files(node) == set()
         cluster.cancel_all()
 
