@@ -20,6 +20,7 @@ from tests.cluster.faults.fault import (
     SOURCE,
 )
 from tests.cluster.harness import cgroups, config, landing, pam
+from tests.cluster.harness.host import as_user
 from tests.cluster.harness.login import Session, SessionEndedError
 from tests.cluster.harness.traces import traces
 from tests.cluster.harness.wait import NotInTimeError, wait_for
@@ -87,7 +88,7 @@ class InJob:
         self.host = host
         self.name = host.name
         step = cgroups.of_extern_step(host.name, uid, job)
-        names = [""] if cgroups.unified() else ["cpuset", "devices", "freezer", "memory"]
+        names = [""] if cgroups.unified() else landing.CONFINED
         self._files = [f"/{cgroups.folder(name, step)}/cgroup.procs" for name in names]
 
     def popen(
@@ -98,9 +99,10 @@ class InJob:
         **options: Any,
     ) -> subprocess.Popen[str]:
         """Start a command in the job."""
-        as_user = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--reset-env"]
         inside = ["sh", "-c", IN_JOB, "sh", str(len(self._files)), *self._files]
-        return self.host.popen([*inside, *as_user, *argv], None, env, **options)
+        return self.host.popen(
+            [*inside, *(as_user(user) if user else []), *argv], None, env, **options
+        )
 
     def __getattr__(self, name: str) -> Any:
         """Be that host in all else."""

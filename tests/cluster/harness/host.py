@@ -45,6 +45,11 @@ ENTER = (
 )
 
 
+def as_user(user: str) -> list[str]:
+    """Return the command that runs another as a user."""
+    return ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--reset-env"]
+
+
 class HostTimeoutError(TimeoutError):
     """A command inside a host was ended because it took too long."""
 
@@ -154,8 +159,7 @@ class Host:
         """Return the command of this machine that runs `argv` in the host."""
         files = " ".join(str(cgroups.entry(directory)) for directory in self.cgroup_dirs)
         if user:
-            argv = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups",
-                    "--reset-env", *argv]  # fmt: skip
+            argv = [*as_user(user), *argv]
         return ["sh", "-c", ENTER, "sh", files, str(self.init.pid), *argv]
 
     def popen(
