@@ -28,6 +28,7 @@ from slurm_adopt.decision.outcome import ACTIONS, REFUSALS, SITUATIONS, Outcome
 from slurm_adopt.front import answer as front_answer
 from slurm_adopt.front import pam_exec, refusal_text
 from slurm_adopt.node.pam_files import Line
+from tests.fakes.below_root import below_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,13 +103,7 @@ def test_what_lines_return_for_root(text: str, expected: tuple[str, ...]) -> Non
 @pytest.fixture
 def place() -> Iterator[Path]:
     """Return a directory below root's alone: /tmp is everybody's, but for what root has in it."""
-    import shutil
-    import tempfile
-
-    folder = Path(tempfile.mkdtemp(dir="/run"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
+    yield from below_root()
 
 
 def test_owners(place: Path) -> None:

@@ -10,7 +10,6 @@ import py_compile
 import shutil
 import subprocess
 import sys
-import tempfile
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Callable
 import pytest
 
 from slurm_adopt.system import importing
+from tests.fakes.below_root import below_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,10 +32,7 @@ PYTHON = "/usr/bin/python3"
 @pytest.fixture
 def top() -> Iterator[Path]:
     """Return a directory that is root's, below root's alone."""
-    folder = Path(tempfile.mkdtemp(dir="/run"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
+    yield from below_root()
 
 
 def script(name: str) -> ModuleType:
