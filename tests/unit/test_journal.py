@@ -144,7 +144,7 @@ def test_a_journald_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for _ in range(2000):  # more than its queue holds (net.unix.max_dgram_qlen)
         lines.error("x")
     lines.close()
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 40  # one wait of 0.2 s, not one for each line
     assert {name for name, _ in place.got()} == {"native"}
 
 

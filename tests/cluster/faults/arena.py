@@ -53,6 +53,7 @@ test -e {MEETING}/hook || exit 0
 
 OF_JOBS = ("processes", "cgroups", "processes in jobs", "spool directory")  # in the inventory
 
+AGAIN = ("-oConnectionAttempts=4",)  # while an sshd starts again nobody listens
 LIMIT = 90.0  # seconds that a login has, whatever is broken
 OURS = "pam_slurm_adopt("
 DECIDED = re.compile(
@@ -294,7 +295,7 @@ class Arena:
         source: Any = self.cluster.login
         if kind == "two":
             source = InJob(self.cluster.n2, config.USERS["bob"], self.jobs["old"])
-        return Session(source, self.node, KINDS[kind], method=method, timeout=LIMIT)
+        return Session(source, self.node, KINDS[kind], options=AGAIN, method=method, timeout=LIMIT)
 
     def _place(self, cgroup: str) -> str:
         try:
@@ -356,11 +357,11 @@ class Arena:
         with contextlib.suppress(NotInTimeError):
             wait_for("the node as before", as_before, 15, every=0.2)
         now = seen[-1]
-        return "; ".join(
-            f"{name}: {before[name]} before, {now[name]} now"
-            for name in before
-            if before[name] != now[name]
-        )
+        other = [name for name in before if before[name] != now[name]]
+        said = [f"{name}: {before[name]} before, {now[name]} now" for name in other]
+        if "processes" in other:
+            said.append(self.node.run(["ps", "-eo", "pid,ppid,stat,lstart,wchan:30,args"]).stdout)
+        return "; ".join(said)
 
     @contextlib.contextmanager
     def with_sshd(self, *under: str, options: Sequence[str] = ()) -> Iterator[None]:
