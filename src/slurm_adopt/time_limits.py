@@ -28,6 +28,8 @@ NAMED             = Limit(2.0,    5.0,   "the DNS to say what this host is calle
                                          "else tells the node name")
 LISTENS           = Limit(0.0,    1.0,   "the kernel's tables to say whether a process listens, "
                                          "before Linux 5.6")
+RESTARTED         = Limit(0.0,    3.0,   "an sshd that starts again (SIGHUP) to listen, where "
+                                         "nothing else tells that it is the one")
 LOGGED            = Limit(0.0,    0.2,   "a syslog daemon that hangs")
 ENDED             = Limit(0.5,    5.0,   "a killed child to be gone; silence: it wants no CPU")
 # the watcher of a login that is in the job before it is done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import socket
@@ -239,24 +240,34 @@ def test_the_session_is_who_has_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not is_child(os.getpid())
 
 
-# (whether the parent listens, whether this is a child of the process that opens the session)
-AFTER_SIGHUP: list[tuple[bool | None, bool]] = [(True, False), (False, True), (None, True)]
+# (when the parent listens: looks, None: it cannot be told; whether the two share a connection;
+# whether this is a child of the process that opens the session)
+AFTER_SIGHUP: list[tuple[int | None, bool, bool]] = [
+    (0, False, False),
+    (3, False, False),  # it starts again
+    (3, True, True),
+    (99999, False, True),
+    (None, False, True),
+]
 
 
-@pytest.mark.parametrize(("listening", "child"), AFTER_SIGHUP)
+@pytest.mark.parametrize(("looks", "shared", "child"), AFTER_SIGHUP)
 def test_where_no_slot_is_found(
-    monkeypatch: pytest.MonkeyPatch, listening: bool | None, child: bool
+    monkeypatch: pytest.MonkeyPatch, looks: int | None, shared: bool, child: bool
 ) -> None:
     """An sshd that reads its configuration again has closed its ends of all pipes."""
+    seen = itertools.count()
 
     def listens(*_: object) -> bool:
-        if listening is None:
+        if looks is None:
             raise SetupError("too many sockets")
-        return listening
+        return next(seen) >= looks
 
     monkeypatch.setattr("slurm_adopt.node.session_process.same_program", lambda *_: True)
     monkeypatch.setattr(login_slot, "slot_of", lambda *_: None)
     monkeypatch.setattr("slurm_adopt.node.listening.listens", listens)
+    monkeypatch.setattr("slurm_adopt.node.ssh_connection.shares", lambda *_: shared)
+    monkeypatch.setattr("slurm_adopt.node.listening.RESTART", 0.5)
     assert is_child(os.getpid()) == child
 
 

@@ -17,7 +17,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 
 # The process that becomes the session forks the one that asks; what it does meanwhile is the case.
 SCRIPT = """
-import os, socket, sys
+import os, socket, sys, time
 sys.path.insert(0, {source!r})
 case, port, apart = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "apart"
 
@@ -78,6 +78,9 @@ if case == "the parent is not root's":
 if case == "the parent was root's":
     os.setresuid(0, 65534, 0)
 os.write(told, b"x")
+if case == "closed, starts again":  # as an sshd that gets SIGHUP
+    time.sleep(1)
+    keep = listen()
 os.wait()
 """
 
@@ -131,6 +134,7 @@ def test_the_ancestor_with_the_connection(case: str, port: int, asker: str) -> N
         "only listens",
         "not sshd, closed in the parent",
         "the parent was root's",
+        "closed, starts again",
     ],
 )
 def test_the_process_itself(case: str, port: int, asker: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import _socket
 import os
 from contextlib import suppress
+from time import sleep
 
 from slurm_adopt import time_limits
 from slurm_adopt.slurm.digits import number
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 READING = time_limits.LISTENS.last
+RESTART = time_limits.RESTARTED.last
+PAUSE = 0.02  # seconds until it is looked again whether it listens
 _STATE, _INODE = 3, 9  # columns
 _COLUMNS = 11  # the fewest of a whole row
 _LISTEN = b"0A"
@@ -37,6 +40,20 @@ def listens(pid: int, proc: str = "/proc") -> bool:
     with suppress(SetupError, OSError):
         return any(_accepts(pid, int(name)) for name in _sockets(f"{proc}/{pid}/fd"))
     return _looked_up(pid, inodes, proc)
+
+
+def listens_soon(pid: int, proc: str = "/proc") -> bool:
+    """Say whether a process listens, or does so again in a moment; SetupError as listens().
+
+    An sshd that gets SIGHUP closes its sockets and starts itself again: the same process, which
+    listens once it has read its configuration (sshd.c, sighup_restart).
+    """
+    deadline = Deadline(RESTART)
+    while not listens(pid, proc):
+        if not deadline.left():
+            return False
+        sleep(PAUSE)
+    return True
 
 
 def _accepts(pid: int, descriptor: int) -> bool:

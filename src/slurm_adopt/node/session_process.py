@@ -40,21 +40,19 @@ def session_process(own: int, proc: str = PROC) -> int:
 
     if slot_of(own, proc):  # its parent is the sshd that listens
         return own
-    from .listening import listens
+    from .listening import listens_soon
     from .ssh_connection import connected_sockets, shares
 
     sockets = connected_sockets(own, proc)
     if shares(parent, sockets, proc):
         return _highest(own, sockets, proc)
-    if listens(parent, proc):
+    if not is_sshd(own, proc) or not is_root(f"{proc}/{parent}") or listens_soon(parent, proc):
         return own
-    if is_sshd(own, proc) and is_root(f"{proc}/{parent}"):
-        raise SetupError(
-            f"process {parent} may become the session instead of this one: it is root's "
-            f"{program_of(own, proc)}, does not listen, and shares no connection with this one; "
-            "only TCP, vsock and named unix sockets show that"
-        )
-    return own
+    raise SetupError(
+        f"process {parent} may become the session instead of this one: it is root's "
+        f"{program_of(own, proc)}, does not listen, and shares no connection with this one; "
+        "only TCP, vsock and named unix sockets show that"
+    )
 
 
 def is_child(own: int, proc: str = PROC) -> bool:
@@ -71,15 +69,18 @@ def is_child(own: int, proc: str = PROC) -> bool:
     try:
         if slot_of(own, proc):
             return False
-        return slot_of(parent, proc) is not None or not _listens(parent, proc)
+        return slot_of(parent, proc) is not None or not _listens(own, parent, proc)
     except SetupError:  # what the parent has open may not be seen
         return True
 
 
-def _listens(pid: int, proc: str) -> bool:
-    from .listening import listens  # with `login`, which nearly all logins do without
+def _listens(own: int, parent: int, proc: str) -> bool:
+    from .listening import listens, listens_soon  # with `login`: nearly all logins do without
+    from .ssh_connection import connected_sockets, shares
 
-    return listens(pid, proc)
+    if listens(parent, proc):
+        return True
+    return not shares(parent, connected_sockets(own, proc), proc) and listens_soon(parent, proc)
 
 
 def opens_session(own: int, proc: str = PROC) -> int:

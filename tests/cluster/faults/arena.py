@@ -313,14 +313,16 @@ class Arena:
             "cd /; find run/slurm_adopt ! -type d 2>/dev/null | sort; find tmp -mindepth 1 | sort;"
             "ls --ignore=slurm_adopt run"
         ).split()
-        names = self.node.run(["ps", "-eo", "comm="]).stdout.split()
         sshd = self.node.pid("sshd")
+        # One whose end comes while the sshd that listens starts again waits for the next one's.
+        script = f"ps -eo ppid=,stat=,comm= | awk '$1 != {sshd} || $2 !~ /^Z/ {{ print $3 }}'"
+        names = self.sh(script).split()
         kinds = self.sh(f"ls -l /proc/{sshd}/fd | sed '1d;s/.* -> //;s/:.*//' | sort").split()
         groups = self.sh("find /sys/fs/cgroup -mindepth 1 -type d | sort").split()
         inside = self.sh(IN_STEPS).split()
         return {
             "files": [path for path in listed if not self._is_stale(path)],
-            "processes": dict(Counter(n for n in names if n not in ("ps", "sh", "sleep"))),
+            "processes": dict(Counter(n for n in names if n not in ("ps", "awk", "sh", "sleep"))),
             "sshd's descriptors": kinds,
             "cgroups": groups,
             "processes in jobs": len(set(inside)),
