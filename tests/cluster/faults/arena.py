@@ -258,13 +258,28 @@ class Arena:
         seconds = time.monotonic() - began
         with session:
             try:
-                found = traces(self.cluster, session.pid, kind)
+                left = self._left_in_sshd(session, (kind, front, phase, method, self.module))
             except (OSError, RuntimeError) as error:
                 return Came(kind, GONE, False, seconds, f"let in, and ended: {error}")
-            usual = self._usual.get((kind, front, phase, method, self.module))
-            left = "" if usual in (None, found) or not traced else f"{usual} before, {found} now"
+            left = left if traced else ""
             cgroup = self.node.run(["cat", f"/proc/{session.pid}/cgroup"]).stdout
             return Came(kind, self._place(cgroup), True, seconds, left=left)
+
+    def _left_in_sshd(self, session: Session, key: tuple[str, str, str, str, str]) -> str:
+        """Return what is otherwise in a session's sshd than without our lines.
+
+        It may still be about to go on: the user's shell is there before it has done so.
+        """
+        usual = self._usual.get(key)
+        found: list[dict[str, object]] = []
+
+        def as_usual() -> bool:
+            found.append(traces(self.cluster, session.pid, key[0]))
+            return usual in (None, found[-1])
+
+        with contextlib.suppress(NotInTimeError):
+            wait_for("sshd as usual", as_usual, 15, every=0.2)
+        return "" if usual in (None, found[-1]) else f"{usual} before, {found[-1]} now"
 
     def learn(self, front: str, phase: str, method: str) -> None:
         """Log in without our lines, to know what is in a session's sshd then."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tests.cluster.faults.arena import OURS, InJob
 from tests.cluster.faults.fault import GONE, Fault
+from tests.cluster.faults.of_jobs import step
 from tests.cluster.harness import cgroups
 from tests.cluster.harness.config import USERS
 from tests.cluster.harness.host import end
@@ -197,10 +198,20 @@ def gone_when_told(arena: Arena) -> Iterator[None]:
 
 BOMB = "for n in 1 2 3 4 5 6 7 8; do (while :; do (:) 2>/dev/null & wait; done) & done; wait"
 
+# The kernel may kill the job's stepd for the memory that it wants for the others.
+UNLIMITED = """
+for file in memory.memsw.limit_in_bytes memory.limit_in_bytes memory.max; do
+    for cgroup in {step}/.. {step}; do
+        test ! -e $cgroup/$file || echo 1G >$cgroup/$file
+    done
+done
+"""
+
 
 @contextlib.contextmanager
 def forking(arena: Arena) -> Iterator[None]:
     """Have the job of the user with one start processes as fast as it can."""
+    arena.sh(UNLIMITED.format(step=step(arena, "one", "memory")))
     job = InJob(arena.node, USERS["alice"], arena.jobs["one"])
     bomb = job.popen(["bash", "-c", f"ulimit -u 40; {BOMB}"], "alice")
     try:
@@ -208,6 +219,7 @@ def forking(arena: Arena) -> Iterator[None]:
     finally:
         end(bomb)
         arena.sh(f"pkill -KILL -u {USERS['alice']} || true")
+        arena.end_jobs()  # the next has its limits again
 
 
 # A cgroup of its own for each sshd that calls PAM, with so little memory that Python dies of it.
@@ -236,7 +248,7 @@ OTHERS = (
         phases=("account", "both"),
         method="keyboard-interactive",
     ),
-    Fault("the job forks without end", forking),
+    Fault("the job forks without end", forking, jobs_end=True),
     Fault(
         "sshd's cgroup is out of memory",
         out_of_memory,
