@@ -75,8 +75,8 @@ FOUND = [
     (ACCOUNT, "read", 3, "/proc/PID/stat"),
     (SESSION, "openat", 8, "/etc/inject/session.begin"),
     (SESSION, "socket", 1, ""),
-    (SESSION, "connect", 1, "/dev/log"),
-    (SESSION, "sendto", 1, "/dev/log"),
+    (SESSION, "connect", 1, "socket: /dev/log"),
+    (SESSION, "sendto", 1, "socket: /dev/log"),
 ]
 
 
@@ -84,12 +84,21 @@ def test_calls_are_counted_by_name_from_the_start() -> None:
     assert of_module(TRACE, "pam_python", ACCOUNT) == [Call(*row, imports=False) for row in FOUND]
 
 
-READ = "7     read(3</proc/12/stat>, 0x7ffd3f8c4390, 4096) = -1 EIO (Input/output error) (INJECTED)"
+FAILS = "7     read(3<{}>, 0x7ffd3f8c4390, 4096) = -1 EIO (Input/output error) (INJECTED)"
+# (what is read where a call fails, what the call is about, whether it is that one)
+HITS = [
+    ("/proc/12/stat", "/proc/PID/stat", True),
+    ("/proc/12/stat", "/proc/PID/status", False),
+    ("socket:[99]", "socket: /dev/log", True),
+    ("socket:[99]", "/etc/passwd", False),  # sshd's connection
+    ("pipe:[98]", "", True),
+    ("/etc/passwd", "/etc/passwd", True),
+]
 
 
-@pytest.mark.parametrize(("about", "hit"), [("/proc/PID/stat", True), ("/proc/PID/status", False)])
-def test_another_call_is_no_hit(about: str, hit: bool) -> None:
-    assert is_hit(READ, Call(ACCOUNT, "read", 3, about, imports=False)) == hit
+@pytest.mark.parametrize(("read", "about", "hit"), HITS)
+def test_another_call_is_no_hit(read: str, about: str, hit: bool) -> None:
+    assert is_hit(FAILS.format(read), Call(ACCOUNT, "read", 3, about, imports=False)) == hit
 
 
 # How it is judged

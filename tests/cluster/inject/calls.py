@@ -34,6 +34,8 @@ START = "start"  # the guard, and the interpreter until it has read the entry sc
 ACCOUNT, SESSION = "account", "session"
 PARTS = (LOAD, START, ACCOUNT, SESSION)
 
+TO = "socket: "  # what a call to a socket is about begins with
+
 
 @dataclass(frozen=True)
 class Call:
@@ -79,7 +81,7 @@ def is_hit(line: str, call: Call) -> bool:
     """
     found = _CALL.match(line)
     about = named(_about(call.name, found["rest"], {})) if found else ""
-    return about == call.about or (not about and not call.about.startswith("/proc"))
+    return about == call.about or (not about and call.about.startswith(TO))
 
 
 def named(about: str) -> str:
@@ -102,14 +104,14 @@ def _about(name: str, rest: str, connected: dict[str, str]) -> str:
         return path["path"]
     if name == "socket":
         made = _NEW_FD.search(rest)
-        connected[made["fd"] if made else ""] = rest.partition(",")[0]
+        connected[made["fd"] if made else ""] = TO + rest.partition(",")[0]
         return ""
     if not fd:
         return ""
     if fd["what"].startswith("/"):
         return fd["what"]
     if name == "connect" and (to := _SUN_PATH.search(rest)):
-        connected[fd["fd"]] = to["path"]
+        connected[fd["fd"]] = TO + to["path"]
     return connected.get(fd["fd"], "")
 
 
