@@ -24,6 +24,8 @@ from tests.signals import heed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytest.register_assert_rewrite("tests.cluster.scenarios", "tests.fakes")
+
 LOG_LINES = 40
 
 # No example has a time limit: a machine may be slow. What is drawn is the same each time, but with

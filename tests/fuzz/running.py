@@ -87,6 +87,7 @@ def _begin(target: Target, seconds: int, top: Path, kept: Path, corpora: Path | 
     argv = [
         sys.executable, "-m", "tests.fuzz.worker", target.family, target.name,
         f"-max_total_time={seconds}", f"-max_len={target.longest}", f"-timeout={TIMEOUT}",
+        f"-report_slow_units={TIMEOUT}",  # on a busy machine others are slow that are none
         f"-rss_limit_mb={MEMORY}", f"-dict={folder / 'words'}",
         f"-artifact_prefix={kept}/{target.name}-", "-print_final_stats=1", str(grown),
         *(str(place) for place in places if place.is_dir()),

@@ -61,13 +61,15 @@ def _login(argv: list[str], env: dict[str, str], limit: float) -> dict[str, Any]
 def look() -> dict[str, Any]:
     """Return what is there: of the listening sshd, and of the node."""
     listener = int(Path("/run/sshd.daemon").read_text())
+    cgroups = [f"{at}/{one}" for at, dirs, _ in os.walk("/sys/fs/cgroup") for one in dirs]
     return {
         "descriptors": len(os.listdir(f"/proc/{listener}/fd")),
         "threads": len(os.listdir(f"/proc/{listener}/task")),
         "rss_kb": _memory(listener, "Rss"),
         "private_kb": _memory(listener, "Private_Dirty"),
         "run": sum(len(files) + len(dirs) for _, dirs, files in os.walk("/run/slurm_adopt")),
-        "cgroups": sum(len(dirs) for _, dirs, _ in os.walk("/sys/fs/cgroup")),
+        "cgroups": len(cgroups),
+        "cgroup_names": cgroups,
         "stray_sockets": sum(map(_is_stray, Path("/var/spool/slurmd").glob("*_*.*"))),
         "temporary": len(os.listdir("/tmp")) + len(os.listdir("/var/tmp")),
         **_processes(),

@@ -139,6 +139,13 @@ class Played:
         return {name: n for name, n in more.items() if n > GROWTH[name]}
 
     @property
+    def new_cgroups(self) -> list[str]:
+        """Which cgroups there are more at the end, if there are."""
+        if "cgroups" not in self.grown:
+            return []
+        return sorted({*self.looks[-1]["cgroup_names"]} - {*self.looks[0]["cgroup_names"]})
+
+    @property
     def missed(self) -> bool:
         """Say whether anything is wrong."""
         bad = any(self.faults.values()) or self.left or self.unexplained or self.grown
@@ -431,6 +438,8 @@ def table(found: Sequence[Played]) -> Table:
     add("left over, once all jobs are gone", lambda one: sum(one.left.values()), "bold")
     add("unexplained lines of the log", lambda one: len(one.unexplained), "bold")
     add("growth", lambda one: ", ".join(f"{k} +{v}" for k, v in one.grown.items()) or 0, "bold")
+    for name in sorted({name for one in found for name in one.new_cgroups}):
+        add(f"  {name}", _whether_new(name))
     result.add_section()
     add("median s of a login", lambda one: f"{one.median_s:.2f}")
     add("slowest login in s", lambda one: f"{one.slowest_s:.1f}")
@@ -452,6 +461,10 @@ FAULT_TITLES = {
     "odd": "ODD: refused for what was not the case",
     "late": "LATE: longer than the documented ends",
 }
+
+
+def _whether_new(cgroup: str) -> Callable[[Played], object]:
+    return lambda one: int(cgroup in one.new_cgroups)
 
 
 def looks(found: Sequence[Played]) -> Table:
