@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
@@ -24,7 +26,11 @@ from tests.signals import heed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest.register_assert_rewrite("tests.cluster.scenarios", "tests.fakes")
+# What they assert is shown as what a test asserts.
+SCENARIOS = (Path(__file__).parent / "cluster/scenarios").glob("[!_]*.py")
+for scenario in SCENARIOS:
+    if (name := f"tests.cluster.scenarios.{scenario.stem}") not in sys.modules:
+        pytest.register_assert_rewrite(name)
 
 LOG_LINES = 40
 
