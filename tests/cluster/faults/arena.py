@@ -258,23 +258,22 @@ class Arena:
         seconds = time.monotonic() - began
         with session:
             try:
-                left = self._left_in_sshd(session, (kind, front, phase, method, self.module))
+                key = (kind, front, phase, method, self.module)
+                left = self._left_in_sshd(session, kind, self._usual.get(key) if traced else None)
             except (OSError, RuntimeError) as error:
                 return Came(kind, GONE, False, seconds, f"let in, and ended: {error}")
-            left = left if traced else ""
             cgroup = self.node.run(["cat", f"/proc/{session.pid}/cgroup"]).stdout
             return Came(kind, self._place(cgroup), True, seconds, left=left)
 
-    def _left_in_sshd(self, session: Session, key: tuple[str, str, str, str, str]) -> str:
-        """Return what is otherwise in a session's sshd than without our lines.
+    def _left_in_sshd(self, session: Session, kind: str, usual: dict[str, object] | None) -> str:
+        """Return what is otherwise in a session's sshd than as usual; None: nothing is compared.
 
         It may still be about to go on: the user's shell is there before it has done so.
         """
-        usual = self._usual.get(key)
         found: list[dict[str, object]] = []
 
         def as_usual() -> bool:
-            found.append(traces(self.cluster, session.pid, key[0]))
+            found.append(traces(self.cluster, session.pid, kind))
             return usual in (None, found[-1])
 
         with contextlib.suppress(NotInTimeError):
