@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from tests.cluster.cells import CELLS, DEFAULT
-from tests.cluster.harness.suites import BOOKWORM, WITH_LAUNCHERS, WITH_MORE
+from tests.cluster.harness.suites import BOOKWORM, WITH_LAUNCHERS, WITH_MORE, WITH_VALGRIND
 from tests.dev import deb
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ SECONDS = {
     "tests/cluster/test_steering.py": 60,
     "tests/cluster/test_integrity.py": 60,
     "tests/cluster/test_tutorial.py": 40,
+    "tests/cluster/test_instructions.py": 45,
     "tests/unit/test_lint.py": 30,
     "tests/unit/test_fuzz.py": 25,
 }
@@ -73,5 +74,5 @@ def rank(file: str, tests: int) -> tuple[bool, float]:
 def suites(chosen: tuple[str, ...]) -> list[Suite]:
     """Return the suites of which clusters are made for these tests, and packages."""
     cells = [suite for name in DEFAULT for suite in CELLS[name].suites]
-    more = [WITH_LAUNCHERS, WITH_MORE, deb.BUILD, *cells]
+    more = [WITH_LAUNCHERS, WITH_MORE, WITH_VALGRIND, deb.BUILD, *cells]
     return [BOOKWORM, *(more if chosen == ALL else [])]

@@ -29,6 +29,7 @@ KINDS = {
     "how-to": "how-to",
     "reference": "reference",
     "explanation": "explanation",
+    "performance.md": "explanation",
 }
 WIDTH, ROW, WORDS = 100, 160, 30
 

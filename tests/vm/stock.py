@@ -42,6 +42,7 @@ NOT_HERE = {
     "test_inject.py": LONG_HERE,
     "test_input.py": LONG_HERE,
     "test_install.py": f"{LONG_HERE}; and it expects that systemd does not run",
+    "test_instructions.py": f"{LONG_HERE}; and its n1 has valgrind",
     "test_integrity.py": f"{LONG_HERE}; and it names the byte code of Debian 12's Python",
     "test_job_environment.py": f"{LONG_HERE}; test_v2.py sees variables and limits",
     "test_job_id_by_shell.py": f"{LONG_HERE}; and its n1 needs more of Debian's packages",

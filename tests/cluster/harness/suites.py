@@ -75,3 +75,11 @@ WITH_LAUNCHERS = replace(BOOKWORM, more=LAUNCHERS)
 # (test_ansible.py), and sudo (test_steering.py).
 MORE = ("ansible-core", "git", "ksh93u+m", "mksh", "python3-apt", "sudo", "tcsh", "zsh")
 WITH_MORE = replace(BOOKWORM, more=MORE)
+
+
+def with_valgrind(suite: Suite) -> Suite:
+    """Return a suite with what counts instructions (bench)."""
+    return replace(suite, more=("valgrind",))
+
+
+WITH_VALGRIND = with_valgrind(BOOKWORM)

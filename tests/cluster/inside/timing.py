@@ -1,40 +1,62 @@
-"""Time commands inside a host: `timing.py ROUNDS [--accept PORT] -- COMMAND -- COMMAND`.
+"""Time commands inside a host: `timing.py ROUNDS [OPTION...] -- COMMAND -- COMMAND`.
 
 The commands take turns, so that a busy moment meets all alike, and rest between: to move a process
 between cgroups the kernel waits for all cores unless it has just done so, which would favour
-whatever comes soon after another. With --accept, a connection to
-that port is waited for and is the only socket that the commands inherit. Prints as JSON the
-milliseconds of each command's runs, and those of CPU time, which a busy machine changes less.
+whatever comes soon after another. Options:
+
+    --accept PORT   a connection to that port is waited for; only this do the commands inherit
+    --warm N        all run that often before, which is not measured
+    --forget FOLDER what is in it is removed before each run
+    --any           a command may fail
+
+Prints as JSON the milliseconds of each command's runs, those of CPU time, which a busy machine
+changes less, and their statuses.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import resource
+import shutil
 import socket
 import sys
 import time
 
-REST = 0.05  # seconds before each run
+REST = 0.08  # seconds before each run
 CONNECTION = 9  # the descriptor the commands find the connection at
 
 
 def main(argv: list[str]) -> None:
     """Run and print."""
-    rounds, commands = int(argv[0]), split(argv[1:])
-    options = commands.pop(0)
-    if options[:1] == ["--accept"]:
-        accept(int(options[1]))
+    own, *commands = split(argv)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("rounds", type=int)
+    parser.add_argument("--accept", type=int)
+    parser.add_argument("--warm", type=int, default=0)
+    parser.add_argument("--forget")
+    parser.add_argument("--any", action="store_true")
+    given = parser.parse_args(own)
+    if given.accept:
+        accept(given.accept)
     times: list[list[float]] = [[] for _ in commands]
     cpu: list[list[float]] = [[] for _ in commands]
-    for _ in range(rounds):
+    statuses: list[list[int]] = [[] for _ in commands]
+    for turn in range(-given.warm, given.rounds):
         for number, command in enumerate(commands):
-            elapsed, used = run(command)
-            times[number].append(elapsed)
-            cpu[number].append(used)
+            if given.forget:
+                forget(given.forget)
+            elapsed, used, status = run(command)
+            if status and not given.any:
+                raise SystemExit(f"{command}: status {status}")
+            statuses[number].append(status)
+            if turn >= 0:
+                times[number].append(elapsed)
+                cpu[number].append(used)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    print(json.dumps({"ms": times, "cpu_ms": cpu, "peak_kib": peak}))
+    said = {"ms": times, "cpu_ms": cpu, "status": statuses, "peak_kib": peak}
+    print(json.dumps(said))
 
 
 def split(argv: list[str]) -> list[list[str]]:
@@ -53,19 +75,28 @@ def accept(port: int) -> None:
     listener = socket.create_server(("0.0.0.0", port))
     connection, _ = listener.accept()
     os.dup2(connection.fileno(), CONNECTION, inheritable=True)
+    connection.close()
     listener.close()
 
 
-def run(command: list[str]) -> tuple[float, float]:
-    """Return the milliseconds that a command takes, and those of CPU time."""
+def forget(folder: str) -> None:
+    """Remove what is in a folder."""
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        path = os.path.join(folder, name)
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+
+
+def run(command: list[str]) -> tuple[float, float, int]:
+    """Return the milliseconds that a command takes, those of CPU time, and its status."""
     time.sleep(REST)
     started = time.perf_counter()
     pid = os.posix_spawn(command[0], command, os.environ, file_actions=QUIET)
     _, status, usage = os.wait4(pid, 0)
     elapsed = (time.perf_counter() - started) * 1000
-    if status:
-        raise SystemExit(f"{command}: status {status}")
-    return elapsed, (usage.ru_utime + usage.ru_stime) * 1000
+    return elapsed, (usage.ru_utime + usage.ru_stime) * 1000, os.waitstatus_to_exitcode(status)
 
 
 QUIET = [(os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0), (os.POSIX_SPAWN_DUP2, 1, 2)]

@@ -1,67 +1,69 @@
-"""`./dev bench --instructions [COMMIT...]`: the instructions of an ordinary login, by callgrind.
+"""`./dev bench --instructions [--record] [COMMIT...]`: the instructions of an ordinary login.
 
-An ordinary login: one job, account and session phase, pamtester under sshd's name as in bench.py.
-Instructions nearly repeat where milliseconds do not, so that two commits can be compared. "Own" is
+An ordinary login: one job, account and session phase, pamtester under sshd's name. callgrind counts
+them. They nearly repeat where milliseconds do not, so that two commits can be compared. "Own" is
 what is beyond an empty script of the same front in both phases. The processes that a login starts
-count.
+count. With `--record` what is found is what `tests/cluster/test_instructions.py` expects from then
+on.
 """
 
 from __future__ import annotations
 
-import re
+import json
 import statistics
 import subprocess
 import sys
-from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.cluster.harness import pam
+from tests.cluster.harness import cgroups
 from tests.cluster.harness.cluster import Cluster, Roots
 from tests.cluster.harness.host import CHECKOUT
-from tests.cluster.harness.suites import BOOKWORM
-from tests.cluster.tools.bench import (
-    AS_SSHD,
-    EVERY,
-    FLOOR,
-    FLOOR_EXEC,
-    FLOOR_PROGRAM,
-    FLOOR_SCRIPT,
-)
+from tests.cluster.harness.suites import WITH_VALGRIND
+from tests.cluster.tools.bench import counting, measuring
+from tests.cluster.tools.bench.subjects import FRONTS, SUBJECTS, Subject, command, prepare
+from tests.cluster.tools.bench.worlds import MEMORY
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tests.cluster.harness.host import Host
 
-WITH_VALGRIND = replace(BOOKWORM, more=("valgrind",))
 RUNS = 3  # the first fills caches and does not count
-OUT = "/run/instructions"
-MEMORY = "1500M"  # of the job: valgrind's own memory is in it
-HERE = "this checkout"
-EMPTY = "empty script"
-BY_EXEC, EMPTY_EXEC = "this checkout by pam_exec", "empty by pam_exec"
+RECORD = Path(__file__).parents[1] / "instructions.json"
+TOLERANCE = 0.03
+ADOPTED = "adopted into job"
 
 
-def main(commits: Sequence[str]) -> None:
-    """Count and print."""
+def main(arguments: Sequence[str]) -> None:
+    """Count and print; or record."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
+    commits = [word for word in arguments if word != "--record"]
     roots = {"n1": Roots(WITH_VALGRIND)}
     with Cluster("instructions", report=console.print, roots=roots) as cluster:
-        node = cluster.n1
-        node.write("opt/floor.py", FLOOR_SCRIPT)
-        node.write("opt/floor", FLOOR_PROGRAM, 0o755)
-        node.run(["install", "-D", "/usr/bin/pamtester", AS_SSHD])
-        lines = {EMPTY: FLOOR}
-        for number, commit in enumerate(commits):
-            lines[commit] = pam.OURS.replace("slurm_adopt/", f"commit{number}/", 1)
-            bring(node, commit, f"commit{number}")
-        lines |= {HERE: pam.OURS, EMPTY_EXEC: FLOOR_EXEC, BY_EXEC: pam.EXEC}
         cluster.submit("alice", mem=MEMORY)
-        found = {name: counted(node, name, line) for name, line in lines.items()}
+        if "--record" in arguments:
+            prepare(cluster.n1)
+            record(measuring.count_login(cluster.n1, RUNS))
+            console.print(f"wrote {RECORD}")
+            return
+        found = dict(_of_all(cluster.n1, commits))
     console.print(table(found))
+
+
+def _of_all(node: Host, commits: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+    """Count the empty scripts, this checkout by both fronts, and the commits."""
+    subjects = {name: SUBJECTS[name] for front in FRONTS for name in (front.empty, front.ours)}
+    for number, commit in enumerate(commits):
+        line = SUBJECTS["ours"].line.replace("slurm_adopt/", f"commit{number}/", 1)
+        subjects[commit] = Subject(line, decides=True)
+        bring(node, commit, f"commit{number}")
+    prepare(node, subjects)
+    for name, subject in subjects.items():
+        yield name, counted(node, name, adopts=subject.decides)
 
 
 def bring(node: Host, commit: str, folder: str) -> None:
@@ -74,30 +76,18 @@ def bring(node: Host, commit: str, folder: str) -> None:
     node.run(["python3", "-m", "compileall", "-q", f"/opt/{folder}"])
 
 
-def counted(node: Host, name: str, line: str) -> list[int]:
+def counted(node: Host, name: str, *, adopts: bool) -> list[int]:
     """Return the instructions of the runs after the first; each adopts, if it is ours."""
-    empty = name in (EMPTY, EMPTY_EXEC)
-    options = "" if empty else EVERY
-    node.pam("instructions", [line + options, line.replace("account", "session", 1) + options])
     found = []
     for _ in range(RUNS):
-        node.run(["sh", "-c", f"rm -rf {OUT}; mkdir {OUT}"])
+        counting.empty(node)
         mark = node.mark()
-        valgrind = ["valgrind", "-q", "--tool=callgrind", f"--callgrind-out-file={OUT}/%p",
-                    "--trace-children=yes"]  # fmt: skip
-        phases = ["acct_mgmt", "open_session"]
-        node.run([*valgrind, AS_SSHD, "instructions", "alice", *phases], timeout=300)
+        node.run(counting.under_valgrind("login", command(name)), timeout=300)
         log = "".join(node.log(mark))
-        if not empty and "adopted into job" not in log:
+        if adopts and ADOPTED not in log:
             raise SystemExit(f"{name}: not adopted: {log}")
-        texts = [path.read_text() for path in (node.root / OUT.lstrip("/")).iterdir()]
-        found.append(sum(map(total, texts)))
+        found.append(counting.instructions(node, "login"))
     return found[1:]
-
-
-def total(text: str) -> int:
-    """Return what one process has executed, from callgrind's file."""
-    return sum(map(int, re.findall(r"^totals: (\d+)", text, re.MULTILINE)))
 
 
 def table(found: dict[str, list[int]]) -> Table:
@@ -105,9 +95,45 @@ def table(found: dict[str, list[int]]) -> Table:
     report = Table(title="instructions of an ordinary login, both phases, in millions")
     for column in ("module", "all", "own", "least to most"):
         report.add_column(column, justify="left" if column == "module" else "right")
+    floors = {front.ours: front.empty for front in FRONTS}
     for name, counts in found.items():
-        floor = statistics.median(found[EMPTY_EXEC if name in (EMPTY_EXEC, BY_EXEC) else EMPTY])
+        floor = name if name in floors.values() else floors.get(name, FRONTS[0].empty)
         middle = statistics.median(counts)
+        own = middle - statistics.median(found[floor])
         spread = f"{min(counts) / 1e6:.1f} to {max(counts) / 1e6:.1f}"
-        report.add_row(name, f"{middle / 1e6:.1f}", f"{(middle - floor) / 1e6:.1f}", spread)
+        report.add_row(name, f"{middle / 1e6:.1f}", f"{own / 1e6:.1f}", spread)
     return report
+
+
+# What test_instructions.py expects
+
+
+def kind() -> str:
+    """Return what hosts differ by: how the kernel shows cgroups."""
+    return f"cgroup {'v2' if cgroups.unified() else 'v1'}"
+
+
+def own(found: dict[str, float]) -> dict[str, float]:
+    """Return the module's own instructions by front, in millions."""
+    return {
+        front.name: round((found[front.ours] - found[front.empty]) / 1e6, 2) for front in FRONTS
+    }
+
+
+def record(found: dict[str, float], file: Path = RECORD) -> None:
+    """Keep what was found as what is expected on hosts of this kind."""
+    known = json.loads(file.read_text()) if file.exists() else {}
+    known[kind()] = own(found)
+    file.write_text(json.dumps(known, indent=1) + "\n")
+
+
+def bounds(known: dict[str, dict[str, float]], host: str, front: str) -> tuple[float, float]:
+    """Return the least and the most that is expected.
+
+    On a kind of host that nobody has recorded there is only a most, that of the others: v2 has
+    fewer hierarchies to look at.
+    """
+    if host in known:
+        recorded = known[host][front]
+        return recorded * (1 - TOLERANCE), recorded * (1 + TOLERANCE)
+    return 0, max(one[front] for one in known.values()) * (1 + TOLERANCE)

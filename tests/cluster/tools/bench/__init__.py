@@ -1,0 +1,1 @@
+"""`./dev bench`: what a login costs, and whether that is what is wanted."""

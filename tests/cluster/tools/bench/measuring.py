@@ -1,0 +1,274 @@
+"""Measure the rows: times by turns, then what can be counted."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import statistics
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Callable
+
+from tests.cluster.harness import pam
+from tests.cluster.harness.cluster import Cluster, Roots, Settings
+from tests.cluster.harness.config import USERS
+from tests.cluster.harness.suites import SUITES, WITH_VALGRIND, with_valgrind
+from tests.cluster.harness.wait import wait_for
+from tests.cluster.tools import storm
+from tests.cluster.tools.bench import counting
+from tests.cluster.tools.bench.rows import LISTENERS, MEMORY, PYTHONS, ROWS, STORM, WITHOUT, Row
+from tests.cluster.tools.bench.subjects import FRONTS, SUBJECTS, command, prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from tests.cluster.harness.host import Host
+    from tests.cluster.tools.bench.worlds import World
+
+Numbers = dict[str, dict[str, float]]  # by measure and subject
+Report = Callable[[str], None]
+
+SETTINGS = Settings(slurm_conf="DefMemPerCPU=20")
+TIMING = ["python3", "/checkout/tests/cluster/inside/timing.py"]
+LEAST = 3  # runs
+LIMIT = 590.0  # seconds that the logins of a row may take
+WHAT = ("time", "counts")
+
+
+def by_pamtester(
+    names: Sequence[str], runs: int, what: Sequence[str], report: Report
+) -> Iterator[tuple[str, Numbers]]:
+    """Measure rows on one cluster; yield each when it is done."""
+    roots = {"n1": Roots(WITH_VALGRIND)}
+    with Cluster("bench", SETTINGS, report, roots) as cluster:
+        prepare(cluster.n1)
+        for name in names:
+            report(name)
+            row = ROWS[name]
+            with row.world(cluster) as world:
+                yield name, measured(cluster.n1, row, world, runs, what)
+
+
+def measured(node: Host, row: Row, world: World, runs: int, what: Sequence[str]) -> Numbers:
+    """Return the medians and counts of one row."""
+    commands = {name: command(name, row.phases, alone=row.alone) for name in row.subjects}
+    found: Numbers = {}
+    if "time" in what:
+        rounds = max(min(runs, LEAST), round(runs * row.share))
+        said = _run(node, row, world, rounds, commands, row.warm)
+        for measure in ("ms", "cpu_ms"):
+            medians = (round(statistics.median(one), 2) for one in said[measure])
+            found[measure] = dict(zip(commands, medians))
+    if "counts" in what:
+        found |= _counts(node, row, world, commands)
+    return found
+
+
+def _counts(node: Host, row: Row, world: World, commands: Mapping[str, list[str]]) -> Numbers:
+    """Run each under valgrind, and under strace."""
+    counting.empty(node)
+    tools = (counting.under_valgrind, counting.under_strace)
+    both = {
+        f"{name}/{number}": tool(name.replace(" ", "-"), argv)
+        for name, argv in commands.items()
+        for number, tool in enumerate(tools)
+    }
+    _run(node, row, world, 0, commands, row.warm)
+    _run(node, row, world, 1, both)
+    found: Numbers = {measure: {} for measure in counting.NUMBERS}
+    for name in commands:
+        file = name.replace(" ", "-")
+        numbers = {"instructions": counting.instructions(node, file), **counting.calls(node, file)}
+        for measure, number in numbers.items():
+            found[measure][name] = number
+    return found
+
+
+def _run(
+    node: Host,
+    row: Row,
+    world: World,
+    rounds: int,
+    commands: Mapping[str, list[str]],
+    warm: int = 0,
+) -> dict[str, list[list[float]]]:
+    """Have all take turns; see that those are refused that shall be, and that ours adopt."""
+    argv = [*TIMING, str(rounds), "--any", "--warm", str(warm)]
+    argv += ["--accept", str(world.accept)] if world.accept else []
+    argv += ["--forget", world.forget] if world.forget else []
+    for one in commands.values():
+        argv += ["--", *one]
+    mark = node.mark()
+    said: dict[str, list[list[float]]] = json.loads(node.run(argv, timeout=LIMIT).stdout)
+    log = node.log(mark)
+    for name, statuses in zip(commands, said["status"]):
+        refused = row.refused and SUBJECTS[name.partition("/")[0]].decides
+        if any(bool(status) is not refused for status in statuses):
+            raise RuntimeError(f"{row.name}, {name}: {statuses}\n" + "\n".join(log[-20:]))
+    ours = sum(name.partition("/")[0] in (front.ours for front in FRONTS) for name in commands)
+    adopted = sum("adopted into job" in line for line in log)
+    if not row.refused and adopted < ours * (rounds + warm):
+        raise RuntimeError(f"{row.name}: {adopted} adopted\n" + "\n".join(log[-20:]))
+    return said
+
+
+# In logins by ssh
+
+
+def memory(report: Report) -> Numbers:
+    """Return RSS and PSS in MiB of a login's privileged sshd, by subject."""
+    found: Numbers = {"rss": {}, "pss": {}}
+    with Cluster("bench", SETTINGS, report) as cluster:
+        prepare(cluster.n1)
+        cluster.submit("alice")
+        for name in SUBJECTS:
+            report(f"{MEMORY}: {name}")
+            cluster.pam(_lines(name))
+            with cluster.session("alice") as session:
+                time.sleep(0.2)
+                rss, pss = _sizes(cluster.n1, session.pid)
+            found["rss"][name], found["pss"][name] = round(rss, 2), round(pss, 2)
+    return found
+
+
+def _lines(name: str) -> list[str]:
+    subject = SUBJECTS[name]
+    session = subject.session or subject.line.replace("account", "session", 1)
+    return [*pam.with_module(line=subject.line), session]
+
+
+def _sizes(host: Host, shell: int) -> tuple[float, float]:
+    """Return RSS and PSS in MiB of the privileged sshd above a shell."""
+    monitor = shell
+    for _ in range(2):
+        stat = host.read(f"proc/{monitor}/stat")
+        monitor = int(stat.rpartition(")")[2].split()[1])
+    rollup = host.read(f"proc/{monitor}/smaps_rollup").splitlines()
+    kib = {line.split(":")[0]: int(line.split()[1]) for line in rollup[1:]}
+    return kib["Rss"] / 1024, kib["Pss"] / 1024
+
+
+LOGINS = 300  # at once
+MOST_STORMS = 5
+STORM_OF = {"C": "C module", "ours": "both lines", "ours by pam_exec": "both lines"}
+
+
+def at_once(runs: int, report: Report) -> Numbers:
+    """Return how 300 logins at the same moment go, by turns: the worst count, the median rate."""
+    seen: dict[str, list[storm.Seen]] = {name: [] for name in STORM_OF}
+    settings = Settings(slurm_conf=storm.NODES.format(cpus=2, memory=storm.MEMORY * 2))
+    with Cluster("bench", settings, report) as cluster:
+        storms = storm.Storms(cluster)
+        with storms.prepared(LOGINS, 1):
+            for _ in range(min(runs, MOST_STORMS)):
+                for name, module in STORM_OF.items():
+                    report(f"{STORM}: {name}")
+                    front = "pam_exec" if name.endswith("pam_exec") else "pam_python"
+                    with pam.front(front):
+                        seen[name].append(storms.play("one job", module, LOGINS))
+    rate = lambda name: statistics.median(one.inside / one.seconds for one in seen[name])  # noqa: E731
+    return {
+        "logins": dict.fromkeys(STORM_OF, LOGINS),
+        "inside": {name: min(one.inside for one in seen[name]) for name in STORM_OF},
+        "per_second": {name: round(rate(name), 2) for name in STORM_OF},
+    }
+
+
+# Has a user listen on 150,000 ports, over 15 addresses of the loopback.
+LISTENING = """\
+import os, resource, socket, sys, time
+resource.setrlimit(resource.RLIMIT_NOFILE, (20000, 20000))
+os.setuid(int(sys.argv[1]))
+for worker in range(15):
+    if os.fork() == 0:
+        held = [socket.create_server((f"127.0.1.{worker + 1}", 10000 + n)) for n in range(10000)]
+        open(f"/tmp/listeners.{worker}", "w")
+        time.sleep(600)
+time.sleep(600)
+"""
+
+
+def listeners(runs: int, report: Report) -> Numbers:
+    """Return the module's own ms in bob's logins, without and with alice's sockets that listen."""
+    found: Numbers = {"own_ms": {}, "own_ms_full": {}}
+    with Cluster("bench", SETTINGS, report) as cluster:
+        cluster.submit("bob")
+        for measure, filled in (("own_ms", False), ("own_ms_full", True)):
+            with _listening(cluster) if filled else contextlib.nullcontext():
+                for front in FRONTS:
+                    report(f"{LISTENERS}: {front.name}, {filled}")
+                    with pam.front(front.name):
+                        cluster.pam(pam.both())
+                    found[measure][front.ours] = _own_ms(cluster, max(LEAST, runs // 4))
+    return found
+
+
+@contextlib.contextmanager
+def _listening(cluster: Cluster) -> Iterator[None]:
+    holder = cluster.n1.popen(["python3", "-c", LISTENING, str(USERS["alice"])])
+    made = cluster.n1.root / "tmp"
+    try:
+        wait_for("sockets", lambda: len(list(made.glob("listeners.*"))) == 15, 120)
+        yield
+    finally:
+        cluster.n1.run(["pkill", "-f", "listeners"], check=False)
+        holder.wait(60)
+
+
+def _own_ms(cluster: Cluster, rounds: int) -> float:
+    """Return the median of what the module's lines in the log say for a login, all phases."""
+    found = []
+    for _ in range(rounds):
+        mark = cluster.n1.mark()
+        cluster.ssh("bob", timeout=60)
+        time.sleep(0.1)  # until the grace period of the kernel after the adoption is over
+        said = [line for line in cluster.n1.log(mark) if "pam_slurm_adopt(" in line]
+        found.append(sum(float(line.split()[-2]) for line in said if line.endswith(" ms")))
+    return round(statistics.median(found), 2)
+
+
+# Other Pythons
+
+
+def python(name: str, runs: int, what: Sequence[str], report: Report) -> Numbers:
+    """Measure one job on the suite that has this Python.
+
+    Counted besides: the empty script where the module traceback, which pam_python imports, is an
+    empty file.
+    """
+    suite = with_valgrind(SUITES[PYTHONS[name]])
+    with Cluster("bench", SETTINGS, report, {"n1": Roots(suite)}) as cluster:
+        prepare(cluster.n1)
+        row = replace(ROWS["one job"], name=name)
+        with row.world(cluster) as world:
+            found = measured(cluster.n1, row, world, runs, what)
+            emptied(cluster.n1, name.partition(" ")[2])
+            alone = replace(row, subjects=("empty",))
+            for measure, numbers in measured(cluster.n1, alone, world, runs, what).items():
+                found[measure][WITHOUT] = numbers["empty"]
+    return found
+
+
+def emptied(node: Host, version: str) -> None:
+    """Have an empty module traceback in the host's Python."""
+    folder = f"/usr/lib/python{version}"
+    node.write(f"{folder}/traceback.py", "")
+    node.run(["python3", "-m", "compileall", "-q", f"{folder}/traceback.py"])
+
+
+# The login that the guard counts
+
+
+def count_login(node: Host, runs: int) -> dict[str, float]:
+    """Return the least of some runs' instructions of one job, both lines, by subject."""
+    counting.empty(node)
+    found = {}
+    for front in FRONTS:
+        for name in (front.empty, front.ours):
+            least = float("inf")
+            for run in range(runs):
+                file = f"{name.replace(' ', '-')}-{run}"
+                node.run(counting.under_valgrind(file, command(name)), timeout=300)
+                least = min(least, counting.instructions(node, file))
+            found[name] = least
+    return found

@@ -1,0 +1,171 @@
+"""The report of the benchmark: tables for the terminal, and the same as rows of text."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from rich.table import Table
+
+from tests.cluster.tools.bench import counting, goals
+from tests.cluster.tools.bench.rows import NAMES, PYTHONS, WITHOUT
+from tests.cluster.tools.bench.subjects import FRONTS, SUBJECTS, TITLES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tests.cluster.tools.bench.goals import Found
+
+NONE = "-"
+UNITS = {"instructions": 1e6, "bytes": 1e3}
+HEADINGS = {
+    "instructions": "instructions in millions",
+    "calls": "system calls",
+    "bytes": "kB read",
+    "files": "files opened",
+    "connections": "connections",
+}
+
+
+class Rows(NamedTuple):
+    """A table as text."""
+
+    title: str
+    columns: Sequence[str]
+    rows: list[list[str]]
+
+
+def all_rows(found: Found) -> Iterator[Rows]:
+    """Yield what is reported, but for what was not measured."""
+    several = (
+        times(found), *counts(found), traceback(found), memory(found), storm(found),
+        verdicts(found),
+    )  # fmt: skip
+    return (one for one in several if one.rows)
+
+
+def tables(found: Found) -> list[Table]:
+    """Return the same for a terminal."""
+    made = []
+    for one in all_rows(found):
+        table = Table(title=one.title)
+        for number, column in enumerate(one.columns):
+            table.add_column(column, justify="right" if number else "left")
+        for row in one.rows:
+            table.add_row(*row)
+        made.append(table)
+    return made
+
+
+def _known(found: Found, measure: str) -> list[str]:
+    return [name for name in NAMES if measure in found.get(name, {})]
+
+
+def times(found: Found) -> Rows:
+    """Return milliseconds, and ours to the limit and to the C module."""
+    ratios = ["to limit", "to C", "exec to limit", "exec to C"]
+    rows = []
+    for name in _known(found, "ms"):
+        ms = found[name]["ms"]
+        row = [number(ms.get(subject), 1) for subject in SUBJECTS]
+        for front in FRONTS:
+            whole = "C" in ms and front.ours in ms
+            row.append(number(ms[front.ours] / goals.limit(ms, front) if whole else None))
+            row.append(number(ms[front.ours] / ms["C"] if whole else None))
+        rows.append([name, *row])
+    return Rows("whole process, median in ms", ["row", *TITLES.values(), *ratios], rows)
+
+
+def counts(found: Found) -> Iterator[Rows]:
+    """Yield what repeats, one table each; our own is what is beyond an empty script."""
+    for measure in counting.NUMBERS:
+        unit, digits = UNITS.get(measure, 1), 1 if measure in UNITS else 0
+        rows = []
+        for name in _known(found, measure):
+            of = found[name][measure]
+            own = [of[f.ours] - of[f.empty] if f.ours in of else None for f in FRONTS]
+            values = [*(of.get(subject) for subject in SUBJECTS), *own]
+            rows.append([name, *(number(None if v is None else v / unit, digits) for v in values)])
+        yield Rows(HEADINGS[measure], ["row", *TITLES.values(), "own", "own, exec"], rows)
+
+
+def traceback(found: Found) -> Rows:
+    """Return what pam_python's import of traceback costs on each Python, in the empty script."""
+    rows = []
+    for name in PYTHONS:
+        of = found.get(name, {}).get("instructions", {})
+        if WITHOUT in of:
+            saved = of["empty"] - of[WITHOUT]
+            share = f"{saved / of['empty']:.0%}"
+            rows.append([
+                name,
+                *(number(value / 1e6, 1) for value in (of["empty"], of[WITHOUT], saved)),
+                share,
+            ])  # fmt: skip
+    columns = ["both phases", "empty script", "without traceback", "saved", "share"]
+    return Rows("instructions in millions", columns, rows)
+
+
+def memory(found: Found) -> Rows:
+    """Return what stays in a session's privileged sshd."""
+    measures = [m for name in found for m in ("rss", "pss") if m in found[name]]
+    whole: dict[str, dict[str, float]] = {}
+    for name in _known(found, "pss"):
+        whole = found[name]
+    rows = [
+        [TITLES[subject], *(number(whole[measure].get(subject)) for measure in measures)]
+        for subject in (SUBJECTS if whole else ())
+    ]
+    columns = ["a session's privileged sshd", *(measure.upper() for measure in measures)]
+    return Rows("memory that stays, in MiB", columns, rows)
+
+
+def storm(found: Found) -> Rows:
+    """Return how many logins at once get in."""
+    whole: dict[str, dict[str, float]] = {}
+    for name in _known(found, "per_second"):
+        whole = found[name]
+    rows = [
+        [
+            TITLES[subject],
+            number(whole["logins"][subject], 0),
+            number(whole["inside"][subject], 0),
+            number(whole["per_second"][subject], 1),
+        ]
+        for subject in whole.get("logins", ())
+    ]
+    columns = ["module", "logins", "wholly in their job, at least", "in a second, median"]
+    return Rows("logins at the same moment", columns, rows)
+
+
+def verdicts(found: Found) -> Rows:
+    """Return what is wanted, and what it came to by each front."""
+    several = [one for one in goals.verdicts(found) if one.value is not None]
+    rows = []
+    for one in several:
+        sign = "at least" if one.goal.at_least else "at most"
+        rows.append([
+            one.goal.row,
+            one.goal.name,
+            one.front.name,
+            f"{sign} {one.wanted:g} {one.goal.unit}",
+            number(one.value),
+            "yes" if one.reached else "no",
+        ])  # fmt: skip
+    columns = ["row", "what", "front", "wanted", "found", "reached"]
+    return Rows("what is wanted", columns, rows)
+
+
+def summary(found: Found) -> str:
+    """Say in one line how many goals are reached, and which are not."""
+    several = [one for one in goals.verdicts(found) if one.reached is not None]
+    missed = [f"{one.goal.row} ({one.front.name})" for one in several if not one.reached]
+    said = f"{len(several) - len(missed)} of {len(several)} goals are reached"
+    return f"{said}; not: {', '.join(missed)}" if missed else said
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """Return a number as a table has it."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    return f"{value:,.{digits}f}"

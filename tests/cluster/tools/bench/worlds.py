@@ -1,0 +1,198 @@
+"""What a login meets in a row of the benchmark: jobs, sockets, configurations, sources."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from typing import TYPE_CHECKING, Callable, NamedTuple
+
+from tests.cluster.harness.config import USERS
+from tests.cluster.harness.host import end
+from tests.cluster.harness.wait import wait_for
+from tests.cluster.inside.sockets import workers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.cluster.harness.cluster import Cluster
+
+PORT = 5555
+MEMORY = "1500M"  # of the job that is adopted into: valgrind's own memory is in it
+REAL = 50  # jobs of others that the cluster itself runs; the partition lets 64 share a core
+FIRST_STANDIN = 500_000  # job id
+SLURM_CONF, NODES_CONF = "etc/slurm/slurm.conf", "etc/slurm/nodes.conf"
+CALLERID_JOBS = 3
+OWN_JOBS = 2  # of the rows in which the source is asked and knows nothing
+
+
+class World(NamedTuple):
+    """How the logins of a row are made."""
+
+    accept: int | None = None  # the port on which the connection of the logins comes
+    forget: str | None = None  # a folder that is emptied before each
+
+
+Made = Callable[["Cluster"], contextlib.AbstractContextManager[World]]
+
+
+@contextlib.contextmanager
+def no_job(cluster: Cluster) -> Iterator[World]:
+    """Leave the user without a job."""
+    del cluster
+    yield World()
+
+
+@contextlib.contextmanager
+def one_job(cluster: Cluster) -> Iterator[World]:
+    """Give the user one job."""
+    cluster.submit("alice", mem=MEMORY)
+    try:
+        yield World()
+    finally:
+        cluster.cancel_all()
+
+
+@contextlib.contextmanager
+def from_a_job(cluster: Cluster) -> Iterator[World]:
+    """Have the logins come from one of three jobs, as callerid tells."""
+    jobs = [cluster.submit("alice", nodes="n1,n2", mem=MEMORY) for _ in range(CALLERID_JOBS)]
+    argv = ["srun", f"--jobid={jobs[1]}", "--overlap", "--nodelist=n2", "-N1", "-n1"]
+    with _connecting(cluster, argv):
+        yield World(PORT)
+
+
+@contextlib.contextmanager
+def _connecting(cluster: Cluster, argv: list[str]) -> Iterator[None]:
+    """Have a process connect to n1 whenever a connection is wanted there; no job is left."""
+    client = cluster.login.popen(
+        [*argv, "python3", "-c", CLIENT], "alice", stderr=subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        client.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            client.wait(20)
+        end(client)
+        cluster.cancel_all()
+
+
+CLIENT = f"""\
+import socket, time
+while True:
+    try:
+        socket.create_connection(("n1", {PORT})).recv(1)
+    except OSError:
+        time.sleep(0.05)
+"""
+
+
+def jobs_of_others(number: int) -> Made:
+    """Give the user one job, and another user so many; most of the latter are stand-ins."""
+
+    @contextlib.contextmanager
+    def world(cluster: Cluster) -> Iterator[World]:
+        for _ in range(min(number, REAL)):
+            cluster.submit("bob")
+        with contextlib.ExitStack() as stack:
+            if number > REAL:
+                stack.enter_context(_standins(cluster, number - REAL))
+            yield stack.enter_context(one_job(cluster))
+
+    return world
+
+
+@contextlib.contextmanager
+def _standins(cluster: Cluster, number: int) -> Iterator[None]:
+    numbers = [str(USERS["bob"]), str(FIRST_STANDIN), str(number)]
+    script = 'cd /checkout; exec "$@"'
+    argv = ["python3", "-m", "tests.cluster.standins.stepds", "/var/spool/slurmd", "n1", *numbers]
+    process = cluster.n1.popen(["sh", "-c", script, "sh", *argv], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        yield
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        end(process)
+
+
+def own_jobs(number: int, forget: str | None = None) -> Made:
+    """Give the user so many jobs; the logins come from the login node, where no slurmd runs."""
+
+    @contextlib.contextmanager
+    def world(cluster: Cluster) -> Iterator[World]:
+        for _ in range(number - 1):
+            cluster.submit("alice")
+        cluster.submit("alice", mem=MEMORY)  # the newest
+        with _connecting(cluster, []):
+            yield World(PORT, forget)
+
+    return world
+
+
+def dropped(forget: str | None = None) -> Made:
+    """Have the source drop what is sent to slurmd's port."""
+
+    @contextlib.contextmanager
+    def world(cluster: Cluster) -> Iterator[World]:
+        chain = "chain input { type filter hook input priority 0; tcp dport 6818 drop; }"
+        login = cluster.login
+        login.run(["nft", "-f", "-"], input=f"table inet bench {{\n{chain}\n}}\n")
+        try:
+            with own_jobs(OWN_JOBS, forget)(cluster) as made:
+                yield made
+        finally:
+            login.run(["nft", "delete", "table", "inet", "bench"])
+
+    return world
+
+
+def sockets(number: int) -> Made:
+    """Have so many TCP sockets on the node, beside those of three jobs and callerid."""
+
+    @contextlib.contextmanager
+    def world(cluster: Cluster) -> Iterator[World]:
+        folder = "/run/bench.sockets"
+        argv = ["python3", "/checkout/tests/cluster/inside/sockets.py", str(number), folder]
+        cluster.n1.run(["rm", "-rf", folder])
+        made = cluster.n1.root / folder.lstrip("/")
+        holder = cluster.n1.popen(argv)
+        try:
+            all_made = lambda: made.is_dir() and len(list(made.iterdir())) == workers(number)  # noqa: E731
+            wait_for(f"{number} sockets", all_made, 180)
+            with from_a_job(cluster) as world:
+                yield world
+        finally:
+            end(holder)
+            table = lambda: len((made.parent / "../proc/net/tcp").read_bytes())  # noqa: E731
+            wait_for("sockets gone", lambda: table() < 1 << 20, 120, every=1)
+
+    return world
+
+
+def node_lines(number: int, *, included: bool = False) -> Made:
+    """Have as many NodeName lines in the node's slurm.conf, or in a file that it includes."""
+
+    @contextlib.contextmanager
+    def world(cluster: Cluster) -> Iterator[World]:
+        node = cluster.n1
+        usual = node.read(SLURM_CONF)
+        lines = "".join(
+            f"NodeName=cloud{at:05} CPUs=64 RealMemory=256000 Feature=a,b Weight=8 State=CLOUD\n"
+            for at in range(number)
+        )
+        with one_job(cluster) as made:
+            try:
+                if included:
+                    node.write(NODES_CONF, lines)
+                    lines = f"Include /{NODES_CONF}\n"
+                before, partition, after = usual.partition("PartitionName=")
+                node.write(SLURM_CONF, f"{before}{lines}{partition}{after}")
+                yield made
+            finally:
+                node.write(SLURM_CONF, usual)
+
+    return world

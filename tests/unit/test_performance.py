@@ -1,0 +1,204 @@
+"""The benchmark's own arithmetic, and its page: goals, strace's lines, tables, options."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+
+from tests.cluster.tools.bench import counting, goals, report
+from tests.cluster.tools.bench.__main__ import chosen_rows, main
+from tests.cluster.tools.bench.rows import MEMORY, NAMES, PYTHONS, ROWS, STORM, WITHOUT
+from tests.cluster.tools.bench.subjects import FRONTS, SUBJECTS
+from tests.cluster.tools.instructions import bounds
+from tests.dev import performance
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cluster.tools.bench.goals import Found
+
+
+def test_the_page_has_the_figures_of_the_data() -> None:
+    """Where this fails, `./dev bench` with --write brings the page up to date."""
+    text = performance.PAGE.read_text()
+    assert performance.page(text) == text
+
+
+def test_the_data_are_of_rows_that_there_are() -> None:
+    found = performance.found()
+    assert set(found) <= set(NAMES)
+    subjects = {name for row in found.values() for of in row.values() for name in of}
+    assert subjects <= {*SUBJECTS, WITHOUT}
+
+
+def test_the_page_explains_every_row() -> None:
+    section = performance.PAGE.read_text().partition("## What each row is")[2].partition("\n## ")[0]
+    named = [line.split("|")[1].strip() for line in section.splitlines() if line.startswith("| ")]
+    for name in ROWS:
+        first, _, rest = name.partition(" ")
+        general = f"N {rest}" if first.isdecimal() else name
+        assert general.replace("N job of", "N jobs of") in named
+    assert ", ".join(PYTHONS).replace(", Python", ",") in named
+
+
+# What is wanted
+
+# One login of each subject; the limit is 20 + 22 - 2 = 40 by pam_python, and 70 by the other.
+MS = {"permit": 2, "C": 22, "empty": 20, "ours": 42, "empty by pam_exec": 50,
+      "ours by pam_exec": 77}  # fmt: skip
+FASTER = {**MS, "ours": 40, "ours by pam_exec": 70}
+SLOWER = {**MS, "C": 122, "ours": 82, "ours by pam_exec": 127}
+FOUND: Found = {
+    "one job": {"ms": MS, "instructions": {name: ms * 1_000_000 for name, ms in MS.items()}},
+    "three jobs, callerid": {"ms": FASTER},
+    "1000 sockets": {"ms": MS},
+    "2 jobs of this user": {"ms": FASTER},
+    "20 jobs of this user": {"ms": MS},
+    "source refuses": {"ms": MS},
+    "source drops, first login": {"ms": SLOWER},
+    "no job": {"ms": MS},
+    MEMORY: {"pss": MS},
+    STORM: {
+        "logins": {"C": 300, "ours": 300, "ours by pam_exec": 300},
+        "inside": {"C": 300, "ours": 300, "ours by pam_exec": 298},
+        "per_second": {"C": 10, "ours": 9.1, "ours by pam_exec": 8},
+    },
+}
+VERDICTS = {
+    ("one job", "own instructions"): ((22, False), (27, False)),
+    ("one job", "to the limit"): ((1.05, True), (1.1, False)),
+    ("three jobs, callerid", "to the limit"): ((1, True), (1, True)),
+    ("1000 sockets", "to no other sockets"): ((1.05, False), (1.1, False)),
+    ("20 jobs of this user", "for each job more"): ((2 / 18, False), (7 / 18, False)),
+    ("source drops, first login", "extra time, to the C module's"): ((0.4, True), (0.5, True)),
+    ("no job", "to an empty script"): ((2.1, False), (1.54, False)),
+    (MEMORY, "PSS that stays"): ((22, False), (75, False)),
+    (STORM, "not wholly in"): ((0, True), (2, False)),
+    (STORM, "logins a second, to the C module's"): ((0.91, True), (0.8, False)),
+}
+
+
+def test_verdicts() -> None:
+    """What is not measured has none."""
+    several = {(v.goal.row, v.goal.name, v.front.name): v for v in goals.verdicts(FOUND)}
+    measured = {key for key, verdict in several.items() if verdict.value is not None}
+    assert measured == {(*key, front.name) for key in VERDICTS for front in FRONTS}
+    for key, expected in VERDICTS.items():
+        for front, (value, reached) in zip(FRONTS, expected):
+            verdict = several[*key, front.name]
+            assert verdict.value == pytest.approx(value)
+            assert verdict.reached is reached
+
+
+def test_what_is_wanted_of_memory_depends_on_the_front() -> None:
+    wanted = [v.wanted for v in goals.verdicts({}) if v.goal.row == MEMORY]
+    assert wanted == [0.8, 0.1]
+
+
+def test_every_goal_is_of_a_row() -> None:
+    assert {goal.row for goal in goals.GOALS} <= set(NAMES)
+
+
+def test_the_last_line_names_what_is_not_reached() -> None:
+    said = report.summary({"one job": {"ms": MS}})
+    assert said == "1 of 2 goals are reached; not: one job (pam_exec)"
+
+
+def test_every_table_has_as_many_fields_as_columns() -> None:
+    counts = {measure: MS for measure in counting.NUMBERS}
+    found = {**FOUND, "Python 3.11": {**counts, "ms": MS}}
+    found["Python 3.11"]["instructions"] = {**MS, WITHOUT: 15}
+    tables = list(report.all_rows(found))
+    assert len(tables) == 10
+    for table in tables:
+        assert {len(row) for row in table.rows} == {len(table.columns)}
+
+
+# What strace has written
+
+LINES = [
+    ("12 openat(AT_FDCWD, \"/etc/passwd\", O_RDONLY) = 3", {"files": 1}),
+    ("12 openat(AT_FDCWD, \"/no\", O_RDONLY) = -1 ENOENT (No such file or directory)", {}),
+    ("12 read(3, \"\"..., 4096) = 1200", {"bytes": 1200}),
+    ("12 read(3, \"\"..., 4096) = -1 EAGAIN (Resource temporarily unavailable)", {}),
+    ("12 write(3, \"\"..., 40) = 40", {}),
+    ("13 connect(3, {sa_family=AF_UNIX, sun_path=\"/run/x\"}, 10) = 0", {"connections": 1}),
+    ("13 connect(3, {sa_family=AF_INET}, 16) = -1 EINPROGRESS (In progress)", {"connections": 1}),
+    ("13 connect(3, {sa_family=AF_UNIX}, 16) = -1 ENOENT (No such file or directory)", {}),
+    ("13 <... recvfrom resumed>\"\"..., 64, 0, NULL, NULL) = 4", {"bytes": 4}),
+    ("13 mmap(NULL, 8, PROT_READ, MAP_PRIVATE, 3, 0) = 0x7f0c12345000", {}),
+    ("13 exit_group(0) = ?", {}),
+]  # fmt: skip
+NO_CALLS = [
+    "13 recvfrom(3,  <unfinished ...>",
+    "13 --- SIGCHLD {si_signo=SIGCHLD, si_code=CLD_EXITED} ---",
+    "13 +++ exited with 0 +++",
+]
+
+
+@pytest.mark.parametrize(("line", "counted"), LINES)
+def test_a_call(line: str, counted: dict[str, int]) -> None:
+    nothing = dict.fromkeys(counting.NUMBERS[1:], 0)
+    assert counting.counted([line]) == {**nothing, "calls": 1, **counted}
+
+
+@pytest.mark.parametrize("line", NO_CALLS)
+def test_no_call(line: str) -> None:
+    assert set(counting.counted([line]).values()) == {0}
+
+
+def test_instructions_of_a_file() -> None:
+    assert counting.total("events: Ir\n1 2\ntotals: 123\n") == 123
+
+
+# Rows and options
+
+
+@pytest.mark.parametrize(
+    ("patterns", "chosen"),
+    [
+        ("one job, account line alone", ["one job, account line alone"]),
+        ("no job,1000 sockets", ["no job", "1000 sockets"]),
+        ("*NodeName lines", [name for name in ROWS if name.endswith("NodeName lines")]),
+        ("Python", list(PYTHONS)),
+        ("nothing", []),
+        ("", []),
+    ],
+)
+def test_chosen_rows(patterns: str, chosen: list[str]) -> None:
+    assert chosen_rows(patterns) == chosen
+
+
+@pytest.mark.parametrize("given", [["--runs", "0"], ["--only", "luck"], ["--json", "/no/file"]])
+def test_bad_options_are_refused(given: list[str]) -> None:
+    """Before a cluster is made."""
+    with pytest.raises(click.UsageError):
+        main.main(given, standalone_mode=False)
+
+
+# The record that test_instructions.py reads
+
+KNOWN = {"cgroup v1": {"pam_python": 100.0, "pam_exec": 200.0}}
+
+
+@pytest.mark.parametrize(
+    ("host", "least", "most"), [("cgroup v1", 97, 103), ("cgroup v2", 0, 103)]
+)
+def test_bounds(host: str, least: float, most: float) -> None:
+    assert bounds(KNOWN, host, "pam_python") == pytest.approx((least, most))
+
+
+def test_what_a_run_has_not_measured_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page, its data and its pictures are written anew from both."""
+    from tests.dev import pictures
+
+    monkeypatch.setattr(performance, "DATA", tmp_path / "data.json")
+    monkeypatch.setattr(performance, "PAGE", tmp_path / "page.md")
+    monkeypatch.setattr(pictures, "write", lambda: None)
+    (tmp_path / "page.md").write_text("<!-- begin times -->\n<!-- end times -->\n")
+    for measure, ms in (("ms", MS), ("cpu_ms", FASTER), ("ms", SLOWER)):
+        performance.keep({"schema": 1, "rows": {"one job": {measure: ms}}})
+    assert performance.found() == {"one job": {"ms": SLOWER, "cpu_ms": FASTER}}
+    assert "| one job | 2.0 | 122.0 |" in (tmp_path / "page.md").read_text()
