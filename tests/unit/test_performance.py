@@ -46,7 +46,7 @@ def test_the_page_explains_every_row() -> None:
 # What is wanted
 
 # One login of each subject; the limit is 20 + 22 - 2 = 40 by pam_python, and 70 by the other.
-MS = {"permit": 2, "C": 22, "empty": 20, "ours": 42, "empty by pam_exec": 50,
+MS: dict[str, float] = {"permit": 2, "C": 22, "empty": 20, "ours": 42, "empty by pam_exec": 50,
       "ours by pam_exec": 77}  # fmt: skip
 FASTER = {**MS, "ours": 40, "ours by pam_exec": 70}
 SLOWER = {**MS, "C": 122, "ours": 82, "ours by pam_exec": 127}
@@ -82,12 +82,12 @@ VERDICTS = {
 
 def test_verdicts() -> None:
     """What is not measured has none."""
-    several = {(v.goal.row, v.goal.name, v.front.name): v for v in goals.verdicts(FOUND)}
+    several = {((v.goal.row, v.goal.name), v.front): v for v in goals.verdicts(FOUND)}
     measured = {key for key, verdict in several.items() if verdict.value is not None}
-    assert measured == {(*key, front.name) for key in VERDICTS for front in FRONTS}
+    assert measured == {(key, front) for key in VERDICTS for front in FRONTS}
     for key, expected in VERDICTS.items():
         for front, (value, reached) in zip(FRONTS, expected):
-            verdict = several[*key, front.name]
+            verdict = several[key, front]
             assert verdict.value == pytest.approx(value)
             assert verdict.reached is reached
 
@@ -107,9 +107,8 @@ def test_the_last_line_names_what_is_not_reached() -> None:
 
 
 def test_every_table_has_as_many_fields_as_columns() -> None:
-    counts = {measure: MS for measure in counting.NUMBERS}
-    found = {**FOUND, "Python 3.11": {**counts, "ms": MS}}
-    found["Python 3.11"]["instructions"] = {**MS, WITHOUT: 15}
+    counts = dict.fromkeys(counting.NUMBERS, MS) | {"instructions": {**MS, WITHOUT: 15}}
+    found: Found = {**FOUND, "Python 3.11": {**counts, "ms": MS}}
     tables = list(report.all_rows(found))
     assert len(tables) == 10
     for table in tables:
@@ -119,15 +118,15 @@ def test_every_table_has_as_many_fields_as_columns() -> None:
 # What strace has written
 
 LINES = [
-    ("12 openat(AT_FDCWD, \"/etc/passwd\", O_RDONLY) = 3", {"files": 1}),
-    ("12 openat(AT_FDCWD, \"/no\", O_RDONLY) = -1 ENOENT (No such file or directory)", {}),
-    ("12 read(3, \"\"..., 4096) = 1200", {"bytes": 1200}),
-    ("12 read(3, \"\"..., 4096) = -1 EAGAIN (Resource temporarily unavailable)", {}),
-    ("12 write(3, \"\"..., 40) = 40", {}),
-    ("13 connect(3, {sa_family=AF_UNIX, sun_path=\"/run/x\"}, 10) = 0", {"connections": 1}),
+    ('12 openat(AT_FDCWD, "/etc/passwd", O_RDONLY) = 3', {"files": 1}),
+    ('12 openat(AT_FDCWD, "/no", O_RDONLY) = -1 ENOENT (No such file or directory)', {}),
+    ('12 read(3, ""..., 4096) = 1200', {"bytes": 1200}),
+    ('12 read(3, ""..., 4096) = -1 EAGAIN (Resource temporarily unavailable)', {}),
+    ('12 write(3, ""..., 40) = 40', {}),
+    ('13 connect(3, {sa_family=AF_UNIX, sun_path="/run/x"}, 10) = 0', {"connections": 1}),
     ("13 connect(3, {sa_family=AF_INET}, 16) = -1 EINPROGRESS (In progress)", {"connections": 1}),
     ("13 connect(3, {sa_family=AF_UNIX}, 16) = -1 ENOENT (No such file or directory)", {}),
-    ("13 <... recvfrom resumed>\"\"..., 64, 0, NULL, NULL) = 4", {"bytes": 4}),
+    ('13 <... recvfrom resumed>""..., 64, 0, NULL, NULL) = 4', {"bytes": 4}),
     ("13 mmap(NULL, 8, PROT_READ, MAP_PRIVATE, 3, 0) = 0x7f0c12345000", {}),
     ("13 exit_group(0) = ?", {}),
 ]  # fmt: skip
@@ -183,9 +182,7 @@ def test_bad_options_are_refused(given: list[str]) -> None:
 KNOWN = {"cgroup v1": {"pam_python": 100.0, "pam_exec": 200.0}}
 
 
-@pytest.mark.parametrize(
-    ("host", "least", "most"), [("cgroup v1", 97, 103), ("cgroup v2", 0, 103)]
-)
+@pytest.mark.parametrize(("host", "least", "most"), [("cgroup v1", 97, 103), ("cgroup v2", 0, 103)])
 def test_bounds(host: str, least: float, most: float) -> None:
     assert bounds(KNOWN, host, "pam_python") == pytest.approx((least, most))
 

@@ -131,7 +131,7 @@ def _panel(
 
 
 def _number(row: str) -> int:
-    first = row.split()[0]
+    first = row.split(maxsplit=1)[0]
     return int(first) if first.isdecimal() else 1
 
 

@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,23 +54,30 @@ def main(
         sys.exit(0 if chosen else 2)
     refuse_unwritable(file)
     what = (only,) if only else measuring.WHAT
+    chosen = [name for name in chosen if "time" in what or name not in TIMED]
     found: dict[str, Numbers] = {}
     try:
-        found.update(measured(chosen, runs, what, console.print))
+        found.update(measured(chosen, runs, what, partial(console.print, markup=False)))
     finally:
         if os.getpid() == OWN:  # pyroute2 forks, and what it forks comes by here
             said = {"schema": 1, "machine": machine(), "runs": runs, "rows": found}
             if file and found:
                 file.write_text(json.dumps(said, indent=1) + "\n")
-            console.print(*report.tables(found), report.summary(found))
-    if write:
+            console.print(*report.tables(found))
+    if write and found:
         from tests.dev import performance
 
         performance.keep(said)
         console.print(f"wrote {performance.PAGE}")
+    missing = [name for name in chosen if name not in found]
+    if missing:
+        console.print(f"not measured: {', '.join(missing)}")
+    console.print(report.summary(found))
+    sys.exit(1 if missing else 0)
 
 
 OWN = os.getpid()
+TIMED = (LISTENERS, STORM)  # nothing is counted there
 
 
 def chosen_rows(patterns: str) -> list[str]:
@@ -110,9 +118,9 @@ def measured(
     for name in PYTHONS:
         if name in names:
             yield name, measuring.python(name, runs, what, say)
-    if "time" in what and LISTENERS in names:
+    if LISTENERS in names:
         yield LISTENERS, measuring.listeners(runs, say)
-    if "time" in what and STORM in names:
+    if STORM in names:
         yield STORM, measuring.at_once(runs, say)
 
 

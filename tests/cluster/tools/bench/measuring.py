@@ -38,15 +38,21 @@ WHAT = ("time", "counts")
 def by_pamtester(
     names: Sequence[str], runs: int, what: Sequence[str], report: Report
 ) -> Iterator[tuple[str, Numbers]]:
-    """Measure rows on one cluster; yield each when it is done."""
+    """Measure rows on one cluster; yield each when it is done, but for those that fail."""
     roots = {"n1": Roots(WITH_VALGRIND)}
     with Cluster("bench", SETTINGS, report, roots) as cluster:
         prepare(cluster.n1)
         for name in names:
             report(name)
             row = ROWS[name]
-            with row.world(cluster) as world:
-                yield name, measured(cluster.n1, row, world, runs, what)
+            try:
+                with row.world(cluster) as world:
+                    numbers = measured(cluster.n1, row, world, runs, what)
+            except (RuntimeError, OSError) as error:  # the others are not lost
+                report(f"{name}: {error}")
+                cluster.cancel_all()
+            else:
+                yield name, numbers
 
 
 def measured(node: Host, row: Row, world: World, runs: int, what: Sequence[str]) -> Numbers:
@@ -166,11 +172,14 @@ def at_once(runs: int, report: Report) -> Numbers:
                     front = "pam_exec" if name.endswith("pam_exec") else "pam_python"
                     with pam.front(front):
                         seen[name].append(storms.play("one job", module, LOGINS))
-    rate = lambda name: statistics.median(one.inside / one.seconds for one in seen[name])  # noqa: E731
+    rates = {
+        name: statistics.median(one.inside / one.seconds for one in several)
+        for name, several in seen.items()
+    }
     return {
         "logins": dict.fromkeys(STORM_OF, LOGINS),
         "inside": {name: min(one.inside for one in seen[name]) for name in STORM_OF},
-        "per_second": {name: round(rate(name), 2) for name in STORM_OF},
+        "per_second": {name: round(rate, 2) for name, rate in rates.items()},
     }
 
 

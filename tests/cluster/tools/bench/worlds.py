@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Callable, NamedTuple
 
 from tests.cluster.harness.config import USERS
@@ -22,6 +23,7 @@ REAL = 50  # jobs of others that the cluster itself runs; the partition lets 64 
 FIRST_STANDIN = 500_000  # job id
 SLURM_CONF, NODES_CONF = "etc/slurm/slurm.conf", "etc/slurm/nodes.conf"
 CALLERID_JOBS = 3
+FEW = 1 << 20  # bytes of /proc/net/tcp: 7,000 sockets
 OWN_JOBS = 2  # of the rows in which the source is asked and knows nothing
 
 
@@ -160,15 +162,18 @@ def sockets(number: int) -> Made:
         cluster.n1.run(["rm", "-rf", folder])
         made = cluster.n1.root / folder.lstrip("/")
         holder = cluster.n1.popen(argv)
+
+        def all_made() -> bool:
+            return made.is_dir() and len(list(made.iterdir())) == workers(number)
+
         try:
-            all_made = lambda: made.is_dir() and len(list(made.iterdir())) == workers(number)  # noqa: E731
             wait_for(f"{number} sockets", all_made, 180)
             with from_a_job(cluster) as world:
                 yield world
         finally:
             end(holder)
-            table = lambda: len((made.parent / "../proc/net/tcp").read_bytes())  # noqa: E731
-            wait_for("sockets gone", lambda: table() < 1 << 20, 120, every=1)
+            table = Path(f"/proc/{cluster.n1.init.pid}/net/tcp")  # has those of TIME_WAIT
+            wait_for("sockets gone", lambda: len(table.read_bytes()) < FEW, 180, every=1)
 
     return world
 
