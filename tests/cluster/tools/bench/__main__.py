@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
+from tests.cluster.harness.root import BuildError
 from tests.cluster.tools.bench import measuring, report
 from tests.cluster.tools.bench.rows import LISTENERS, MEMORY, NAMES, PYTHONS, ROWS, STORM
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from tests.cluster.tools.bench.measuring import Numbers, Report
 
@@ -113,15 +114,19 @@ def measured(
     shared = [name for name in names if name in ROWS]
     if shared:
         yield from measuring.by_pamtester(shared, runs, what, say)
-    if MEMORY in names:
-        yield MEMORY, measuring.memory(say)
-    for name in PYTHONS:
-        if name in names:
-            yield name, measuring.python(name, runs, what, say)
-    if LISTENERS in names:
-        yield LISTENERS, measuring.listeners(runs, say)
-    if STORM in names:
-        yield STORM, measuring.at_once(runs, say)
+    others: dict[str, Callable[[], Numbers]] = {
+        MEMORY: lambda: measuring.memory(say),
+        **{name: partial(measuring.python, name, runs, what, say) for name in PYTHONS},
+        LISTENERS: lambda: measuring.listeners(runs, say),
+        STORM: lambda: measuring.at_once(runs, say),
+    }
+    for name, measure in others.items():
+        if name not in names:
+            continue
+        try:
+            yield name, measure()
+        except (RuntimeError, OSError, BuildError) as error:  # the others are not lost
+            say(f"{name}: {error}")
 
 
 if __name__ == "__main__":
