@@ -25,6 +25,7 @@ import sys
 import time
 
 REST = 0.08  # seconds before each run
+FILES = 1024  # that the commands may open, as services on most hosts: pam_exec closes each
 CONNECTION = 9  # the descriptor the commands find the connection at
 
 
@@ -38,6 +39,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--forget")
     parser.add_argument("--any", action="store_true")
     given = parser.parse_args(own)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, hard))
     if given.accept:
         accept(given.accept)
     times: list[list[float]] = [[] for _ in commands]
