@@ -9,7 +9,14 @@ from contextlib import suppress
 from slurm_adopt.slurm.auth.munge import Munge
 from slurm_adopt.slurm.auth.sack import Sack
 from slurm_adopt.slurm.cgroup import paths, step_cgroup
-from slurm_adopt.slurm.config import aliases, conf, hostlist, slurmd_ports, slurmd_processes
+from slurm_adopt.slurm.config import (
+    aliases,
+    conf,
+    hostlist,
+    node_lines,
+    slurmd_ports,
+    slurmd_processes,
+)
 from slurm_adopt.slurm.errors import SetupError
 from slurm_adopt.slurm.slurmd.callerid import encrypted
 from slurm_adopt.slurm.versions import RELEASES
@@ -44,6 +51,7 @@ def slurm_conf(data: bytes) -> None:
         found = conf.load(path)
     except SetupError:
         return
+    _same_unread(path, found)
     plain = _plainly(main)
     if plain is not None:
         assert {key: os.fsencode(value) for key, value in found.values.items()} == plain
@@ -56,6 +64,18 @@ def slurm_conf(data: bytes) -> None:
     flags = found.get("PrologFlags").lower()
     assert not conf.contains(found) or any(word in flags for word in conf.CONTAIN)
     _asked(found)
+
+
+def _same_unread(path: str, whole: conf.Conf) -> None:
+    """See that a file is read the same where its NodeName lines wait until they are asked for."""
+    with instead(conf, "_LARGE", 0), instead(node_lines, "_RUN", 1):
+        unread = conf.load(path)
+        assert (unread.values, unread.remarks) == (whole.values, whole.remarks)
+        for name in ("n1", "n1.site", "N4", "localhost"):
+            with suppress(SetupError):
+                named = conf.node_names(whole, name)
+                assert conf.node_names(unread, name) == named
+        assert unread.nodes == whole.nodes
 
 
 def _asked(found: conf.Conf) -> None:

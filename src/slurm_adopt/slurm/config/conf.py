@@ -20,7 +20,11 @@ from . import hostlist
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
+
+    from .node_lines import Block
+
+    Pairs = dict[str, str]
 
 FETCHED = "/run/slurm/conf/slurm.conf"  # a link to where a configless slurmd keeps its copy
 PLACES = (  # in this order
@@ -37,6 +41,7 @@ DEFAULT_PORT = "6818"  # SLURMD_PORT, src/common/read_config.h
 INCLUDES = 1000  # files in one configuration
 DEPTH = 32  # of files that include each other
 FILE_LIMIT = 64 << 20  # bytes in one file
+_LARGE = 1 << 13  # bytes of a file whose NodeName lines are parsed when they are asked for
 
 _COMMENT = re.compile(r"(?<!\\)(?:\\\\)*#")
 _ESCAPE = re.compile(r"\\(.?)")
@@ -50,15 +55,48 @@ PAIR = re.compile(r'(?<![^\s=])([^\s=]+)\s*=\s*(?:"([^"]*)"|(\S*))', re.ASCII)
 class Conf:
     """One parsed configuration: `values` by lower-case key, and the NodeName lines in order."""
 
-    __slots__ = ("files", "nodes", "path", "remarks", "values")
+    __slots__ = ("_nodes", "files", "path", "remarks", "values")
 
     def __init__(self, path: str) -> None:
         """Start empty; `path` is the file that is read."""
         self.path = path
         self.files = 0
         self.values: dict[str, str] = {}
-        self.nodes: list[dict[str, str]] = []
+        self._nodes: list[Pairs | Block] = []
         self.remarks: list[str] = []  # what was passed over
+
+    @property
+    def nodes(self) -> list[Pairs]:
+        """All NodeName lines."""
+        lines = [line for part in self._nodes for line in _parsed(part)]
+        self._nodes = [*lines]
+        return lines
+
+    def nodes_about(
+        self, names: Collection[str], *, fold: bool = False, words: Collection[str] = ()
+    ) -> Iterator[Pairs]:
+        """Yield, in order, the NodeName lines that may have one of these names, and others.
+
+        Which of them have it is left to who asks. One line that sets no defaults stands for all
+        that are left out, where there are such. None is left out beside one that has one of
+        `words`, in lower case. `fold`: names in any case.
+        """
+        for part in self._nodes:
+            if isinstance(part, dict) or any(map(part.has, words)):
+                yield from _parsed(part)
+                continue
+            about = part.about(names, fold)
+            for line in part.lines():
+                first = _node_lines(line)
+                if first and line not in about and not is_default(first[0]):
+                    yield first[0]
+                if first and not is_default(first[0]):
+                    break
+            yield from (node for line in about for node in _node_lines(line))
+
+    def add_node(self, line: Pairs | Block) -> None:
+        """Take a NodeName line, or a block of them."""
+        self._nodes.append(line)
 
     def get(self, key: str, default: str = "") -> str:
         """Return the value of a key given in any case."""
@@ -128,22 +166,49 @@ def _read(conf: Conf, path: str, chain: tuple[str, ...]) -> None:
         raise SetupError(f"{path}: Include is nested more than {DEPTH} files deep")
     if conf.files > INCLUDES:
         raise SetupError(f"{path}: more than {INCLUDES} files are included; is it a loop?")
-    for line in _lines(_text(path)):
+    for part in _parts(path):
+        if isinstance(part, str):
+            _take(conf, part, (*chain, path))
+        else:
+            conf.add_node(part)
+
+
+def _take(conf: Conf, text: str, chain: tuple[str, ...]) -> None:
+    """Take the lines of a text, and those of what it includes."""
+    for line in _lines(text):
         if included := _INCLUDE.fullmatch(line):
-            _include(conf, included[1], (*chain, path))
+            _include(conf, included[1], chain)
             continue
         pairs = {key.lower(): value for key, value in _pairs(line)}
         if "nodename" in pairs:
-            conf.nodes.append(pairs)
+            conf.add_node(pairs)
         elif "partitionname" not in pairs:
             conf.values.update(pairs)
 
 
-def _text(path: str) -> str:
+def _parts(path: str) -> list[str | Block]:
+    """Return a file in parts, in order: text, and where it is large blocks of NodeName lines."""
     data = files.read(path, FILE_LIMIT)
     if b"\0" in data:
         raise SetupError(f"{path} is not a text file: it has NUL bytes")
-    return data.decode("utf-8", "surrogateescape")
+    if len(data) < _LARGE:
+        return [data.decode("utf-8", "surrogateescape")]
+    from .node_lines import pieces
+
+    return [
+        piece.decode("utf-8", "surrogateescape") if isinstance(piece, bytes) else piece
+        for piece in pieces(data)
+    ]
+
+
+def _parsed(part: Pairs | Block) -> list[Pairs]:
+    return [part] if isinstance(part, dict) else _node_lines(part.text())
+
+
+def _node_lines(text: str) -> list[Pairs]:
+    """Parse the NodeName lines of a block."""
+    lines = ({key.lower(): value for key, value in _pairs(line)} for line in _lines(text))
+    return [line for line in lines if line]
 
 
 def _lines(text: str) -> Iterator[str]:
@@ -244,7 +309,7 @@ def dynamic(conf: Conf, hostname: str) -> list[tuple[str, str]]:
 def _nodes_on(conf: Conf, hostname: str, fold: bool) -> list[tuple[str, str]]:
     """Return the nodes whose NodeHostname, by default NodeName, is `hostname`; `fold`: any case."""
     found = []
-    for line in conf.nodes:
+    for line in conf.nodes_about([hostname], fold=fold):
         names = line["nodename"]
         hosts = line.get("nodehostname", names)
         if is_default(line) or not hostlist.contains(hosts, hostname, fold):
@@ -273,7 +338,7 @@ def parallel(names: str, others: str) -> list[tuple[str, str]]:
 
 def has_node(conf: Conf, name: str) -> bool:
     """Return whether a NodeName line has a node, in any case; True where nodes may be dynamic."""
-    lines = (line for line in conf.nodes if not is_default(line))
+    lines = (line for line in conf.nodes_about([name], fold=True) if not is_default(line))
     found = any(hostlist.contains(line["nodename"], name, fold=True) for line in lines)
     return found or conf.get("MaxNodeCount", "0") != "0"
 
@@ -281,7 +346,7 @@ def has_node(conf: Conf, name: str) -> bool:
 def as_configured(conf: Conf, name: str) -> tuple[str, str]:
     """Return a NodeName as slurm.conf writes it, and its NodeHostname for %h; itself if unknown."""
     for fold in (False, True):
-        for line in conf.nodes:
+        for line in conf.nodes_about([name], fold=fold):
             if is_default(line) or not hostlist.contains(line["nodename"], name, fold):
                 continue
             hosts = line.get("nodehostname", line["nodename"])

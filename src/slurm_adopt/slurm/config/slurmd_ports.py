@@ -34,7 +34,8 @@ def ports_at(conf: Conf, address: str, hosts: str = HOSTS) -> list[int]:
     default = ""
     used: set[str] = set()
     found: list[int] = []
-    for line in conf.nodes:
+    words = ("port", ":") if ":" in address else ("port",)  # IPv6 has several spellings
+    for line in conf.nodes_about(wanted, fold=True, words=words):
         if is_default(line):
             default = line.get("port", default)
             continue
@@ -49,7 +50,7 @@ def ports_at(conf: Conf, address: str, hosts: str = HOSTS) -> list[int]:
 
 def all_ports(conf: Conf) -> set[int]:
     """Return the ports of all nodes, and SlurmdPort; what is no port is left out."""
-    texts = {line.get("port", "") for line in conf.nodes} | {""}
+    texts = {line.get("port", "") for line in conf.nodes_about((), words=("port",))} | {""}
     found: set[int] = set()
     for text in texts:
         with suppress(SetupError):
