@@ -40,6 +40,10 @@ class ClosedError(PeerError):
         self.received = received
 
 
+class UnreachedError(PeerError):
+    """Nothing has taken a connection in all the time that connecting may take."""
+
+
 class Peer:
     """Whom we talk to: its name in messages, and what to do about each way it can fail."""
 
@@ -94,14 +98,21 @@ class Stream:
         return -1 if self._socket is None else self._socket.fileno()
 
     def connect(self, family: int, address: Address, limit: float | None = None) -> None:
-        """Connect within the deadline, and within `limit` seconds if given; PeerError otherwise."""
+        """Connect within the deadline, and within `limit` seconds if given; PeerError otherwise.
+
+        UnreachedError if `limit` was waited for as a whole.
+        """
         deadline = self._deadline if limit is None else self._deadline.within(limit)
+        whole = limit is not None and self._deadline.left() >= limit
         try:
             self._socket = _socket.socket(family, _socket.SOCK_STREAM)
             while not self._connected(address, deadline):
                 sleep(_TICK)
         except OSError as error:
-            raise self._peer.failed("no connection", error, UNREACHED) from None
+            failed = self._peer.failed("no connection", error, UNREACHED)
+            if whole and isinstance(error, _socket.timeout):
+                raise UnreachedError(str(failed)) from None
+            raise failed from None
 
     def _connected(self, address: Address, deadline: Deadline) -> bool:
         """Try once; False if the backlog of a unix socket is full and there is time left."""

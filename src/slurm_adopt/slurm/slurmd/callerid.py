@@ -11,6 +11,7 @@ import _socket
 from contextlib import suppress
 
 from slurm_adopt.slurm.errors import FormatError, PeerError
+from slurm_adopt.slurm.stream import UnreachedError
 from slurm_adopt.slurm.versions import layout_of
 from slurm_adopt.slurm.wire import Reader, Writer
 
@@ -20,7 +21,7 @@ from .rpc import Slurmd
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-    from typing import Protocol
+    from typing import Callable, Protocol
 
     from slurm_adopt.slurm.auth.credential import Auth
     from slurm_adopt.slurm.config.conf import Conf
@@ -146,6 +147,7 @@ def ask_each(
     places: Sequence[tuple[str, int]],
     cluster: Cluster,
     deadline: Deadline,
+    unreached: Callable[[tuple[str, int]], object] = lambda _: None,
 ) -> int | None:
     """Ask in turn the slurmds of the source host, each at its place, until one knows the job.
 
@@ -156,11 +158,13 @@ def ask_each(
     Where the program there has an IPv6 socket for IPv4 (Java's have, and `ssh ::ffff:10.0.0.1`), a
     slurmd knows the connection by its mapped addresses only. So where none knows it, they are asked
     about those; that they know none stands if this fails.
+
+    `unreached`: called with each place where nothing has taken a connection.
     """
-    job_id = _ask_in_turn(connection, places, cluster, deadline)
+    job_id = _ask_in_turn(connection, places, cluster, deadline, unreached)
     if job_id is None and connection.family == _socket.AF_INET:
         with suppress(PeerError):
-            return _ask_in_turn(connection, places, cluster, deadline, mapped=True)
+            return _ask_in_turn(connection, places, cluster, deadline, unreached, mapped=True)
     return job_id
 
 
@@ -169,6 +173,7 @@ def _ask_in_turn(
     places: Sequence[tuple[str, int]],
     cluster: Cluster,
     deadline: Deadline,
+    unreached: Callable[[tuple[str, int]], object],
     *,
     mapped: bool = False,
 ) -> int | None:
@@ -180,6 +185,8 @@ def _ask_in_turn(
                 job_id = ask(connection, place, cluster, share, mapped=mapped)
             except PeerError as error:
                 failure = error
+                if isinstance(error, UnreachedError):
+                    unreached(place)
                 continue
             if job_id is not None:
                 return job_id

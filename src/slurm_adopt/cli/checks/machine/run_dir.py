@@ -32,9 +32,15 @@ TMPFILES = (
 )
 
 # What each directory of ours must not allow others (adoption_note.py, runtime_dir.py,
-# user_choice.py).
+# user_choice.py, unreached.py).
 CHOICES = f"{NAME}/choices"
-FORBIDDEN = {NAME: 0o022, f"{NAME}/adoptions": 0o077, f"{NAME}/runtime": 0o022, CHOICES: 0o022}
+FORBIDDEN = {
+    NAME: 0o022,
+    f"{NAME}/adoptions": 0o077,
+    f"{NAME}/unreached": 0o077,
+    f"{NAME}/runtime": 0o022,
+    CHOICES: 0o022,
+}
 
 
 def run(host: Host) -> Iterator[Seen]:  # noqa: ARG001

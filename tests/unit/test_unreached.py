@@ -1,0 +1,177 @@
+"""Where nothing took a connection to slurmd: the note of it, and who goes by it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from slurm_adopt.node import own_address, source_job, unreached
+from slurm_adopt.node.ssh_connection import Connection
+from slurm_adopt.slurm.errors import PeerError
+from slurm_adopt.slurm.slurmd import rpc
+from slurm_adopt.slurm.waiting import Deadline
+from tests.unit.test_rpc import filled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from slurm_adopt.node.phase import Phase
+
+PLACE = ("10.0.0.9", 6818)
+NAME = "10.0.0.9-6818"
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    """Return a directory of notes as a login makes it, with one that was just left."""
+    directory = tmp_path / "top" / "unreached"
+    unreached.leave(PLACE, str(directory))
+    return directory
+
+
+def ago(seconds: float) -> bytes:
+    return b"%d\n" % ((time.monotonic() - seconds) * 1000)
+
+
+def test_a_note(notes: Path) -> None:
+    assert [path.name for path in notes.iterdir()] == [NAME]
+    assert notes.stat().st_mode & 0o7777 == 0o700
+    assert (notes / NAME).stat().st_mode & 0o7777 == 0o600
+    other, ipv6 = ("10.0.0.9", 6819), ("fd00::9", 6818)
+    unreached.leave(ipv6, str(notes))
+    found = unreached.noted([PLACE, other, ipv6], str(notes))
+    assert list(found) == [PLACE, ipv6]
+    assert all(0 <= age < unreached.KEPT for age in found.values())
+    with pytest.raises(PeerError, match=r"slurmd at \[fd00::9\]:6818: not asked: nothing took"):
+        raise unreached.not_asked({ipv6: found[ipv6]})
+
+
+# (what has become of the note, how)
+NO_NOTE: dict[str, Callable[[Path, Path], object]] = {
+    "gone": lambda _, note: note.unlink(),
+    "a minute old": lambda _, note: note.write_bytes(ago(unreached.KEPT)),
+    "from the future": lambda _, note: note.write_bytes(ago(-3600)),
+    "empty": lambda _, note: note.write_bytes(b""),
+    "cut off": lambda _, note: note.write_bytes(ago(1)[:-1]),
+    "text": lambda _, note: note.write_bytes(b"now\n"),
+    "below zero": lambda _, note: note.write_bytes(b"-1\n"),
+    "long": lambda _, note: note.write_bytes(b"1" * 10000 + b"\n"),
+    "another user's": lambda _, note: os.chown(note, 1, 1),
+    "writable for others": lambda _, note: note.chmod(0o666),
+    "a link": lambda _, note: (note.rename(note.with_name("x")), note.symlink_to("x")),
+    "a fifo": lambda _, note: (note.unlink(), os.mkfifo(note, 0o600)),
+    "a directory": lambda _, note: (note.unlink(), note.mkdir(0o700)),
+    "in another user's directory": lambda top, _: os.chown(top, 1, 1),
+    "in a directory that others read": lambda top, _: top.chmod(0o755),
+    "in a directory that is a link": lambda top, _: (
+        top.rename(top.with_name("x")), top.symlink_to("x")
+    ),
+    "without a directory": lambda top, note: (note.unlink(), top.rmdir()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NO_NOTE)
+def test_what_is_no_note(notes: Path, case: str) -> None:
+    NO_NOTE[case](notes, notes / NAME)
+    assert unreached.noted([PLACE], str(notes)) == {}
+
+
+def test_notes_that_count_no_more_are_taken_away(notes: Path) -> None:
+    for name in ("old", "another"):
+        (notes / name).write_bytes(ago(100))
+    (notes / "directory").mkdir()
+    unreached.leave(("10.0.0.1", 1), str(notes))
+    assert {path.name for path in notes.iterdir()} == {NAME, "10.0.0.1-1", "directory"}
+
+
+def test_no_more_than_that_many(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unreached, "MOST", 1)
+    unreached.leave(("10.0.0.1", 1), str(notes))
+    assert [path.name for path in notes.iterdir()] == [NAME]
+
+
+@pytest.mark.parametrize("case", ["mode", "owner"])
+def test_a_directory_that_is_not_used(notes: Path, case: str) -> None:
+    if case == "mode":
+        notes.chmod(0o777)
+    else:
+        os.chown(notes, 1, 1)
+    with pytest.raises(PermissionError):
+        unreached.leave(("10.0.0.1", 1), str(notes))
+    assert [path.name for path in notes.iterdir()] == [NAME]
+
+
+class Site:
+    """A node whose slurm.conf says nothing."""
+
+    trusted = frozenset({0})
+
+    def __init__(self, conf: object) -> None:
+        self.conf = conf
+
+
+class Here:
+    """What source_job asks of a phase."""
+
+    class Options:
+        """A bound that is longer than connecting may take."""
+
+        def seconds(self, _: str) -> float:
+            return 60
+
+    class Log:
+        """Keeps what is said."""
+
+        def __init__(self) -> None:
+            self.said: list[str] = []
+
+        def debug(self, text: str) -> None:
+            self.said.append(text)
+
+    def __init__(self, conf: object) -> None:
+        self.options, self.log, self.site = self.Options(), self.Log(), Site(conf)
+
+
+def test_the_next_login_does_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command asks all the same, and leaves no note."""
+    from slurm_adopt.slurm.config import conf
+
+    notes = tmp_path / "unreached"
+    tried: list[object] = []
+    connect = rpc.Stream.connect
+
+    def counted(stream: Any, *args: Any) -> None:
+        tried.append(args)
+        connect(stream, *args)
+
+    monkeypatch.setattr(rpc.Stream, "connect", counted)
+    monkeypatch.setattr(rpc, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(own_address, "is_own", lambda _: False)
+    connection = Connection("127.0.0.1", 50000, "127.0.0.1", 22)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        address = listener.getsockname()
+        monkeypatch.setattr(source_job.slurmd_ports, "ports_at", lambda *_: [address[1]])
+        phase = Here(conf.Conf(""))
+
+        def ask(noted: str = "", within: float = 60) -> str:
+            with pytest.raises(PeerError) as caught:
+                source_job._ask(connection, 10496, cast("Phase", phase), Deadline(within), noted)
+            return str(caught.value)
+
+        with filled(address):
+            assert "no connection within the time limit" in ask()
+            assert "no connection within the time limit" in ask(str(notes), within=0.1)
+            assert not notes.exists()  # that was not the whole time
+            assert "no connection within the time limit" in ask(str(notes))
+            assert len(tried) == 3
+            assert "not asked: nothing took a connection there 0 s ago" in ask(str(notes))
+            assert len(tried) == 3
+            assert "no connection within the time limit" in ask()
+            os.chown(notes, 1, 1)
+            assert "no connection within the time limit" in ask(str(notes))
+            assert any(f"cannot write {notes}" in line for line in phase.log.said)
