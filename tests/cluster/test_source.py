@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -153,6 +154,7 @@ DROPS = (
     "slurmd at 10.78.0.4:6818: no connection within the time limit: the host is down, or a "
     "firewall drops it"
 )
+NOT_ASKED = "slurmd at 10.78.0.4:6818: not asked: nothing took a connection there "
 
 
 @pytest.mark.parametrize(
@@ -172,10 +174,22 @@ def test_from_the_login_node(scene: Scene, verdict: str, reason: str) -> None:
 
 
 def test_from_the_login_node_behind_a_firewall(scene: Scene) -> None:
-    """Silence is waited for as long as connecting may take, not until the deadline."""
+    """Silence is waited for as long as connecting may take, and once in a minute.
+
+    Other sources are asked meanwhile, and where the note is gone this one, too.
+    """
+    first, *others = UNKNOWN
+    notes = scene.cluster.n1.root / "run/slurm_adopt/unreached"
+    option = "callerid_timeout=30"
     with firewall(scene.cluster.login, "drop"):
-        seconds = scene.expect_unknown(scene.from_login, DROPS, "callerid_timeout=30")
-    assert 0.9 < seconds < 15
+        assert 0.9 < scene.expect(first, scene.from_login, DROPS, option).seconds < 15
+        assert [note.name for note in notes.iterdir()] == ["10.78.0.4-6818"]
+        scene.expect_unknown(scene.from_login, NOT_ASKED, option, values=others)
+        assert scene.from_inside().job == scene.older
+        shutil.rmtree(notes)
+        scene.expect(first, scene.from_login, DROPS, option)
+    shutil.rmtree(notes)
+    scene.expect(first, scene.from_login, REFUSES, option)
 
 
 def test_escaped_from_its_job(scene: Scene) -> None:
