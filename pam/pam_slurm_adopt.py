@@ -36,7 +36,10 @@ def _answer(phase: str, pamh: "Any", flags: int, argv: list[str]) -> int:
             return int(pamh.PAM_IGNORE)
         return int(_front(_script(argv))(phase, pamh, flags, argv[1:], MEMORY))
     except BaseException as error:  # noqa: BLE001 - SystemExit, too: what leaves us refuses everybody
-        return _without_package(phase, pamh, argv, root, error)
+        try:
+            return int(_rest()["_without_package"](phase, pamh, argv, root, error))
+        except BaseException:  # noqa: BLE001 - no memory, for one
+            return int(pamh.PAM_IGNORE if root else pamh.PAM_PERM_DENIED)
 
 
 def _is_root(pamh: "Any") -> bool:
@@ -64,10 +67,53 @@ def _front(script: str) -> "Any":
     Nothing is imported that others than root may write: see system/importing.py.
     """
     above, pam, _ = script.rpartition("/pam/")
-    importing = _importing(above if pam else "")
-    return importing.front(script, "slurm_adopt.front.pam_python")
+    name = "slurm_adopt.system.importing"
+    if name not in sys.modules:
+        found = _usual(f"{above}/src/slurm_adopt") or _usual(above)
+        sys.modules[name] = found or _rest()["_importing"](above if pam else "")
+    return sys.modules[name].front(script, "slurm_adopt.front.pam_python")
 
 
+def _usual(package: str) -> "Any":
+    """Run the module that imports the others, from the login image (see system/importing.py).
+
+    None where anything is not as usual: _importing does without, or says what is wrong.
+    """
+    try:
+        from marshal import loads
+        from os import lstat
+
+        at = path = f"{package}/__pycache__/login.{sys.implementation.cache_tag}.image"
+        kind = 0o100000  # a file, then directories; that root alone may write
+        while path[:1] == "/":
+            entry = lstat(at or "/")
+            if entry.st_uid or entry.st_mode & 0o170022 != kind:
+                return None
+            if not at:
+                break
+            at, kind = at.rpartition("/")[0], 0o040000
+        else:
+            return None
+        with open(path, "rb", 0) as file:
+            code, image = loads(file.read())  # noqa: S302
+        module = type(sys)("slurm_adopt.system.importing")
+        module.__file__, module.IMAGE = f"{package}/system/importing.py", image
+        exec(code, module.__dict__)  # noqa: S102
+        return module if module.usable() else None
+    except Exception:  # noqa: BLE001 - there are the sources
+        return None
+
+
+def _rest() -> "dict[str, Any]":
+    """Return this script's names, with those of REST."""
+    if "_check" not in globals():
+        exec(compile(REST, "REST of " + str(globals().get("__file__")), "exec"), globals())  # noqa: S102
+    return globals()
+
+
+# What an ordinary login does not need. It is a text, so that no login pays for compiling it: a test
+# reads it as a part of this file.
+REST = r'''
 def _importing(above: str) -> "Any":
     """Run the module that imports the others, by a file that only root may write."""
     name = "slurm_adopt.system.importing"
@@ -227,6 +273,7 @@ def _to_container_log(line: bytes) -> None:
             os.write(stderr, line + b"\n")
         finally:
             os.close(stderr)
+'''
 
 
 def _ignore(pamh: "Any", flags: int, argv: list[str]) -> int:  # noqa: ARG001

@@ -4,6 +4,11 @@ An entry script runs this module first, and has looked at its file. The finder i
 call only: it is for this package alone, and leaves Python's own paths, hooks and caches as they
 are. All directories above a file are looked at before the file, from the top. So nobody but root
 can exchange it between the look and the import.
+
+The login image has the code of all modules of a login, this one included, in one file beside the
+byte code: login_image.py makes it. Its modules are run without Python's import system. It is used
+where all files and directories of the package are as they were when it was made. Otherwise the
+modules are imported from their files, one by one.
 """
 
 from __future__ import annotations
@@ -31,6 +36,70 @@ ACL = "system.posix_acl_access"
 TIMED, UNCHECKED = MAGIC_NUMBER + b"\0\0\0\0", MAGIC_NUMBER + b"\1\0\0\0"
 MOST = 0xFFFFFFFF
 CODE = type((lambda: None).__code__)
+
+# An entry script has this from the image that this module came in: the directory that has the
+# package; (path, type, size, time, hash) of each file and directory; (name, path, code) of the
+# modules that each login runs, in order; name -> (path, code as bytes) of the others.
+IMAGE: Any = None
+TYPE_AND_WRITERS = 0o170022  # bits of a mode: what it is, and whether group or all may write it
+HASH_KEY = 20  # whichever: it is the same in login_image.py
+
+
+def usable() -> bool:
+    """Return whether the image is of the files that are there, which root alone may write.
+
+    A file whose time alone has changed is read: those who make images of nodes change times.
+    """
+    top, files, _, _ = IMAGE
+    if f"{top}/{PACKAGE}/system/importing.py" != __file__:
+        return False
+    lstat = os.lstat
+    touched = []
+    for path, kind, size, time, _ in files:
+        entry = lstat(path)
+        if entry.st_mode & TYPE_AND_WRITERS != kind or entry.st_uid:
+            return False
+        if size is not None:
+            if entry.st_size != size:
+                return False
+            if entry.st_mtime_ns != time:
+                touched.append(path)
+    return not touched or _same(files, frozenset(touched))
+
+
+def _same(files: Any, touched: frozenset[str]) -> bool:
+    """Return whether files have the text that they had when the image was made."""
+    from _imp import source_hash
+
+    for path, _, _, _, of_text in files:
+        if path in touched:
+            with open(path, "rb", 0) as file:
+                if source_hash(HASH_KEY, file.read()) != of_text:
+                    return False
+    return True
+
+
+def _run_image() -> None:
+    """Run the modules of the image that each login needs: what they import comes before them."""
+    modules, new = sys.modules, type(sys)
+    for name, path, code in IMAGE[2]:
+        if name in modules:
+            continue
+        module = modules[name] = new(name)
+        above, _, last = name.rpartition(".")
+        names = module.__dict__
+        names["__file__"] = path
+        if path.endswith("/__init__.py"):
+            names["__package__"], names["__path__"] = name, [path[:-12]]
+        else:
+            names["__package__"] = above
+        try:
+            exec(code, names)  # noqa: S102
+        except BaseException:
+            del modules[name]
+            raise
+        if above:
+            modules[above].__dict__[last] = module
 
 
 def why(path: str, entry: os.stat_result) -> str:
@@ -152,6 +221,21 @@ class Loader(SourceFileLoader):
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
+class FromImage(SourceFileLoader):
+    """Python's own, but that the code is in the image."""
+
+    def __init__(self, name: str, path: str, code: bytes) -> None:
+        """`code`: marshalled."""
+        super().__init__(name, path)
+        self._code = code
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Return the code of a module."""
+        del fullname
+        code: CodeType = loads(self._code)  # noqa: S302 - what root alone may write
+        return code
+
+
 class Finder:
     """The finder of this package alone, in a `with` block."""
 
@@ -173,6 +257,8 @@ class Finder:
         del path, target
         if name != PACKAGE and not name.startswith(f"{PACKAGE}."):
             return None
+        if IMAGE and name in IMAGE[3]:
+            return self._kept(name)
         place = f"{self._top}/{name.replace('.', '/')}"
         try:
             entry = _source(f"{place}.py")
@@ -180,6 +266,14 @@ class Finder:
             return self._package(name, place)
         folder, _, last = place.rpartition("/")
         return self._spec(name, folder, last, entry)
+
+    def _kept(self, name: str) -> ModuleSpec:
+        path, code = IMAGE[3][name]
+        spec = ModuleSpec(name, FromImage(name, path, code), origin=path)
+        if path.endswith("/__init__.py"):
+            spec.submodule_search_locations = [path[:-12]]
+        spec.has_location = True
+        return spec
 
     def _package(self, name: str, place: str) -> ModuleSpec:
         try:
@@ -217,9 +311,12 @@ def front(script: str, name: str) -> Callable[..., Any]:
     top = __file__.rsplit("/", 3)[0]
     if script.startswith("/"):
         check(script)
-    check(__file__)
+    if not IMAGE:
+        check(__file__)
     finder = Finder(top)
     with finder:
+        if IMAGE:
+            _run_image()
         module = __import__(name, fromlist=["*"])
 
     def call(function: str, *arguments: Any) -> Any:

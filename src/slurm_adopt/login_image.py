@@ -1,0 +1,194 @@
+"""Make the login image: all code that a login may run, in one file beside the byte code.
+
+Run as root by the Python whose image it is, `python3 -I login_image.py`, whenever the sources have
+changed. system/importing.py says when a login uses it. Docstrings, annotations and what is under
+TYPE_CHECKING are left out, and so are the columns of code that tracebacks have since Python 3.11.
+"""
+
+from __future__ import annotations
+
+import ast
+import marshal
+import os
+import sys
+from _imp import source_hash
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+FRONT = "slurm_adopt.front.pam_python"
+# What some logins import in addition, most often. The rest comes from the byte code of its own.
+OFTEN = (
+    "slurm_adopt.decision.record",
+    "slurm_adopt.front.pam_exec",
+    "slurm_adopt.node.adoption_note",
+    "slurm_adopt.node.deferral",
+    "slurm_adopt.node.login_slot",
+    "slurm_adopt.node.pam_files",
+    "slurm_adopt.node.pam_stack",
+    "slurm_adopt.node.sockets",
+    "slurm_adopt.system.journal",
+    "slurm_adopt.system.root_dirs",
+)
+FIRST = "slurm_adopt.system.importing"
+HASH_KEY = 20  # importing.py has the same
+ASIDE = ("cli", "__pycache__")  # directories that no login imports
+PROGRAMS = ("__main__.py", "epilog.py", "login_image.py", "runtime_dir.py")  # nor these
+MODE = 0o644
+COLUMNS_OFF = "no_debug_ranges"
+
+
+class Strip(ast.NodeTransformer):
+    """Takes out of a module what is not needed to run it."""
+
+    def _body(self, node: Any) -> Any:
+        self.generic_visit(node)
+        body = node.body
+        first = body[0].value if body and isinstance(body[0], ast.Expr) else None
+        if isinstance(first, ast.Constant) and isinstance(first.value, str):
+            node.body = body[1:] or [ast.copy_location(ast.Pass(), body[0])]
+        return node
+
+    def visit_Module(self, node: ast.Module) -> Any:
+        """Take out the docstring."""
+        return self._body(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> Any:
+        """Take out the docstring."""
+        return self._body(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
+        """Take out the annotations as well."""
+        node.returns = None
+        every = node.args
+        for each in (*every.posonlyargs, *every.args, *every.kwonlyargs, every.vararg, every.kwarg):
+            if each:
+                each.annotation = None
+        return self._body(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> Any:
+        """Take out the annotation."""
+        self.generic_visit(node)
+        bare = ast.Assign([node.target], node.value) if node.value else ast.Pass()
+        return ast.copy_location(bare, node)
+
+    def visit_If(self, node: ast.If) -> Any:
+        """Take out what is for type checkers."""
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return None
+        return self.generic_visit(node)
+
+
+class Package:
+    """The package as a login may import it."""
+
+    def __init__(self, top: str) -> None:
+        """`top`: the directory that has it."""
+        self.top = top
+        self.directories: list[str] = []
+        self.sources: dict[str, str] = {}  # name -> path
+        self.texts: dict[str, bytes] = {}
+        self.entries: dict[str, os.stat_result] = {}
+        self.trees: dict[str, ast.Module] = {}
+        whole = f"{top}/slurm_adopt"
+        for folder, folders, files in os.walk(whole):
+            folders[:] = sorted(set(folders) - {*ASIDE})
+            self.directories.append(folder)
+            for name in sorted(files):
+                if name.endswith(".py") and not (folder == whole and name in PROGRAMS):
+                    self._add(f"{folder}/{name}")
+
+    def _add(self, path: str) -> None:
+        name = path[len(self.top) + 1 : -3].replace("/", ".").removesuffix(".__init__")
+        self.entries[path] = os.lstat(path)
+        with open(path, "rb") as file:
+            self.texts[path] = file.read()
+        tree = Strip().visit(ast.parse(self.texts[path], path))
+        self.sources[name], self.trees[name] = path, ast.fix_missing_locations(tree)
+
+    def code(self, name: str) -> Any:
+        """Return the code of a module."""
+        return compile(self.trees[name], self.sources[name], "exec", dont_inherit=True)
+
+    def order(self, name: str, found: dict[str, None]) -> None:
+        """Add a module behind all that it imports when it is run."""
+        if name in found or name not in self.sources:
+            return
+        self.order(name.rpartition(".")[0], found)
+        if self.sources[name].endswith("/__init__.py"):
+            found[name] = None
+        for each in self._imports(name):
+            self.order(each, found)
+        found[name] = None
+
+    def _imports(self, name: str) -> Iterator[str]:
+        is_package = self.sources[name].endswith("/__init__.py")
+        package = name if is_package else name.rpartition(".")[0]
+        for node in self.trees[name].body:
+            if isinstance(node, ast.Import):
+                yield from (each.name for each in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                above = package.rsplit(".", node.level - 1)[0] if node.level > 1 else package
+                whole = f"{above}.{node.module}" if node.module else above
+                module = whole if node.level else str(node.module)
+                yield module
+                yield from (f"{module}.{each.name}" for each in node.names)
+
+    def image(self) -> bytes:
+        """Return the image."""
+        order: dict[str, None] = {}
+        self.order(FRONT, order)
+        always = tuple((name, self.sources[name], self.code(name)) for name in order)
+        others = {name: (self.sources[name], marshal.dumps(self.code(name))) for name in OFTEN}
+        files: list[tuple[str, int, int | None, int, bytes]] = [
+            (path, 0o040000, None, 0, b"") for path in self.directories
+        ]
+        for name in (FIRST, *order, *others):
+            path = self.sources[name]
+            text = self.texts[path]
+            entry = self.entries[path]
+            of_text = source_hash(HASH_KEY, text)
+            files.append((path, 0o100000, len(text), entry.st_mtime_ns, of_text))
+        return marshal.dumps((self.code(FIRST), (self.top, tuple(files), always, others)))
+
+
+def place(top: str) -> str:
+    """Return the path of the image of the Python that runs."""
+    return f"{top}/slurm_adopt/__pycache__/login.{sys.implementation.cache_tag}.image"
+
+
+def make(top: str) -> None:
+    """Put the image into its place, whole."""
+    path = place(top)
+    data = Package(top).image()
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    new = f"{path}.{os.getpid()}"
+    try:
+        with open(new, "xb") as file:
+            file.write(data)
+        os.chmod(new, MODE)
+        os.replace(new, path)
+    except BaseException:
+        if os.path.exists(new):
+            os.unlink(new)
+        raise
+
+
+def main() -> int:
+    """Make it beside this file; one line and status 1 where that cannot be done."""
+    if COLUMNS_OFF not in sys._xoptions:
+        again = [sys.executable, "-I", "-X", COLUMNS_OFF, __file__]
+        os.execv(sys.executable, again)  # noqa: S606
+    top = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    try:
+        make(top)
+    except OSError as error:
+        sys.stderr.write(f"login_image.py: there is no image: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
