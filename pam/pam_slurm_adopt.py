@@ -97,8 +97,9 @@ def _usual(package: str) -> "Any":
         with open(path, "rb", 0) as file:
             code, image = loads(file.read())  # noqa: S302
         module = type(sys)("slurm_adopt.system.importing")
-        module.__file__, module.IMAGE = f"{package}/system/importing.py", image
+        module.__file__ = f"{package}/system/importing.py"
         exec(code, module.__dict__)  # noqa: S102
+        module.IMAGE = image
         return module if module.usable() else None
     except Exception:  # noqa: BLE001 - there are the sources
         return None

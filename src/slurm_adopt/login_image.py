@@ -178,7 +178,7 @@ def make(top: str) -> None:
 
 def main() -> int:
     """Make it beside this file; one line and status 1 where that cannot be done."""
-    if COLUMNS_OFF not in sys._xoptions:
+    if COLUMNS_OFF not in sys._xoptions:  # noqa: SLF001
         again = [sys.executable, "-I", "-X", COLUMNS_OFF, __file__]
         os.execv(sys.executable, again)  # noqa: S606
     top = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
