@@ -109,7 +109,7 @@ with open({proc!r} + f"/{{os.getpid()}}/cgroup", "w") as file:
 from slurm_adopt.node import pam_stack as stack
 for function in (stack.session_line, stack.joins):
     function.__defaults__ = (({places!r},),)
-stack.why_uncertain.__defaults__ = (({places!r},), float("inf"))
+stack.expected.__defaults__ = (({places!r},), float("inf"))
 before = set(sys.modules) - {{"slurm_adopt.node.pam_files", "slurm_adopt.node.pam_stack"}}
 
 class Handle:
@@ -423,7 +423,7 @@ print(names["main"](), *sorted(set(sys.modules) - before))
 OF_EXEC = {"slurm_adopt.front.pam_exec", "slurm_adopt.system.importing", *OURS} - {
     "slurm_adopt.front.pam_python"
 }
-OF_EXEC_STANDARD = {*STANDARD, "contextlib", "os", "re"}  # pam_python has these two anyhow
+OF_EXEC_STANDARD = {*STANDARD, "os", "re"}  # pam_python has re anyhow
 
 
 @pytest.mark.parametrize(

@@ -625,7 +625,8 @@ def test_what_is_left_to_the_session_line(
     monkeypatch: pytest.MonkeyPatch, account_of: str, sshd: bool, why: str, defers: bool
 ) -> None:
     monkeypatch.setattr(deferral, "is_sshd", lambda _: sshd)
-    monkeypatch.setattr("slurm_adopt.node.pam_stack.why_uncertain", lambda *_, **__: why)
+    expected: tuple[str, list[str]] = (why, [])
+    monkeypatch.setattr("slurm_adopt.node.pam_stack.expected", lambda *_, **__: expected)
     monkeypatch.setattr("slurm_adopt.node.pam_stack.session_line", lambda _: [])
     here = node.Node(parse([])[0], cast("Log", Lines()), "n1", account_of)
     assert here.defers is defers
@@ -646,8 +647,8 @@ def test_a_session_line_with_other_options_is_not_left_the_adoption(
     monkeypatch: pytest.MonkeyPatch, account: str, session: str, defers: bool
 ) -> None:
     monkeypatch.setattr(deferral, "is_sshd", lambda _: True)
-    monkeypatch.setattr("slurm_adopt.node.pam_stack.why_uncertain", lambda *_, **__: "")
-    monkeypatch.setattr("slurm_adopt.node.pam_stack.session_line", lambda _: session.split())
+    expected = "", session.split()
+    monkeypatch.setattr("slurm_adopt.node.pam_stack.expected", lambda *_, **__: expected)
     here = node.Node(parse(account.split())[0], cast("Log", Lines()), "n1", "sshd")
     assert here.defers is defers
 

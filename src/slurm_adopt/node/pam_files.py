@@ -11,7 +11,6 @@ Sources: pam_handlers.c and pam_misc.c of Linux-PAM 1.1.8 to 1.7.2, and Debian's
 from __future__ import annotations
 
 import os
-import re
 
 from slurm_adopt.slurm import files
 from slurm_adopt.slurm.errors import SetupError
@@ -35,7 +34,6 @@ LINES = 256  # of one phase
 LONG = 1000  # bytes; Linux-PAM before 1.6 takes what follows byte 1023 for another line
 
 TYPES = ("account", "auth", "password", "session")
-_WORD = re.compile(r"\[((?:\\\]|[^\]])*)\]?|([^ \t]+)")  # [success=1 default=ignore] is one word
 
 # fmt: off
 _CONTROLS: dict[str, Actions] = {
@@ -236,8 +234,7 @@ class Stack:
         for number, line in self._assemble(name, path, text):
             if not line.replace("\t", " ").isprintable() or not line.isascii():
                 self.doubt(f"{name} has a character that is not ASCII")
-            words = [word.replace("\\]", "]") or other for word, other in _WORD.findall(line)]
-            if words:
+            if words := _words(line):
                 yield number, words
 
     def _assemble(self, name: str, path: str, text: str) -> Iterator[tuple[int, str]]:
@@ -263,6 +260,29 @@ class Stack:
                 begun = ""
         if begun:
             self.doubt(f"{name} ends inside a continued line")
+
+
+def _words(line: str) -> list[str]:
+    """Return the words of a line; one in brackets, as [success=1 default=ignore], may have blanks.
+
+    A backslash in it takes the meaning from the bracket behind it.
+    """
+    words: list[str] = []
+    rest = line.lstrip(" \t")
+    while "[" in rest:
+        if rest[0] == "[":
+            end = rest.find("]")
+            while end > 0 and rest[end - 1] == "\\":
+                end = rest.find("]", end + 1)
+            end = end if end > 0 else len(rest)
+            words.append(rest[1:end].replace("\\]", "]"))
+            rest = rest[end + 1 :]
+        else:
+            word = rest.partition(" ")[0].partition("\t")[0]
+            words.append(word)
+            rest = rest[len(word) :]
+        rest = rest.lstrip(" \t")
+    return words + [word for word in rest.replace("\t", " ").split(" ") if word]
 
 
 def _actions(control: str) -> Actions | None:

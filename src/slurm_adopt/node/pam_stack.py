@@ -51,9 +51,21 @@ def why_uncertain(
     `since`: when the login began, in seconds since the epoch. libpam has read the files once, some
     time after that; what has changed by now may have been otherwise then.
     """
+    return expected(service, places, since)[0]
+
+
+def expected(
+    service: str, places: tuple[str, ...] = PLACES, since: float = float("inf")
+) -> tuple[str, list[str] | None]:
+    """Return what why_uncertain() and session_line() do, from one look at the files."""
+    stack = read("session", service, places, since)
+    line = _counting(stack)
+    return _doubt(stack, service, places, since), line.ours if line else None
+
+
+def _doubt(stack: Stack, service: str, places: tuple[str, ...], since: float) -> str:
     if "/" in service or service.lower() == "other":  # libpam reads `other` twice
         return f"libpam reads no stack for a service named {service}"
-    stack = read("session", service, places, since)
     if stack.flaw or len(stack.ours) != 1:
         return stack.flaw or f"{service} has {len(stack.ours) or 'no'} session lines of this module"
     line = stack.lines[stack.ours[0]]
@@ -67,13 +79,14 @@ def session_line(service: str, places: tuple[str, ...] = PLACES) -> list[str] | 
     where a line in front of it may end the stack with a success. A jump over our line is its
     author's will.
     """
-    line = _session_line(service, places)
+    line = _counting(read("session", service, places))
     return line.ours if line else None
 
 
-def _session_line(service: str, places: tuple[str, ...]) -> Line | None:
+def _counting(stack: Stack) -> Line | None:
+    """Return our session line of a stack, if it counts."""
     ended = DEPTH + 1  # the level that has ended
-    for line in read("session", service, places).lines:
+    for line in stack.lines:
         if line.level >= ended:
             continue
         ended = DEPTH + 1
@@ -86,7 +99,7 @@ def _session_line(service: str, places: tuple[str, ...]) -> Line | None:
 
 def joins(service: str, places: tuple[str, ...] = PLACES) -> bool:
     """Return whether a session line of this module will enter namespaces."""
-    line = _session_line(service, places)
+    line = _counting(read("session", service, places))
     if line is None or line.module.rpartition("/")[2] == EXEC:  # which cannot, for its parent
         return False
     options, _ = parse(line.ours or [])
