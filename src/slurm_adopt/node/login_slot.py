@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import _socket
 import os
-from contextlib import suppress
 
 from slurm_adopt.slurm.errors import SetupError
-from slurm_adopt.slurm.proc import PROC, peer, pids, program_of, same_program, status
+from slurm_adopt.slurm.proc import PROC, field, peer, pids, program_of, same_program, status
 
 from .sockets import copied
 
@@ -53,7 +52,7 @@ def slot_of(pid: int, proc: str = PROC) -> Slot | None:
     ours = _links(f"{proc}/{pid}")
     if not ours:
         return None
-    parent = status(f"{proc}/{pid}/status").get("PPid", "")
+    parent = field(f"{proc}/{pid}/status", b"PPid").decode()
     if not parent or not may_listen_for(pid, int(parent), proc):
         return None
     theirs = _links(f"{proc}/{parent}")
@@ -109,10 +108,12 @@ def _links(process: str) -> dict[int, str]:
     except OSError:
         return {}
     for name in names:
-        with suppress(OSError):  # closed since
+        try:
             link = os.readlink(f"{process}/fd/{name}")
-            if link.startswith(("pipe:", "socket:")) and int(name) > _STANDARD:
-                found[int(name)] = link
+        except OSError:  # closed since
+            continue
+        if link.startswith(("pipe:", "socket:")) and int(name) > _STANDARD:
+            found[int(name)] = link
     return found
 
 

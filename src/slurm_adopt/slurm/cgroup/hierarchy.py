@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from slurm_adopt.slurm.digits import number
 from slurm_adopt.slurm.errors import SetupError, shortage
-from slurm_adopt.slurm.proc import PROC
+from slurm_adopt.slurm.proc import PROC, contents
 
+_LARGEST = 64 << 20  # bytes that are read of a file
 UNIFIED = ""  # the name that the v2 hierarchy has in /proc/PID/cgroup, where v1 has controllers
 
 
@@ -30,17 +31,24 @@ class Mount:
 def mounted(mountpoint: str, proc: str = PROC) -> dict[str, Mount]:
     """Return the mounted hierarchies by controller, those at or below `mountpoint` preferred.
 
-    The mount options that stand among a v1 hierarchy's controllers are in the keys as well.
+    The mount options that stand among a v1 hierarchy's controllers are in the keys as well, but for
+    `rw`, which all have.
     """
     found: dict[str, Mount] = {}
     for line in _lines(f"{proc}/self/mountinfo"):
+        if " - cgroup" not in line:
+            continue
         fields = line.split(" ")
         separator = fields.index("-") if "-" in fields else len(fields)
         kind = fields[separator + 1] if 4 < separator < len(fields) - 3 else ""
         if kind not in ("cgroup", "cgroup2"):
             continue
-        mount = Mount(_unescape(fields[4]), _unescape(fields[3]))
+        if "\\" in line:
+            fields[3:5] = map(_unescape, fields[3:5])
+        mount = Mount(fields[4], fields[3])
         for controller in [UNIFIED] if kind == "cgroup2" else fields[separator + 3].split(","):
+            if controller == "rw":
+                continue
             if controller not in found or is_below(mount.point, mountpoint):
                 found[controller] = mount
     return found
@@ -55,9 +63,9 @@ def by_controller(lines: list[str]) -> dict[str, str]:
     """Return the cgroups in the lines of /proc/PID/cgroup by controller, "" for v2."""
     found = {}
     for line in lines:
-        controllers, colon, path = line.partition(":")[2].partition(":")
-        for controller in controllers.split(",") if colon else ():
-            found[controller] = path
+        parts = line.split(":", 2)
+        for controller in parts[1].split(",") if len(parts) == 3 else ():
+            found[controller] = parts[2]
     return found
 
 
@@ -75,16 +83,13 @@ def is_below(path: str, top: str) -> bool:
 def read_words(path: str) -> list[str]:
     """Return the words of a cgroup's file; none where it cannot be read."""
     try:
-        with open(path, "rb") as file:
-            return file.read().decode("ascii", "replace").split()
+        return contents(path, _LARGEST).decode("ascii", "replace").split()
     except OSError:
         return []
 
 
 def _unescape(field: str) -> str:
     """Undo mountinfo's octal escapes (proc(5))."""
-    if "\\" not in field:
-        return field
     import re  # few mounts have any
 
     return re.sub(r"\\([01][0-7]{2})", lambda found: chr(int(found[1], 8)), field)
@@ -92,8 +97,8 @@ def _unescape(field: str) -> str:
 
 def _lines(path: str) -> list[str]:
     try:  # the kernel escapes little of what mount points and cgroups may be called
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            return file.read().rstrip("\n").split("\n")
+        data = contents(path, _LARGEST).decode("utf-8", "surrogateescape")
+        return data.rstrip("\n").split("\n")
     except FileNotFoundError as error:
         raise SetupError(f"cannot read {path}: {error.strerror}; is /proc mounted?") from None
     except OSError as error:

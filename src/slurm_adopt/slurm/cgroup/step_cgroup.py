@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 from slurm_adopt.slurm.errors import PeerError, SetupError
-from slurm_adopt.slurm.proc import PROC, listing
+from slurm_adopt.slurm.proc import PROC, is_there, listing
 
 from . import paths
 from .hierarchy import UNIFIED, is_below, mounted, of_process, read_words
@@ -135,8 +135,9 @@ class Layout:
     def _places(self, controller: str, top: str, present: dict[str, str] | None) -> list[str]:
         """Return the cgroups from `top` down to where processes are put, or where one is."""
         if present is None:
-            below = filter(paths.is_task, listing(self.mounts[controller].directory(top)))
-            return [top, *(f"{top}/{name}" for name in below)]
+            names = listing(self.mounts[controller].directory(top))
+            below = [name for name in names if name[:5] == "task_" and paths.is_task(name)]
+            return [top, *[f"{top}/{name}" for name in below]]
         path = present.get(controller, "")
         if not is_below(path, top):
             return []
@@ -186,6 +187,7 @@ class V1(Layout):
         """Take the NodeName: builds for several slurmd a host have it in the top directory."""
         super().__init__(controllers, mounts, proc)
         self._tops = paths.tops(node)
+        self._composed: tuple[tuple[int, int], list[str]] = (-1, -1), []
 
     def missing(
         self, pid: int, step: StepSocket, uid: int, kept: dict[str, str] | None = None
@@ -235,11 +237,17 @@ class V1(Layout):
         mount = self.mounts.get(controller)
         if mount is None:
             return None
-        for top in self._tops:
-            path = paths.v1_step(mount.root, top, uid, step.cgroup_job)
-            if os.path.isdir(mount.directory(path)):
-                return path
+        for below in self._below(uid, step.cgroup_job):
+            if is_there(mount.point + below):
+                return mount.root + below
         return None
+
+    def _below(self, uid: int, job_id: int) -> list[str]:
+        """Return what a step may be called below ROOT, composed once."""
+        whose = uid, job_id
+        if self._composed[0] != whose:
+            self._composed = whose, [paths.v1_step("", top, uid, job_id) for top in self._tops]
+        return self._composed[1]
 
     def tops_of(self, step: StepSocket, uid: int) -> list[tuple[str, str]]:
         """Return the step's cgroup in each hierarchy that has one."""
