@@ -193,15 +193,19 @@ def printable(text: str) -> str:
 
     By ascii(): a codec would be imported, in the end from the /usr of a job that was entered.
     """
-    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     return text if len(text) <= LINE_LIMIT else text[:LINE_LIMIT] + "..."
 
 
 def _ident(pid: int = 0) -> str:
     """Return program and pid, as syslog(3) would by default, while /proc is of our namespace."""
     try:
-        with open(f"/proc/{pid or 'self'}/comm", "rb") as file:
-            program = file.read().decode("ascii", "replace").rstrip("\n")
+        file = os.open(f"/proc/{pid or 'self'}/comm", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            program = os.read(file, 64).decode("ascii", "replace").rstrip("\n")
+        finally:
+            os.close(file)
     except OSError:
         program = "pam"
     return f"{program}[{pid or os.getpid()}]"
