@@ -190,6 +190,7 @@ OPTIONS = (
 # fmt: on
 
 BY_NAME: dict[str, Option] = {option.name: option for option in OPTIONS}
+_DEFAULTS: dict[str, str] = {option.name: option.default for option in OPTIONS}
 
 # What the values of the options that are on or off mean; those of action_* are in outcome.ACTIONS.
 # A value that its row of OPTIONS has and this table has not means the strictest.
@@ -223,8 +224,7 @@ class Options:
 
     def __init__(self, values: dict[str, str]) -> None:
         """`values` may leave out what has its default."""
-        self._values: dict[str, str] = {option.name: option.default for option in OPTIONS}
-        self._values.update(values)
+        self._values: dict[str, str] = {**_DEFAULTS, **values}
 
     def __getitem__(self, name: Name) -> str:
         """Return the value of an option as text."""
@@ -298,7 +298,8 @@ def _valid(option: Option, given: str) -> str | None:
         return spelled(given)
     if option.values == PATH:
         return given if given.startswith("/") and given.isprintable() else None
-    return given if given.isprintable() and given and not any(c in given for c in " /") else None
+    is_word = given.isprintable() and given and " " not in given and "/" not in given
+    return given if is_word else None
 
 
 def _level(given: str) -> str | None:

@@ -231,7 +231,8 @@ class Outcome:
         copy = object.__new__(Outcome)
         for name in self.__slots__:
             change = changes.get(name)
-            setattr(copy, name, getattr(self, name) if change is None else change)
+            change = getattr(self, name) if change is None else change
+            object.__setattr__(copy, name, change)
         return copy
 
     @property
