@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import pwd
 import time
-from contextlib import suppress
 
 from slurm_adopt.decision.engine import (
     decide,
@@ -27,7 +26,7 @@ from slurm_adopt.system.log import Log
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Literal, Protocol
+    from typing import Any, Literal, Protocol, TypeVar
 
     from slurm_adopt.decision.options import Options
     from slurm_adopt.decision.outcome import Outcome
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
     from .welcome import Welcome
 
+    Done = TypeVar("Done")
     Phase = Literal["account", "session"]
     # What the phases of one handle tell each other; of use in the process that wrote it only.
     Memory = dict[str, Any]
@@ -108,19 +108,23 @@ def answer(phase: Phase, service: Service, arguments: list[str], memory: Memory)
         except Exception as error:  # noqa: BLE001 - variables do not change what was decided
             log.error(f"cannot set all variables of the session: {our_mistake(error)}")
         if welcome:
-            with suppress(Exception):
-                _greet(service, welcome, login, outcome, memory)
-        with suppress(Exception):  # telling of a decision does not change it
-            more["MSEC"] = f"{(time.monotonic() - started - service.asked) * 1000:.1f}"
-            made = None
-            with suppress(Exception):  # the line has the same
-                made = fields and fields(login, outcome, options, more)
-            _report(log, login, outcome, more, made)
-            if outcome.message and not service.silent:
-                service.refuse(_words(options, login, outcome, more["REF"], log))
+            _quietly(lambda: _greet(service, welcome, login, outcome, memory))
+        more["MSEC"] = f"{(time.monotonic() - started - service.asked) * 1000:.1f}"
+        made = _quietly(lambda: fields(login, outcome, options, more)) if fields else None
+        _quietly(lambda: _report(log, login, outcome, more, made))
+        if outcome.message and not service.silent:
+            _quietly(lambda: service.refuse(_words(options, login, outcome, more["REF"], log)))
         return outcome
     finally:
         log.close()
+
+
+def _quietly(work: Callable[[], Done]) -> Done | None:
+    """Do what comes after a decision, and does not change it, whatever becomes of it."""
+    try:
+        return work()
+    except Exception:  # noqa: BLE001
+        return None
 
 
 def _decide(

@@ -11,7 +11,6 @@ process is gone. The PAM environment would not do: users may write it (pam_env, 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 
 from slurm_adopt.decision.adoption import Adoption, Choice
 from slurm_adopt.slurm.digits import id_of
@@ -100,8 +99,10 @@ def _sweep(directory: int) -> None:
         pid, _, started = name.partition("-")
         root = pid.isdecimal() and is_root(f"/proc/{pid}")  # else a pid given to another since
         if not root or str(start_time(int(pid))) != started:
-            with suppress(FileNotFoundError):
+            try:
                 os.unlink(name, dir_fd=directory)
+            except FileNotFoundError:
+                continue
 
 
 def _parse(data: bytes, uid: int, pid: int, started: int) -> Adoption | Choice | None:
