@@ -80,27 +80,25 @@ def _usual(package: str) -> "Any":
     None where anything is not as usual: _importing does without, or says what is wrong.
     """
     try:
+        from _frozen_importlib_external import MAGIC_NUMBER
         from marshal import loads
         from os import lstat
 
-        at = path = f"{package}/__pycache__/login.{sys.implementation.cache_tag}.image"
-        kind = 0o100000  # a file, then directories; that root alone may write
-        while path[:1] == "/":
-            entry = lstat(at or "/")
-            if entry.st_uid or entry.st_mode & 0o170022 != kind:
+        at = ""
+        for name in f"{package}/__pycache__/login.{sys.implementation.cache_tag}.image".split("/"):
+            at += "/" + name
+            entry = lstat(at)  # a directory or file that root alone may write
+            if entry.st_uid or entry.st_mode & 0o170022 not in (0o040000, 0o100000):
                 return None
-            if not at:
-                break
-            at, kind = at.rpartition("/")[0], 0o040000
-        else:
+        with open(at, "rb", 0) as file:
+            data = file.read()
+        if data[:4] != MAGIC_NUMBER:
             return None
-        with open(path, "rb", 0) as file:
-            code, image = loads(file.read())  # noqa: S302
+        code, image = loads(data[4:])  # noqa: S302
         module = type(sys)("slurm_adopt.system.importing")
         module.__file__ = f"{package}/system/importing.py"
         exec(code, module.__dict__)  # noqa: S102
-        module.IMAGE = image
-        return module if module.usable() else None
+        return module if module.usable(image) else None
     except Exception:  # noqa: BLE001 - there are the sources
         return None
 

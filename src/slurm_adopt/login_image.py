@@ -11,24 +11,27 @@ import ast
 import marshal
 import os
 import sys
+from _frozen_importlib_external import MAGIC_NUMBER
 from _imp import source_hash
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
     from typing import Any
 
-FRONT = "slurm_adopt.front.pam_python"
+# What every login runs, in this order, each behind what it imports when it is run.
+ALWAYS = (
+    "slurm_adopt.front.pam_python",
+    "slurm_adopt.node.deferral",
+    "slurm_adopt.node.login_slot",
+    "slurm_adopt.node.pam_stack",
+)
 # What some logins import in addition, most often. The rest comes from the byte code of its own.
 OFTEN = (
     "slurm_adopt.decision.record",
     "slurm_adopt.front.pam_exec",
     "slurm_adopt.node.adoption_note",
-    "slurm_adopt.node.deferral",
-    "slurm_adopt.node.login_slot",
-    "slurm_adopt.node.pam_files",
-    "slurm_adopt.node.pam_stack",
-    "slurm_adopt.node.sockets",
+    "slurm_adopt.system.child",
     "slurm_adopt.system.journal",
     "slurm_adopt.system.root_dirs",
 )
@@ -37,11 +40,16 @@ HASH_KEY = 20  # importing.py has the same
 ASIDE = ("cli", "__pycache__")  # directories that no login imports
 PROGRAMS = ("__main__.py", "epilog.py", "login_image.py", "runtime_dir.py")  # nor these
 MODE = 0o644
+MODULES = "_modules"  # sys.modules, as importing.py names it in a module of the image
 COLUMNS_OFF = "no_debug_ranges"
 
 
 class Strip(ast.NodeTransformer):
     """Takes out of a module what is not needed to run it."""
+
+    def __init__(self, package: str) -> None:
+        """`package`: the one that the module is in, or is."""
+        self._package = package
 
     def _body(self, node: Any) -> Any:
         self.generic_visit(node)
@@ -74,11 +82,35 @@ class Strip(ast.NodeTransformer):
         bare = ast.Assign([node.target], node.value) if node.value else ast.Pass()
         return ast.copy_location(bare, node)
 
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> Any:
+        """Take out what is about annotations; name modules as a whole, which is found sooner."""
+        if node.module == "__future__":
+            return None
+        node.module, node.level = self._whole(node), 0
+        return node
+
+    def _whole(self, node: ast.ImportFrom) -> str:
+        above = self._package.rsplit(".", node.level - 1)[0] if node.level > 1 else self._package
+        names = [above] if node.level else []
+        return ".".join([*names, node.module] if node.module else names)
+
     def visit_If(self, node: ast.If) -> Any:
         """Take out what is for type checkers."""
         if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             return None
         return self.generic_visit(node)
+
+
+def _taken(node: ast.ImportFrom) -> list[ast.stmt]:
+    """Return what takes names from a module that has run, which costs less than an import."""
+    found: list[ast.stmt] = []
+    for each in node.names:
+        modules = ast.Name(MODULES, ast.Load())
+        module = ast.Subscript(modules, ast.Constant(node.module), ast.Load())
+        value = ast.Attribute(module, each.name, ast.Load())
+        target = ast.Name(each.asname or each.name, ast.Store())
+        found.append(ast.copy_location(ast.Assign([target], value), node))
+    return found
 
 
 class Package:
@@ -105,12 +137,18 @@ class Package:
         self.entries[path] = os.lstat(path)
         with open(path, "rb") as file:
             self.texts[path] = file.read()
-        tree = Strip().visit(ast.parse(self.texts[path], path))
+        package = name if path.endswith("/__init__.py") else name.rpartition(".")[0]
+        tree = Strip(package).visit(ast.parse(self.texts[path], path))
         self.sources[name], self.trees[name] = path, ast.fix_missing_locations(tree)
 
-    def code(self, name: str) -> Any:
-        """Return the code of a module."""
-        return compile(self.trees[name], self.sources[name], "exec", dont_inherit=True)
+    def code(self, name: str, before: Container[str] = ()) -> Any:
+        """Return the code of a module; `before`: modules that have run when it is run."""
+        body: list[ast.stmt] = []
+        for node in self.trees[name].body:
+            here = isinstance(node, ast.ImportFrom) and node.module in before
+            body += _taken(node) if isinstance(node, ast.ImportFrom) and here else [node]
+        tree = ast.fix_missing_locations(ast.Module(body, []))
+        return compile(tree, self.sources[name], "exec", dont_inherit=True)
 
     def order(self, name: str, found: dict[str, None]) -> None:
         """Add a module behind all that it imports when it is run."""
@@ -124,23 +162,19 @@ class Package:
         found[name] = None
 
     def _imports(self, name: str) -> Iterator[str]:
-        is_package = self.sources[name].endswith("/__init__.py")
-        package = name if is_package else name.rpartition(".")[0]
         for node in self.trees[name].body:
             if isinstance(node, ast.Import):
                 yield from (each.name for each in node.names)
-            elif isinstance(node, ast.ImportFrom):
-                above = package.rsplit(".", node.level - 1)[0] if node.level > 1 else package
-                whole = f"{above}.{node.module}" if node.module else above
-                module = whole if node.level else str(node.module)
-                yield module
-                yield from (f"{module}.{each.name}" for each in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                yield node.module
+                yield from (f"{node.module}.{each.name}" for each in node.names)
 
     def image(self) -> bytes:
         """Return the image."""
         order: dict[str, None] = {}
-        self.order(FRONT, order)
-        always = tuple((name, self.sources[name], self.code(name)) for name in order)
+        for name in ALWAYS:
+            self.order(name, order)
+        always = tuple((name, self.sources[name], self.code(name, order)) for name in order)
         others = {name: (self.sources[name], marshal.dumps(self.code(name))) for name in OFTEN}
         files: list[tuple[str, int, int | None, int, bytes]] = [
             (path, 0o040000, None, 0, b"") for path in self.directories
@@ -151,7 +185,8 @@ class Package:
             entry = self.entries[path]
             of_text = source_hash(HASH_KEY, text)
             files.append((path, 0o100000, len(text), entry.st_mtime_ns, of_text))
-        return marshal.dumps((self.code(FIRST), (self.top, tuple(files), always, others)))
+        image = (self.top, tuple(files), always, others)
+        return MAGIC_NUMBER + marshal.dumps((self.code(FIRST), image))
 
 
 def place(top: str) -> str:
@@ -184,7 +219,7 @@ def main() -> int:
     top = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     try:
         make(top)
-    except OSError as error:
+    except (OSError, SyntaxError, ValueError) as error:
         sys.stderr.write(f"login_image.py: there is no image: {error}\n")
         return 1
     return 0

@@ -37,7 +37,7 @@ TIMED, UNCHECKED = MAGIC_NUMBER + b"\0\0\0\0", MAGIC_NUMBER + b"\1\0\0\0"
 MOST = 0xFFFFFFFF
 CODE = type((lambda: None).__code__)
 
-# An entry script has this from the image that this module came in: the directory that has the
+# An entry script gives us this from the image that we came in: the directory that has the
 # package; (path, type, size, time, hash) of each file and directory; (name, path, code) of the
 # modules that each login runs, in order; name -> (path, code as bytes) of the others.
 IMAGE: Any = None
@@ -45,12 +45,13 @@ TYPE_AND_WRITERS = 0o170022  # bits of a mode: what it is, and whether group or 
 HASH_KEY = 20  # whichever: it is the same in login_image.py
 
 
-def usable() -> bool:
-    """Return whether the image is of the files that are there, which root alone may write.
+def usable(image: Any) -> bool:
+    """Return whether an image is of the files that are there, which root alone may write.
 
     A file whose time alone has changed is read: those who make images of nodes change times.
     """
-    top, files, _, _ = IMAGE
+    global IMAGE  # noqa: PLW0603 - this module is run once
+    top, files, _, _ = IMAGE = image
     if f"{top}/{PACKAGE}/system/importing.py" != __file__:
         return False
     lstat = os.lstat
@@ -88,7 +89,7 @@ def _run_image() -> None:
         module = modules[name] = new(name)
         above, _, last = name.rpartition(".")
         names = module.__dict__
-        names["__file__"] = path
+        names["__file__"], names["_modules"] = path, modules
         if path.endswith("/__init__.py"):
             names["__package__"], names["__path__"] = name, [path[:-12]]
         else:
