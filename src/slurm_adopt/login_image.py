@@ -96,9 +96,9 @@ class Strip(ast.NodeTransformer):
 
     def visit_If(self, node: ast.If) -> Any:
         """Take out what is for type checkers."""
-        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            return None
-        return self.generic_visit(node)
+        self.generic_visit(node)
+        of_types = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        return node.orelse if of_types else node
 
 
 def _taken(node: ast.ImportFrom) -> list[ast.stmt]:

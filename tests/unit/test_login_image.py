@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Callable
 
 import pytest
 
+from slurm_adopt.login_image import OFTEN
 from tests.fakes.below_root import below_root
 
 if TYPE_CHECKING:
@@ -95,13 +96,6 @@ def loaded(top: Path, script: str, later: tuple[str, ...] = ()) -> tuple[bool, N
 
 
 NAMES = pytest.mark.parametrize("script", SCRIPTS)
-OFTEN = (
-    "slurm_adopt.decision.record",
-    "slurm_adopt.front.pam_exec",
-    "slurm_adopt.node.adoption_note",
-    "slurm_adopt.system.child",
-    "slurm_adopt.system.journal",
-)
 FOR_COMPILERS = {"annotations", "TYPE_CHECKING"}
 
 
