@@ -52,7 +52,6 @@ chmod 755 "$0.new/pam/pam_slurm_adopt_exec"
 rm -rf "$0"
 mv "$0.new" "$0"
 /usr/bin/python3 -m compileall -q "$0"
-/usr/bin/python3 -I "$0/src/slurm_adopt/login_image.py"
 """
 
 
