@@ -52,6 +52,7 @@ chmod 755 "$0.new/pam/pam_slurm_adopt_exec"
 rm -rf "$0"
 mv "$0.new" "$0"
 /usr/bin/python3 -m compileall -q "$0"
+/usr/bin/python3 -I "$0/src/slurm_adopt/login_image.py"
 """
 
 
@@ -140,6 +141,6 @@ def drop_auth_log(host: Host) -> None:
 
 
 def install_module(host: Host) -> None:
-    """Install the checkout's module: a byte-compiled copy that belongs to root."""
+    """Install the checkout's module: a copy with byte code and login image that belongs to root."""
     if (CHECKOUT / "src").is_dir() and (CHECKOUT / "pam").is_dir():
         host.run([*host.front, "sh", "-ec", INSTALL, MODULE_DIR])
