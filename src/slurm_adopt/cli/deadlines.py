@@ -27,6 +27,7 @@ BRISK  = 10.0  # all checks, where it has to be quick
 ENDS   = 0.1   # a process that is just ending, or a login, until it has settled
 EVERY  = 2.0   # sessions --watch: from one look to the next
 TIMER  = 30.0  # systemctl or at to take, or give up, what ends a trial
+IMAGE  = 30.0  # login_image.py to make the login image
 TURN   = 60.0  # the end of a trial to have its turn, while another install runs
 READ   = 2.0   # what users' processes can hold up: their stat and environ
 # fmt: on

@@ -16,7 +16,7 @@ from slurm_adopt.cli.logins.moments import shown
 from slurm_adopt.cli.output import line, styled
 from slurm_adopt.cli.verdict.pam_line import SSHD
 
-from . import epilog_line, fronts, place, plan, proof, record, trial
+from . import epilog_line, fronts, image, place, plan, proof, record, trial
 from .applying import Node
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def command(
 
     The lines stand where docs/how-to/install.md says, each behind a guard for root. The change is
     shown, and what was there is kept for uninstall. Then the stack is checked. It is taken back at
-    once if root, or everybody, would be kept out.
+    once if root, or everybody, would be kept out. The login image is made where there is none.
 
     OPTION=VALUE are the module's options; those of a line that is there are replaced as a whole.
     Without any the lines keep theirs. New ones get action_adopt_failure=deny and
@@ -104,10 +104,12 @@ def _carry_out(wish: plan.Wish, seconds: int | None) -> int:
         planned = plan.install(wish)
         _show(service, planned)
         if not planned.changes:
+            _make_image(wish)
             if seconds:
                 line("there is nothing to try: no trial begins")
             return OK
         tried = node.install(wish, planned, seconds)
+    _make_image(wish)
     _say_done(service, planned)
     if tried:
         line(f"the trial ends at {shown(tried.ends)} ({tried.by}): then this is taken back")
@@ -215,6 +217,12 @@ def _show(service: str, planned: Plan) -> None:
     show(planned.changes)
     if not planned.changes:
         line(f"the lines in {service} are as they should be: nothing is changed")
+
+
+def _make_image(wish: plan.Wish) -> None:
+    said = image.make(wish.front)
+    if said:
+        line(said)
 
 
 def _no_trial(node: Node) -> None:

@@ -52,6 +52,11 @@ def folder() -> str:
     return f"{top()}/src" if _PACKAGE.endswith("/src/slurm_adopt") else os.path.dirname(_PACKAGE)
 
 
+def package() -> str:
+    """Return the package's folder, without links."""
+    return _PACKAGE
+
+
 def top() -> str:
     """Return the folder that has src/ and pam/."""
     found = os.path.dirname(os.path.dirname(_PACKAGE))

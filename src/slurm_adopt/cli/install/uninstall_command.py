@@ -11,7 +11,7 @@ from slurm_adopt.cli.errors import OK, USAGE, CliError
 from slurm_adopt.cli.output import line
 from slurm_adopt.cli.verdict.pam_line import SSHD
 
-from . import plan, record
+from . import image, plan, record
 from .command import checked, held, must_be_root, show
 
 
@@ -28,7 +28,7 @@ def command(service: str, dry_run: bool, trial: str | None) -> int:
 
     A file that nobody has edited since the installation becomes what it was before, to the byte.
     From another this module's lines are taken out, with the guards in front of them. A trial that
-    runs is ended.
+    runs is ended. The login image of a wheel is removed where no PAM file names the wheel any more.
 
     From then on every user who has an account gets in. Only root can change something.
 
@@ -52,6 +52,8 @@ def command(service: str, dry_run: bool, trial: str | None) -> int:
         node.uninstall(files)
     for file in files:
         line(f"written: {file.path}" if file.after is not None else f"removed: {file.path}")
+    for text in image.remove():
+        line(text)
     if files:
         line(f"this module decides no more about logins by {service}")
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import struct
 from contextlib import suppress
 from importlib.util import source_hash
@@ -16,7 +17,7 @@ from slurm_adopt.cli.deadlines import SLOW
 from slurm_adopt.cli.verdict.fronts import PAM_EXEC, PAM_PYTHON
 from slurm_adopt.node.pam_files import SCRIPTS
 
-from . import parts
+from . import image, parts
 from .bridge_trial import FailedError, NoTrialError, trial
 from .owners import all_others_may_write
 from .scripts import scripts, tried
@@ -87,14 +88,15 @@ def package(host: Host) -> Iterator[Seen]:
 
 
 def byte_code(host: Host) -> Iterator[Seen]:
-    """Tell whether the module's byte code fits the interpreter, and its source."""
+    """Tell whether byte code and login image of the module fit the interpreter, and the source."""
     for one in (yield from _new_enough(host)):
         told = one.told
         if "package" not in told:
             yield skipped("the module cannot be imported, so its byte code is not looked at")
             continue
         top = os.path.dirname(told["package"]["file"])
-        states = {file: _state_of_code(file, told["tag"], told["magic"]) for file in _sources(top)}
+        sources = list(_sources(top))
+        states = {file: _state_of_code(file, told["tag"], told["magic"]) for file in sources}
         old = [file for file, state in states.items() if state == "unchecked"]
         bad = {state: sum(s == state for s in states.values()) for state in ("missing", "stale")}
         if old:
@@ -102,10 +104,14 @@ def byte_code(host: Host) -> Iterator[Seen]:
         if any(bad.values()):
             found = ", ".join(f"{count} files: {state}" for state, count in bad.items() if count)
             first = next(file for file, state in states.items() if state in bad)
-            yield warning(
-                "each login compiles the module: its byte code is not fresh", found, first
-            )
-        if not old and not any(bad.values()):
+            what = "some logins compile parts of" if told.get("image") else "each login compiles"
+            yield warning(f"{what} the module: its byte code is not fresh", found, first)
+        if image.maker(top) and not told.get("image"):
+            why, hint = image.why_unused(top, told["tag"], sources), image.command(top, told)
+            title = "each login imports the module file by file, without its login image"
+            found = f"{why}; run {shlex.join(hint)}"
+            yield warning(title, found, image.path_of(top, told["tag"]))
+        elif not old and not any(bad.values()):
             yield ok(f"the module's byte code is fresh, for {told['tag']}")
 
 
@@ -125,6 +131,7 @@ def owned(host: Host) -> Iterator[Seen]:
         sources = list(_sources(os.path.dirname(package_file))) if package_file else []
         code = [*told["modules"], *told["ours"], *sources]
         paths += [*code, *_byte_code_of(code, told["tag"]), *told["libraries"], *_pth_files(told)]
+        paths += [image.path_of(os.path.dirname(package_file), told["tag"])] if package_file else []
         paths += [told["interpreter"]] if "interpreter" in told else []
         paths += [entry for entry in told["path"] if os.path.isabs(entry)]
         if "" in told["path"] or "." in told["path"]:
@@ -325,13 +332,16 @@ CHECKS = (
         BRIDGE_S,
         "byte code is fresh",
         byte_code,
-        expected="Each file of the module has byte code of this Python and of this source.",
-        why="A login never writes byte code. What is missing or stale is compiled at each "
-        "login, which about doubles what the module costs. Unchecked byte code is run whatever "
-        "the source says.",
-        fix="Run python3 -m compileall -q on the directory src of the checkout, with the Python "
-        "of pam_python, or of the first line of pam_exec's script. The Debian package does it by "
-        "/usr/libexec/slurm-adopt/byte-compile.",
+        expected="Each file of the module has byte code of this Python and of this source. The "
+        "login image is of these files, and root's alone.",
+        why="A login never writes either. The login image has the code of a login in one file: "
+        "without it the module costs about twice as much. What has no fresh byte code is "
+        "compiled, which costs as much again. Unchecked byte code is run whatever the source says.",
+        fix="Run python3 -m compileall -q on the directory src of the checkout, then python3 -I on "
+        "src/slurm_adopt/login_image.py: with the Python of pam_python, or of the first line of "
+        "pam_exec's script. The Debian package does both by /usr/libexec/slurm-adopt/byte-compile. "
+        "slurm-adopt install makes the image as well. Give the files to root: chown root:root and "
+        "chmod go-w. PAM lines name them by a path without links.",
         seconds=SLOW,
     ),
     Check(

@@ -34,6 +34,8 @@ def _told(load: Any, script: str) -> dict[str, Any]:
         told["package"] = load(script)
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is told
         told["wrong"] = repr(error)
+    importing = sys.modules.get("slurm_adopt.system.importing")
+    told["image"] = bool(getattr(importing, "IMAGE", None))
     told["import"] = time.process_time() - told["start"]
     told["ours"] = [file for file in _files() if file not in told["modules"]]
     told.update(_interpreter())
