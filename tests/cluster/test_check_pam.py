@@ -28,6 +28,7 @@ SSHD = "/etc/pam.d/sshd"
 SETTINGS = "/etc/ssh/sshd_config"
 CHECKOUT = "/opt/slurm_adopt"
 PACKAGE = f"{CHECKOUT}/src/slurm_adopt"
+IMAGE = f"{PACKAGE}/__pycache__/login.cpython-311.image"
 MODULE = "/lib/security/pam_python.so"
 SITE = "/usr/lib/python3/dist-packages"
 
@@ -274,14 +275,24 @@ BRIDGE = [
                     f"rm {PACKAGE}/node/unfinished_login.py", SSHD, LINE),
     broken_checkout("a folder that few logins need", "SA203", "error", "a part of this module is",
                     f"rm -r {PACKAGE}/slurm/slurmd", SSHD, LINE),
-    broken_checkout("a source that is newer", "SA204", "warning", "compiles the module",
+    broken_checkout("a source that is newer", "SA204", "warning", "compile parts of the module",
                     f"touch -d '1 hour ago' {PACKAGE}/decision/engine.py",
                     f"{PACKAGE}/decision/engine.py"),
-    broken_checkout("no byte code", "SA204", "warning", "compiles the module",
+    broken_checkout("no byte code", "SA204", "warning", "compile parts of the module",
                     f"rm -r {PACKAGE}/front/__pycache__", f"{PACKAGE}/front/__init__.py"),
     broken_checkout("byte code of another source", "SA204", "error", "of another source",
                     f"python3 -m compileall -qf --invalidation-mode unchecked-hash {PACKAGE}/node; "
                     f"echo '#' >>{PACKAGE}/node/node.py", f"{PACKAGE}/node/node.py"),
+    broken_checkout("neither byte code nor login image", "SA204", "warning", "each login compiles",
+                    f"rm -r {PACKAGE}/front/__pycache__ {IMAGE}", f"{PACKAGE}/front/__init__.py"),
+    broken_checkout("no login image", "SA204", "warning", "file by file", f"rm {IMAGE}", IMAGE),
+    broken_checkout("a login image of other sources", "SA204", "warning", "file by file",
+                    f"echo '#' >>{PACKAGE}/node/node.py; python3 -m compileall -q {PACKAGE}/node",
+                    IMAGE),
+    broken_checkout("a login image of a user's", "SA204", "warning", "file by file",
+                    f"chown alice {IMAGE}", IMAGE),
+    broken_checkout("and others may write it", "SA205", "error", "may write what root runs",
+                    f"chown alice {IMAGE}", IMAGE),
     broken_checkout("a checkout of a user's", "SA205", "error", "may write what root runs",
                     f"chown alice {CHECKOUT}", CHECKOUT),
     broken_checkout("byte code that everybody writes", "SA205", "error", "may write what root runs",
@@ -385,7 +396,7 @@ OF_EXEC = [
            stack=BY_EXEC, do=f"chmod -x {SCRIPT}", undo=f"chmod 755 {SCRIPT}"),
     broken_checkout("half a package", "SA203", "error", "cannot import",
                     f"rm {PACKAGE}/decision/engine.py", SSHD, EXEC)._replace(stack=BY_EXEC),
-    broken_checkout("no byte code", "SA204", "warning", "compiles the module",
+    broken_checkout("no byte code", "SA204", "warning", "compile parts of the module",
                     f"rm -r {PACKAGE}/front/__pycache__",
                     f"{PACKAGE}/front/__init__.py")._replace(stack=BY_EXEC),
     Broken("a script of a user's", "SA205", "error", "may write what root runs", "", SCRIPT,

@@ -20,7 +20,8 @@ TOP = "/opt/slurm_adopt"
 PACKAGE = f"{TOP}/src/slurm_adopt"
 MODULE = f"{PACKAGE}/decision/engine.py"  # which every login imports
 CODE = f"{PACKAGE}/decision/__pycache__/engine.cpython-311.pyc"
-CODE_OF_IMPORTING = f"{PACKAGE}/system/__pycache__/importing.cpython-311.pyc"
+IMAGE = f"{PACKAGE}/__pycache__/login.cpython-311.image"  # without it the byte code is read
+CODE_OF_FIRST = f"{PACKAGE}/system/__pycache__/importing.cpython-311.pyc"
 
 # What root runs at a login, and what leads to it.
 FILES = {
@@ -36,6 +37,7 @@ FILES = {
     "byte code": CODE,
     "directory of byte code": f"{PACKAGE}/decision/__pycache__",
 }
+OF_CODE = (FILES["byte code"], FILES["directory of byte code"])  # which no image replaces then
 # An access control list by which uid 5001 may write "$1" (acl(5)).
 LISTED = """\
 python3 -c '
@@ -59,9 +61,9 @@ WAYS = {
 FINE = {
     "root's group may": 'chmod g+w "$1"',
     "behind a link of root's": 'mv "$1" /srv/it; ln -s /srv/it "$1"',
-    "byte code is garbage": f'echo garbage >"{CODE}"; echo garbage >"{CODE_OF_IMPORTING}"',
-    "byte code is cut": f'truncate -s 99 "{CODE}"; truncate -s 99 "{CODE_OF_IMPORTING}"',
-    "byte code is missing": f'rm "{CODE}" "{CODE_OF_IMPORTING}"',
+    "byte code is garbage": f'rm {IMAGE}; echo garbage >"{CODE}"; echo garbage >"{CODE_OF_FIRST}"',
+    "byte code is cut": f'rm {IMAGE}; truncate -s 99 "{CODE}"; truncate -s 99 "{CODE_OF_FIRST}"',
+    "byte code is missing": f'rm {IMAGE} "{CODE}" "{CODE_OF_FIRST}"',
 }
 KEEP = "cp -a /opt /srv/opt; stat -c %a /opt >/srv/mode"
 RESTORE = """\
@@ -129,7 +131,8 @@ def test_what_others_may_write_is_not_run(cluster: Cluster, front: str, way: str
     found = {}
     for name, place in FILES.items():
         path = place.replace("SCRIPT", SCRIPTS[front])
-        with changed(node, WAYS[way], path):
+        without = f"rm {IMAGE}; " if place in OF_CODE else ""
+        with changed(node, without + WAYS[way], path):
             if flaws := wrong(node, path, linked="home" in way):
                 found[name] = flaws
         if not asked(node, "alice"):
@@ -151,6 +154,45 @@ def test_what_only_root_may_write_is_run(cluster: Cluster, front: str, way: str)
             if not asked(node, "alice") or "adopted into job" not in "".join(lines(node, mark)):
                 found[path] = lines(node, mark)
     assert found == {}
+
+
+# In the image's place: code that tells that it has run, and nothing else. "$1" is the image.
+PLANTED = """\
+python3 -c '
+import marshal, sys
+code = compile("open(\\"/srv/it\\", \\"w\\")", "planted", "exec")
+with open(sys.argv[1], "wb") as file:
+    marshal.dump((code, None), file)
+' "$1"
+"""
+IMAGES = {
+    **{f"planted, {name}": f"{PLANTED}{way}" for name, way in WAYS.items() if "/srv/it" not in way},
+    "garbage": 'echo garbage >"$1"',
+    "empty": ': >"$1"',
+    "cut": 'truncate -s -99 "$1"',
+    "a directory": 'rm "$1"; mkdir "$1"',
+    "a FIFO": 'rm "$1"; mkfifo "$1"',
+    "missing": 'rm "$1"',
+}
+
+
+@FRONTS
+def test_an_image_that_is_not_fit_is_not_used(cluster: Cluster, front: str) -> None:
+    """The login goes on without; one that root has planted would be run."""
+    node = cluster.n1
+    cluster.submit("alice")
+    node.pam("integrity", [f"{LINES[front]} {SERVICE} action_adopt_failure=deny"])
+    ran, found = node.root / "srv/it", {}
+    for name, way in IMAGES.items():
+        with changed(node, way, IMAGE):
+            mark = node.mark()
+            adopted = asked(node, "alice") and "adopted into job" in "".join(lines(node, mark))
+            if not adopted or not asked(node, "root") or ran.exists():
+                found[name] = [*lines(node, mark), str(ran.exists())]
+    assert found == {}
+    with changed(node, PLANTED, IMAGE):
+        assert asked(node, "alice")
+        assert ran.exists()
 
 
 # (action_generic_failure, whether a user gets in where others may write the module)

@@ -12,7 +12,8 @@ from tests.cluster.harness import guide, pam
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.suites import SUITES, Suite
 from tests.cluster.scenarios import deb as scenarios
-from tests.cluster.scenarios.deb import FRONTS, LIB, LINES, assert_byte_code, put, sh
+from tests.cluster.scenarios import login_image
+from tests.cluster.scenarios.deb import FRONTS, LIB, LINES, PACKAGE, assert_byte_code, put, sh
 from tests.conftest import show_logs_of
 from tests.dev import deb
 from tests.packages.root import Root
@@ -29,6 +30,8 @@ FRESH = {name: Suite(name, ("openssh-server", "pamtester"), script=SUITES[name].
 BUILD = {name: Suite(name, deb.BUILD.packages, script=SUITES[name].script) for name in OF_SUITE}
 
 RECOMMENDED = "echo 'APT::Install-Recommends \"true\";' >/etc/apt/apt.conf.d/99;"  # as by default
+MADE = f"find {LIB} '(' -name '*.pyc' -o -name '*.image*' ')'"
+DELETE = f"{MADE} -delete"
 OURS_LEFT = "find / -xdev -name '*slurm[-_]adopt*' ! -path '/tmp/*' ! -path '/etc/apt/*'"
 
 
@@ -109,7 +112,7 @@ def test_without_what_is_recommended(fresh: Root, package: Path) -> None:
     assert "Traceback" not in sh(fresh, "slurm-adopt --version; slurm-adopt check || test $? -le 2")
 
     # pam_python comes: a trigger of dpkg's. It goes, with lines that name it: dpkg's user is told.
-    sh(fresh, f"find {LIB} -name '*.pyc' -delete; apt-get -qy install libpam-python")
+    sh(fresh, f"{DELETE}; apt-get -qy install libpam-python")
     assert_byte_code(fresh, python)
     fresh.write("etc/pam.d/sshd", "\n".join((*LINES, "")))
     said = sh(fresh, "apt-get -qy remove libpam-python")
@@ -118,10 +121,10 @@ def test_without_what_is_recommended(fresh: Root, package: Path) -> None:
     assert login(fresh, "root")[0] == 0
 
     # python3 changes, as its maintainer scripts tell.
-    sh(fresh, f"find {LIB} -name '*.pyc' -delete")
+    sh(fresh, DELETE)
     hook = "/usr/share/python3/runtime.d/slurm-adopt.rtupdate"
     sh(fresh, f"{hook} pre-rtupdate python3.0 {python}")
-    assert sh(fresh, f"find {LIB} -name '*.pyc'") == ""
+    assert sh(fresh, MADE) == ""
     sh(fresh, f"{hook} rtupdate python3.0 {python}")
     assert_byte_code(fresh, python)
 
@@ -148,6 +151,9 @@ def test_python_changes(fresh: Root, package: Path) -> None:
     assert f"pam_python.so runs {old}, and there is no /usr/bin/{old}" in said
     sh(fresh, f"find {LIB} -name '*.cpython-311.pyc' -delete")
     assert f"until {old}-minimal is installed" in sh(fresh, f"{LIB}/byte-compile")
+    # That Python may come back, and the image is of these sources: unlike one that is of others.
+    assert len(login_image.entries(fresh, PACKAGE)) == 2
+    sh(fresh, f"touch {PACKAGE}/__init__.py; {LIB}/byte-compile")
     assert_byte_code(fresh, new)
     sh(fresh, f"apt-get -qy install {old}-minimal")
     assert_byte_code(fresh, old, new)

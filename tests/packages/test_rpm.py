@@ -15,6 +15,7 @@ import pytest
 
 from tests.cluster.harness.host import CHECKOUT
 from tests.cluster.harness.root import DEFAULT_MIRROR
+from tests.cluster.scenarios import login_image
 from tests.dev import packages, rpm
 from tests.packages.root import Root
 from tests.packages.rpm_root import CELLS, HOST, NEEDED, Cell, package_of, rpm_root, stub_for
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 
 TOP = "/usr/libexec/slurm-adopt"
+PACKAGE = f"{TOP}/src/slurm_adopt"
+SCRIPT = f"{TOP}/pam/pam_slurm_adopt_exec"
 SHARE = "/usr/share/slurm-adopt"
 DOC = "/usr/share/doc/slurm-adopt"
 LICENSES = "/usr/share/licenses/slurm-adopt"
@@ -168,6 +171,7 @@ def _files(cell: Cell) -> dict[str, str]:
         if name.endswith(".py"):
             cached = f"{folder}/__pycache__/{name[:-3]}.{cell.tag}.pyc"
             files[f"{TOP}/{cached}"] = plain
+    files[login_image.path(PACKAGE, cell.python)] = plain
     return files
 
 
@@ -183,6 +187,8 @@ def test_byte_code_is_in_it_or_is_a_ghost(built: Built) -> None:
     rows = rpm.run(["rpm", "-qp", *form.split(" "), str(built.package)]).splitlines()
     flags = {row.split("\t")[0] for row in rows if row.endswith(".pyc")}
     assert flags == {"" if built.cell.compiled else "g"}
+    image = login_image.path(PACKAGE, built.cell.python)
+    assert [row for row in rows if ".image" in row] == [f"g\t{image}"]
 
 
 def test_rpmlint_has_nothing_to_say(built: Built) -> None:
@@ -249,7 +255,8 @@ def test_it_is_installed_used_upgraded_and_removed(built: Built, stubs: dict[str
         root.write("/var/lib/slurm_adopt/install/sshd", "")
         for kind in ("timer", "service"):  # of a trial whose lines were taken out by hand
             root.write(f"/etc/systemd/system/slurm-adopt-trial-sshd.{kind}", "")
-        root.write(f"{TOP}/src/slurm_adopt/__pycache__/epilog.cpython-310.pyc", "")
+        root.write(f"{PACKAGE}/__pycache__/epilog.cpython-310.pyc", "")
+        root.write(login_image.path(PACKAGE, "3.10"), "")
         assert root.rpm("-e", "slurm-adopt") == (0, "")
         left = {"/etc/pam.d/sshd.rpmsave"}
         assert _all(root) - before == left
@@ -356,10 +363,14 @@ for folder, _, names in os.walk(sys.argv[1]):
 
 
 def _byte_code_is_fresh(root: Root, cell: Cell) -> None:
-    """See that each module has byte code of its text, by hash and not by time (PEP 552)."""
+    """See that each module has byte code of its text, by hash and not by time (PEP 552).
+
+    A login reads the image.
+    """
     for below in ("src", "vendor"):
         python = [f"/usr/bin/python{cell.python}", "-IB", "-c", NOT_FRESH, f"{TOP}/{below}"]
         assert root.run(python).stdout == ""
+    login_image.assert_read(root, PACKAGE, [SCRIPT], f"python{cell.python}")
 
 
 def _command_runs(root: Root) -> None:

@@ -18,6 +18,7 @@ import pytest
 from tests.cluster.harness import guide
 from tests.cluster.harness.host import CHECKOUT
 from tests.cluster.harness.suites import BOOKWORM
+from tests.cluster.scenarios import login_image
 from tests.dev import packages, wheel
 from tests.packages.root import Root
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 VENV = "/opt/venv"
+PYTHON = f"python{BOOKWORM.python}"
 PIP = Path("/usr/share/python-wheels")  # of python3-venv
 PAGE = (CHECKOUT / "docs/how-to/wheel.md").read_text()
 IN_PAGE = f"{VENV}/lib/python3.11/site-packages/slurm_adopt"
@@ -152,10 +154,37 @@ def test_install_writes_the_lines_of_the_page(root: Root, front: str) -> None:
     package = root.sh(f"echo {VENV}/lib/python3*/site-packages/slurm_adopt").strip()
     root.sh("sed -i 's/ user_readenv=1//' /etc/pam.d/sshd")
     before = root.read("/etc/pam.d/sshd")
-    root.sh(f"{VENV}/bin/{guide.command('wheel', 'adopt install')} --front={front}")
+    scripts = [line.split()[-1].replace(IN_PAGE, package) for line in PAM.values()]
+    install, uninstall = (f"{VENV}/bin/{guide.command('wheel', f'adopt {word}')}"
+                          for word in ("install", "uninstall"))  # fmt: skip
+    root.sh("rm -f /etc/pam.d/venv")
+    assert login_image.entries(root, package) == set()
+    root.sh(f"{install} --front={front} --dry-run")
+    assert login_image.entries(root, package) == set()
+    said = root.sh(f"{install} --front={front}")
     line = PAM[front].replace(IN_PAGE, package)
     assert root.read("/etc/pam.d/sshd").count(f"\n{line} action_adopt_failure=deny ") == 1
-    root.sh(f"{VENV}/bin/{guide.command('wheel', 'adopt uninstall')}")
+    image = login_image.path(package, PYTHON)
+    assert f"written: {image}\n" in said
+    login_image.assert_read(root, package, scripts, PYTHON)
+    assert "written: " not in root.sh(install)
+
+    # After an upgrade by pip the same command makes it of the new files; a user's is not read.
+    root.sh(f"echo '#' >>{package}/front/welcome.py; echo '#' >>{package}/front/front.py")
+    assert image not in login_image.opened(root, PYTHON, scripts[0])
+    assert f"written: {image}\n" in root.sh(install)
+    login_image.assert_read(root, package, scripts, PYTHON)
+    root.sh(f"chown alice {image}")
+    assert login_image.opened(root, PYTHON, scripts[0]) != [image]
+    assert f"written: {image}\n" in root.sh(install)
+    login_image.assert_read(root, package, scripts, PYTHON)
+
+    root.write("/etc/pam.d/other service", f"{line}\n")
+    root.sh(uninstall)
+    assert login_image.entries(root, package) == {f"{image} 644 0:0"}
+    root.sh("rm '/etc/pam.d/other service'")
+    assert f"removed: {image}\n" in root.sh(uninstall)
+    assert login_image.entries(root, package) == set()
     assert root.read("/etc/pam.d/sshd") == before
 
 
@@ -169,3 +198,12 @@ def test_check_knows_the_copy_that_a_line_runs(root: Root, front: str) -> None:
     root.write("/etc/pam.d/sshd", before)
     (found,) = (each for each in json.loads(report)["findings"] if each["code"] == "SA832")
     assert found["result"] == "ok", found
+
+
+def test_pip_takes_all_of_it_away(root: Root) -> None:
+    package = root.sh(f"echo {VENV}/lib/python3*/site-packages/slurm_adopt").strip()
+    root.sh("rm -f /etc/pam.d/venv")
+    root.sh(f"{VENV}/bin/slurm-adopt install --front=pam_exec; {VENV}/bin/slurm-adopt uninstall")
+    pip = f"PYTHONPATH=$(echo /tmp/wheels/pip-*.whl) {VENV}/bin/python -m pip"
+    root.sh(f"{pip} uninstall -qy slurm_adopt")
+    assert not root.path.joinpath(package.lstrip("/")).exists()

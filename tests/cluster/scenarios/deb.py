@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tests.cluster.harness import pam
 from tests.cluster.harness.landing import COMMAND, job_of
-from tests.cluster.scenarios import stock
+from tests.cluster.scenarios import login_image, stock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 NAME = "slurm-adopt"
 LIB = "/usr/libexec/slurm-adopt"
 SRC = f"{LIB}/src"
+PACKAGE = f"{SRC}/slurm_adopt"
+SCRIPTS = [f"{LIB}/pam/{name}" for name in ("pam_slurm_adopt.py", "pam_slurm_adopt_exec")]
 STATE = ("/run/slurm_adopt", "/var/lib/slurm_adopt")
 FRONTS = {
     front: [line.replace("/opt/slurm_adopt", LIB) for line in pam.DOCUMENTED[name](*pam.PRODUCTION)]
@@ -107,8 +109,11 @@ def python_of_pam_python(place: Host | Root) -> str:
 
 
 def assert_byte_code(place: Host | Root, *pythons: str) -> None:
-    """See that each source has fresh byte code of these Pythons, and that there is no other."""
-    tags = [f"cpython-{python.removeprefix('python').replace('.', '')}" for python in pythons]
+    """See that each source has fresh byte code of these Pythons, and that there is no other.
+
+    Logins read the image that is made of it.
+    """
+    tags = [login_image.tag_of(python) for python in pythons]
     count = 0
     for python, tag in zip(pythons, tags):
         said = sh(place, f'/usr/bin/{python} -IB -c "$1" "$2"', CODE, SRC).split()
@@ -118,6 +123,7 @@ def assert_byte_code(place: Host | Root, *pythons: str) -> None:
     code = sh(place, f"find {LIB} -name '*.pyc' -printf '%f %M %U\\n'").splitlines()
     assert {line.split(".", 1)[1] for line in code} == {f"{tag}.pyc -rw-r--r-- 0" for tag in tags}
     assert len(code) == count * len(tags)
+    login_image.assert_read(place, PACKAGE, SCRIPTS, *pythons)
 
 
 def assert_logins(cluster: Cluster, job: int | None) -> None:
@@ -208,6 +214,9 @@ def _upgrades(cluster: Cluster, file: str, job: int) -> None:
     imported = sh(node, f'{python} -IBv -c "$1" 2>&1', IMPORT)
     assert f"# code object from '{SRC}/slurm_adopt/decision/__pycache__/engine." in imported
     assert f"# code object from {SRC}" not in imported  # as of a source that is compiled
+    read = login_image.opened(node, python, SCRIPTS[0])
+    assert login_image.path(PACKAGE, python) in read
+    assert [path for path in read if path.endswith(".pyc")] == []
     assert_logins(cluster, job)
     install(node, "/tmp/next.deb")
     assert_byte_code(node, python)

@@ -338,10 +338,10 @@ CHECKS = (
         "without it the module costs about twice as much. What has no fresh byte code is "
         "compiled, which costs as much again. Unchecked byte code is run whatever the source says.",
         fix="Run python3 -m compileall -q on the directory src of the checkout, then python3 -I on "
-        "src/slurm_adopt/login_image.py: with the Python of pam_python, or of the first line of "
+        "src/slurm_adopt/login_image.py. Use the Python of pam_python, or of the first line of "
         "pam_exec's script. The Debian package does both by /usr/libexec/slurm-adopt/byte-compile. "
-        "slurm-adopt install makes the image as well. Give the files to root: chown root:root and "
-        "chmod go-w. PAM lines name them by a path without links.",
+        "slurm-adopt install makes the image, too. Files that are not root's alone: run chown "
+        "root:root and chmod go-w. PAM lines name the module by a path without links.",
         seconds=SLOW,
     ),
     Check(
