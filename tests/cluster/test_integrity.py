@@ -181,7 +181,8 @@ def test_an_image_that_is_not_fit_is_not_used(cluster: Cluster, front: str) -> N
     """The login goes on without; one that root has planted would be run."""
     node = cluster.n1
     cluster.submit("alice")
-    node.pam("integrity", [f"{LINES[front]} {SERVICE} action_adopt_failure=deny"])
+    line = f"{LINES[front]} {SERVICE} action_adopt_failure=deny"
+    node.pam("integrity", [line, "account required pam_permit.so"])
     ran, found = node.root / "srv/it", {}
     for name, way in IMAGES.items():
         with changed(node, way, IMAGE):
