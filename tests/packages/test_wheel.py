@@ -170,11 +170,11 @@ def test_install_writes_the_lines_of_the_page(root: Root, front: str) -> None:
     assert "written: " not in root.sh(install)
 
     # After an upgrade by pip the same command makes it of the new files; a user's is not read.
-    root.sh(f"echo '#' >>{package}/front/welcome.py; echo '#' >>{package}/front/front.py")
-    assert image not in login_image.opened(root, PYTHON, scripts[0])
+    root.sh(f"echo '#' >>{package}/front/answer.py")
+    assert login_image.opened(root, PYTHON, scripts[0]) != [image]
     assert f"written: {image}\n" in root.sh(install)
     login_image.assert_read(root, package, scripts, PYTHON)
-    root.sh(f"chown alice {image}")
+    root.sh(f"chown nobody {image}")
     assert login_image.opened(root, PYTHON, scripts[0]) != [image]
     assert f"written: {image}\n" in root.sh(install)
     login_image.assert_read(root, package, scripts, PYTHON)
