@@ -17,7 +17,7 @@ from tests.cluster.harness.host import CHECKOUT
 from tests.cluster.harness.landing import COMMAND, job_of
 from tests.cluster.harness.login import asking, ssh_argv
 from tests.cluster.harness.wait import wait_for
-from tests.cluster.scenarios import stock
+from tests.cluster.scenarios import login_image, stock
 from tests.conftest import show_logs_of
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 KBDINT = "keyboard-interactive"
 SCRIPT = "/opt/slurm_adopt/pam/pam_slurm_adopt.py"
+PACKAGE = "/opt/slurm_adopt/src/slurm_adopt"
 OF_EXEC = "/opt/slurm_adopt/pam/pam_slurm_adopt_exec"
 BRIDGE = "/lib/security/pam_python.so"
 
@@ -191,18 +192,31 @@ def stale(node: Host) -> str:
     return node.run(["python3", "-c", STALE, "/opt/slurm_adopt/src"]).stdout
 
 
+def reads_its_image(node: Host) -> bool:
+    """Return whether a login reads the login image, and no other file of the package."""
+    image = login_image.path(PACKAGE, "python3.11")
+    return login_image.opened(node, "python3.11", SCRIPT) == [image]
+
+
 def test_upgrade(cluster: Cluster) -> None:
-    """Sources that are new need compileall; logins work without it, and leave no byte code."""
+    """Sources that are new need compileall and an image; logins work without, and leave none."""
     node = cluster.n1
     job = cluster.submit("alice")
     assert stale(node) == ""
-    sh(node, "find /opt/slurm_adopt/src -name '*.py' -exec touch -d '1 hour' {} +")
+    assert reads_its_image(node)
+    source = f"{PACKAGE}/front/answer.py"
+    sh(node, f"echo '#' >>{source}; find {PACKAGE} -name '*.py' -exec touch -d '1 hour' {{}} +")
     before = stale(node)
     assert job_of(node, cluster.ssh("alice", command=COMMAND).out) == job
     assert stale(node) == before != ""
-    sh(node, guide.command("upgrade", "compileall"))
+    assert not reads_its_image(node)
+    make = [guide.command("upgrade", words) for words in ("compileall", "login_image")]
+    for command in make:
+        sh(node, command)
     assert stale(node) == ""
+    assert reads_its_image(node)
     assert job_of(node, cluster.ssh("alice", command=COMMAND).out) == job
+    sh(node, "; ".join([f"sed -i '$d' {source}", *make]))  # as it was
 
 
 GIT = ("git", "-c", "user.name=x", "-c", "user.email=x@localhost", "-c", "commit.gpgsign=false")
@@ -254,8 +268,8 @@ def test_install(tmp_path: Path) -> None:
     git("init", "-q")
     git("add", "src")
     git("commit", "-qm", "x")
-    commands = guide.commands_between("install", "git clone", "compileall")
-    assert len(commands) == 3
+    commands = guide.commands_between("install", "git clone", "login_image")
+    assert len(commands) == 4
     words = (("<this repository>", str(source)), ("/opt/slurm_adopt", str(checkout)),
              ("COMMIT", git("rev-parse", "HEAD")))  # fmt: skip
     script = "\n".join(commands)
@@ -266,6 +280,7 @@ def test_install(tmp_path: Path) -> None:
     argv = ["/usr/bin/python3", "-c", STALE, str(checkout / "src")]
     assert len([*(checkout / "src").rglob("*.py")]) > 20
     assert subprocess.run(argv, check=True, capture_output=True).stdout == b""
+    assert len([*(checkout / "src/slurm_adopt/__pycache__").glob("login.*.image")]) == 1
 
 
 def test_rescue(cluster: Cluster) -> None:
@@ -297,6 +312,8 @@ def test_a_copy_of_the_checkout(cluster: Cluster) -> None:
     sh(cluster.n1, f"cd /opt; {command}")
     sh(target, guide.command("images", "compileall"))
     assert stale(target) == ""
+    sh(target, guide.command("images", "login_image"))
+    assert reads_its_image(target)
     assert target.run(["find", "/opt/slurm_adopt", "-name", "too_much.py"]).stdout == ""
     assert target.run(["find", "/opt/slurm_adopt", "!", "-user", "root"]).stdout == ""
     found = cluster.ssh("alice", target=target.name, command=COMMAND)
