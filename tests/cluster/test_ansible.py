@@ -219,6 +219,7 @@ def test_a_checkout(play: Play) -> None:
         assert done.changing == [
             "Clone the repository",
             "Compile the module",
+            "Make the login image",
             "Put the command into PATH",
             "Write the PAM lines",
             "Confirm",

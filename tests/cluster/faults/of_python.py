@@ -82,7 +82,9 @@ def harmless(name: str, script: str) -> Fault:
 
 ENGINE = "decision/engine.py"
 PYC = "__pycache__/*.cpython-3*.pyc"
-EACH_PYC = f"for f in */{PYC} */*/{PYC}; do %s; done"
+IMAGE = "__pycache__/login.*.image"
+EACH_PYC = f"rm {IMAGE}; for f in */{PYC} */*/{PYC}; do %s; done"  # the image is used without it
+EACH_IMAGE = f"for f in {IMAGE}; do %s; done"
 HEAD = "conv=notrunc status=none"
 
 PACKAGE = (
@@ -113,8 +115,15 @@ PACKAGE = (
     harmless(".pyc garbage", EACH_PYC % 'head -c 4096 /dev/urandom >"$f"'),
     harmless(".pyc truncated", EACH_PYC % 'truncate -s 200 "$f"'),
     harmless(".pyc of another Python", EACH_PYC % f"""printf 'a\\r\\r\\n' | dd of="$f" {HEAD}"""),
-    harmless(".pyc stale", "find . -name '*.py' -exec touch {} +"),
+    harmless(".pyc stale", f"rm {IMAGE}; find . -name '*.py' -exec touch {{}} +"),
     harmless(".pyc missing", "find . -name __pycache__ -exec rm -r {} +"),
+    harmless("login image empty", EACH_IMAGE % ': >"$f"'),
+    harmless("login image truncated", EACH_IMAGE % 'truncate -s -9999 "$f"'),
+    harmless("login image is a FIFO", EACH_IMAGE % 'rm "$f"; mkfifo "$f"'),
+    harmless("login image cannot be read (EIO)", EACH_IMAGE % 'ln -sf /proc/self/mem "$f"'),
+    harmless("login image of other sources", f"echo '#' >>{ENGINE}"),
+    harmless("login image of sources with other times", "find . -name '*.py' -exec touch {} +"),
+    harmless("login image missing", f"rm {IMAGE}"),
 )
 
 # A package that is replaced by another version in mid-login: sshd has loaded what it has wanted
@@ -514,6 +523,7 @@ RARELY = (
     "package is a file", "package without*", "package file empty", "package file is a FIFO",
     "package file truncated in its m*", "package file is a loop*", "package exits",
     "package of a newer*",
+    "login image empty", "login image is a FIFO", "login image cannot*", "login image missing",
     ".pyc empty", ".pyc truncated", ".pyc missing", "script empty", "script truncated",
     "script with*", "script is*", "program empty", "program truncated", "program with a syntax*",
     "program is*", "pam_python garbage", "libpython empty", "libpython garbage", "*library empty",
