@@ -22,6 +22,8 @@ from tests.conftest import show_logs_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+SUITES_TOO = (WITH_VALGRIND,)
+
 RUNS = 3  # the least of them counts: what is waited for in a loop only adds
 
 

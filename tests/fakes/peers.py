@@ -161,3 +161,14 @@ def takes_at_most(seconds: float) -> Iterator[None]:
     start = time.monotonic()
     yield
     assert time.monotonic() - start < seconds
+
+
+@contextlib.contextmanager
+def filled(address: tuple[str, int]) -> Iterator[None]:
+    """Fill a listener's backlog, so that the kernel drops what comes."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(address)
+        yield

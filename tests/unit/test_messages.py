@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "reference" / "messages.md"
-CLI = ROOT / "src" / "slurm_adopt" / "cli"  # says what it has to say to who runs it
+PACKAGE = ROOT / "src" / "slurm_adopt"
+TO_WHO_RUNS_IT = (PACKAGE / "cli", PACKAGE / "login_image.py")  # they log and show nothing else
 SOURCES = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "pam").rglob("*.py")])
-SOURCES = [path for path in SOURCES if CLI not in path.parents]
+SOURCES = [path for path in SOURCES if not {path, *path.parents}.intersection(TO_WHO_RUNS_IT)]
+REST = "REST"  # a part of the entry script, which it runs where it needs it
 
 VALUE = "<>"
 WORD = re.compile(r"[A-Za-z]{2}")
@@ -69,6 +71,17 @@ class Reader(ast.NodeVisitor):
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 self._constants[node.targets[0].id] = self._forms(node.value)
         self.visit(tree)
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        if [ast.unparse(target) for target in node.targets] == [REST]:
+            self.visit(ast.parse(ast.literal_eval(node.value)))
+        else:
+            self.generic_visit(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        """Pass over types, which are strings in the entry script."""
+        for part in (*node.decorator_list, *node.args.defaults, *node.body):
+            self.visit(part)
 
     def _forms(self, node: ast.AST) -> list[str]:
         """Return what an expression can be; [] if it is not known to be a string."""
@@ -254,6 +267,8 @@ READ = [
     ("HINTS = {2: 'start it'}\nx = HINTS['not this']", ["start it"]),
     ("reader.u32('length of it')", []),
     ("x = name == 'the same again'", []),
+    ("def f(x: 'dict[str, A]' = g('or it')) -> 'list[B, C]':\n    h('in it')", ["or it", "in it"]),
+    ("REST = '''def f():\n    h('not at once')'''", ["not at once"]),
     ("x = y or b'of bytes'", ["of bytes"]),
     ("Situation('no jobs', '', 'CODE', 'info', 'when so', 'No jobs here')",
      ["no jobs", "No jobs here"]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import time
 from typing import TYPE_CHECKING, Union
@@ -20,6 +19,7 @@ from tests.fakes.peers import (
     Peer,
     Script,
     after,
+    filled,
     never,
     no_descriptor_left,
     reset,
@@ -30,7 +30,7 @@ from tests.fakes.requests import RESPONSE_NETWORK_CALLERID
 from tests.fakes.slurmd import BY_NAME, Auth, answer, error, reply
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection
 
 CALLERID = 5035
 BODY = bytes(52)
@@ -451,17 +451,6 @@ def test_refused() -> None:
         with no_descriptor_left(), takes_at_most(SLACK):  # noqa: SIM117
             with pytest.raises(PeerError, match="connection refused: slurmd does not run there"):
                 client.call(CALLERID, BODY, R2205.protocol, Deadline(LONG))
-
-
-@contextlib.contextmanager
-def filled(address: tuple[str, int]) -> Iterator[None]:
-    """Fill a listener's backlog, so that the kernel drops what comes."""
-    with contextlib.ExitStack() as stack:
-        for _ in range(4):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(address)
-        yield
 
 
 def test_full_backlog() -> None:

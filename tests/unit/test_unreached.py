@@ -11,10 +11,12 @@ import pytest
 
 from slurm_adopt.node import own_address, source_job, unreached
 from slurm_adopt.node.ssh_connection import Connection
+from slurm_adopt.slurm.config import slurmd_ports
 from slurm_adopt.slurm.errors import PeerError
 from slurm_adopt.slurm.slurmd import rpc
+from slurm_adopt.slurm.stream import Stream
 from slurm_adopt.slurm.waiting import Deadline
-from tests.unit.test_rpc import filled
+from tests.fakes.peers import filled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,33 +53,51 @@ def test_a_note(notes: Path) -> None:
         raise unreached.not_asked({ipv6: found[ipv6]})
 
 
+def _linked(path: Path) -> None:
+    path.rename(path.with_name("x"))
+    path.symlink_to("x")
+
+
+def _fifo(note: Path) -> None:
+    note.unlink()
+    os.mkfifo(note, 0o600)
+
+
+def _folder(note: Path) -> None:
+    note.unlink()
+    note.mkdir(0o700)
+
+
+def _removed(note: Path) -> None:
+    note.unlink()
+    note.parent.rmdir()
+
+
 # (what has become of the note, how)
-NO_NOTE: dict[str, Callable[[Path, Path], object]] = {
-    "gone": lambda _, note: note.unlink(),
-    "a minute old": lambda _, note: note.write_bytes(ago(unreached.KEPT)),
-    "from the future": lambda _, note: note.write_bytes(ago(-3600)),
-    "empty": lambda _, note: note.write_bytes(b""),
-    "cut off": lambda _, note: note.write_bytes(ago(1)[:-1]),
-    "text": lambda _, note: note.write_bytes(b"now\n"),
-    "below zero": lambda _, note: note.write_bytes(b"-1\n"),
-    "long": lambda _, note: note.write_bytes(b"1" * 10000 + b"\n"),
-    "another user's": lambda _, note: os.chown(note, 1, 1),
-    "writable for others": lambda _, note: note.chmod(0o666),
-    "a link": lambda _, note: (note.rename(note.with_name("x")), note.symlink_to("x")),
-    "a fifo": lambda _, note: (note.unlink(), os.mkfifo(note, 0o600)),
-    "a directory": lambda _, note: (note.unlink(), note.mkdir(0o700)),
-    "in another user's directory": lambda top, _: os.chown(top, 1, 1),
-    "in a directory that others read": lambda top, _: top.chmod(0o755),
-    "in a directory that is a link": lambda top, _: (
-        top.rename(top.with_name("x")), top.symlink_to("x")
-    ),
-    "without a directory": lambda top, note: (note.unlink(), top.rmdir()),
-}  # fmt: skip
+NO_NOTE: dict[str, Callable[[Path], object]] = {
+    "gone": lambda note: note.unlink(),
+    "a minute old": lambda note: note.write_bytes(ago(unreached.KEPT)),
+    "from the future": lambda note: note.write_bytes(ago(-3600)),
+    "empty": lambda note: note.write_bytes(b""),
+    "cut off": lambda note: note.write_bytes(ago(1)[:-1]),
+    "text": lambda note: note.write_bytes(b"now\n"),
+    "below zero": lambda note: note.write_bytes(b"-1\n"),
+    "long": lambda note: note.write_bytes(b"1" * 10000 + b"\n"),
+    "another user's": lambda note: os.chown(note, 1, 1),
+    "writable for others": lambda note: note.chmod(0o666),
+    "a link": _linked,
+    "a fifo": _fifo,
+    "a directory": _folder,
+    "in another user's directory": lambda note: os.chown(note.parent, 1, 1),
+    "in a directory that others read": lambda note: note.parent.chmod(0o755),
+    "in a directory that is a link": lambda note: _linked(note.parent),
+    "without a directory": _removed,
+}
 
 
 @pytest.mark.parametrize("case", NO_NOTE)
 def test_what_is_no_note(notes: Path, case: str) -> None:
-    NO_NOTE[case](notes, notes / NAME)
+    NO_NOTE[case](notes / NAME)
     assert unreached.noted([PLACE], str(notes)) == {}
 
 
@@ -143,19 +163,19 @@ def test_the_next_login_does_not_wait(tmp_path: Path, monkeypatch: pytest.Monkey
 
     notes = tmp_path / "unreached"
     tried: list[object] = []
-    connect = rpc.Stream.connect
+    connect = Stream.connect
 
     def counted(stream: Any, *args: Any) -> None:
         tried.append(args)
         connect(stream, *args)
 
-    monkeypatch.setattr(rpc.Stream, "connect", counted)
+    monkeypatch.setattr(Stream, "connect", counted)
     monkeypatch.setattr(rpc, "CONNECT_SECONDS", 0.2)
     monkeypatch.setattr(own_address, "is_own", lambda _: False)
     connection = Connection("127.0.0.1", 50000, "127.0.0.1", 22)
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         address = listener.getsockname()
-        monkeypatch.setattr(source_job.slurmd_ports, "ports_at", lambda *_: [address[1]])
+        monkeypatch.setattr(slurmd_ports, "ports_at", lambda *_: [address[1]])
         phase = Here(conf.Conf(""))
 
         def ask(noted: str = "", within: float = 60) -> str:

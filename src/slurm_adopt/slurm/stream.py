@@ -109,10 +109,8 @@ class Stream:
             while not self._connected(address, deadline):
                 sleep(_TICK)
         except OSError as error:
-            failed = self._peer.failed("no connection", error, UNREACHED)
-            if whole and isinstance(error, _socket.timeout):
-                raise UnreachedError(str(failed)) from None
-            raise failed from None
+            kind = UnreachedError if whole and isinstance(error, _socket.timeout) else PeerError
+            raise kind(str(self._peer.failed("no connection", error, UNREACHED))) from None
 
     def _connected(self, address: Address, deadline: Deadline) -> bool:
         """Try once; False if the backlog of a unix socket is full and there is time left."""

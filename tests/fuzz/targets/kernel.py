@@ -229,7 +229,7 @@ def _getenv(data: bytes, name: bytes) -> bytes:
 def mountinfo(data: bytes) -> None:
     """A hierarchy is found only in a line of its kind, at the place that the line names.
 
-    The kernel's octal escapes are undone once, all of them.
+    The kernel's octal escapes are undone once, all of them. `rw` is no controller's name.
     """
     top = folder("mountinfo")
     os.makedirs(f"{top}/self", exist_ok=True)
@@ -242,6 +242,8 @@ def mountinfo(data: bytes) -> None:
         if 4 < at < len(fields) - 3 and fields[at + 1] in (b"cgroup", b"cgroup2"):
             names = [b""] if fields[at + 1] == b"cgroup2" else fields[at + 3].split(b",")
             for name in names:
+                if name == b"rw":
+                    continue
                 there.setdefault(name, []).append(
                     (_unescaped(fields[4]), _unescaped(fields[3]) or b"/")
                 )
