@@ -72,6 +72,9 @@ def test_socket_names(tmp_path: Path, name: str, node: str, job_id: int | None) 
     (tmp_path / name).touch()
     found = step_sockets.extern_steps(str(tmp_path), node)
     assert [s.job_id for s in found] == ([] if job_id is None else [job_id])
+    of_7 = step_sockets.extern_steps(str(tmp_path), node, 7)
+    assert [s.path for s in of_7] == ([f"{tmp_path}/{name}"] if job_id == 7 else [])
+    assert step_sockets.extern_steps(str(tmp_path), node, 8) == []
 
 
 def test_other_steps(tmp_path: Path) -> None:

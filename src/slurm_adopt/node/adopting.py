@@ -69,12 +69,11 @@ class Adopter:
                 "stack (sufficient, done)?"
             )
         job_id = adoption.job_id
-        for socket in self._phase.site.steps():
-            if socket.job_id == job_id:
-                job = Job(socket, adoption.uid)
-                with self._stepds.of(job) as step:
-                    _check_owner(job, step)
-                    return self._complete(adoption, step, Confinement(job, self._phase))
+        for socket in self._phase.site.steps(job_id):
+            job = Job(socket, adoption.uid)
+            with self._stepds.of(job) as step:
+                _check_owner(job, step)
+                return self._complete(adoption, step, Confinement(job, self._phase))
         raise PeerError(f"job {job_id} has ended")
 
     def _adoption(self, pid: int, job: Job) -> Adoption:

@@ -75,7 +75,7 @@ class Jobs:
         `only`: the one of that id, if it is among them. Raises SetupError if this cannot be told.
         """
         site = self._phase.site
-        steps = [step for step in site.steps() if only in (None, step.job_id)]
+        steps = site.steps(only)
         jobs, alive = self._among(steps, uid)
         dead = f" ({len(steps) - alive} sockets without a stepd)" if len(steps) > alive else ""
         self._phase.log.debug(f"{alive} extern steps here{dead}, {len(jobs)} of uid {uid}")

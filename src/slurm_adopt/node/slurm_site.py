@@ -144,8 +144,18 @@ class SlurmSite:
             self._beside = slurm_conf, conf.load_beside(slurm_conf.path, "cgroup.conf")
         return self._beside[1]
 
-    def steps(self) -> list[StepSocket]:
-        """List the extern steps of this node; SetupError if its spool directory cannot be read."""
+    def steps(self, only: int | None = None) -> list[StepSocket]:
+        """List the extern steps of this node; SetupError if its spool directory cannot be read.
+
+        `only`: of the job of that id.
+        """
+        if only is not None:
+            try:
+                if found := step_sockets.extern_steps(self.spool, self.name, only):
+                    return found
+            except SetupError:  # said by what comes now
+                pass
+            return [step for step in self.steps() if step.job_id == only]
         try:
             found = step_sockets.extern_steps(self.spool, self.name)
         except SetupError:

@@ -16,6 +16,7 @@ from slurm_adopt.slurm.versions import EXTERN_STEPS
 
 # Batch step since 20.11, before that; interactive step (slurm/slurm.h).
 FIRST_STEPS = (0xFFFFFFFB, 0xFFFFFFFE, 0xFFFFFFFA)
+_EXTERN = frozenset(map(str, EXTERN_STEPS))
 
 
 class StepSocket:
@@ -48,9 +49,21 @@ def new_socket(flags: int = 0) -> _socket.socket:
         raise SetupError(f"cannot ask a stepd: {shortage(error)}") from None
 
 
-def extern_steps(spool: str, node: str) -> list[StepSocket]:
-    """List the extern steps of one node; SetupError if the spool directory cannot be read."""
-    return [socket for socket, extern in _steps(spool, node) if extern]
+def extern_steps(spool: str, node: str, job_id: int | None = None) -> list[StepSocket]:
+    """List the extern steps of one node; SetupError if the spool directory cannot be read.
+
+    `job_id`: of this job only. There may be a thousand others.
+    """
+    prefix, names = node + "_", _listing(spool)
+    if job_id is not None:
+        wanted = {f"{prefix}{job_id}.{step}" for step in _EXTERN}
+        return [StepSocket(f"{spool}/{name}", job_id) for name in wanted.intersection(names)]
+    found, begin = [], len(prefix)
+    for name in names:
+        job, _, step = name[begin:].partition(".")
+        if step in _EXTERN and name.startswith(prefix) and id_of(job) is not None:
+            found.append(StepSocket(f"{spool}/{name}", int(job)))
+    return found
 
 
 def steps(spool: str, node: str) -> list[StepSocket]:
