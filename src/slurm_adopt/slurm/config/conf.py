@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
 
 from slurm_adopt.slurm import files
 from slurm_adopt.slurm.digits import id_of, number
@@ -20,7 +19,7 @@ from . import hostlist
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from .node_lines import Block
 
@@ -43,13 +42,8 @@ DEPTH = 32  # of files that include each other
 FILE_LIMIT = 64 << 20  # bytes in one file
 _LARGE = 1 << 13  # bytes of a file whose NodeName lines are parsed when they are asked for
 
-_COMMENT = re.compile(r"(?<!\\)(?:\\\\)*#")
-_ESCAPE = re.compile(r"\\(.?)")
 # Blanks are those of ASCII, as for the C library: others are letters of a name.
 BLANKS = " \t\r\v\f"
-_BLANK = re.compile(r"\s", re.ASCII)
-_INCLUDE = re.compile(r"include\s+(.*)", re.ASCII | re.IGNORECASE)
-PAIR = re.compile(r'(?<![^\s=])([^\s=]+)\s*=\s*(?:"([^"]*)"|(\S*))', re.ASCII)
 
 
 class Conf:
@@ -175,15 +169,23 @@ def _read(conf: Conf, path: str, chain: tuple[str, ...]) -> None:
 
 def _take(conf: Conf, text: str, chain: tuple[str, ...]) -> None:
     """Take the lines of a text, and those of what it includes."""
+    values = conf.values
     for line in _lines(text):
-        if included := _INCLUDE.fullmatch(line):
-            _include(conf, included[1], chain)
-            continue
-        pairs = {key.lower(): value for key, value in _pairs(line)}
-        if "nodename" in pairs:
-            conf.add_node(pairs)
-        elif "partitionname" not in pairs:
-            conf.values.update(pairs)
+        key, equals, value = line.partition("=")
+        if key and equals and '"' not in value and line.split(None, 1)[0] == line:  # mostly
+            key = key.lower()
+            if key == "nodename":
+                conf.add_node({key: value})
+            elif key != "partitionname":
+                values[key] = value
+        elif line[:7].lower() == "include" and line[7:8] in tuple(BLANKS):
+            _include(conf, line[7:].lstrip(BLANKS), chain)
+        else:
+            pairs = _pairs(line)
+            if "nodename" in pairs:
+                conf.add_node(pairs)
+            elif "partitionname" not in pairs:
+                values.update(pairs)
 
 
 def _parts(path: str) -> list[str | Block]:
@@ -207,47 +209,52 @@ def _parsed(part: Pairs | Block) -> list[Pairs]:
 
 def _node_lines(text: str) -> list[Pairs]:
     """Parse the NodeName lines of a block."""
-    lines = ({key.lower(): value for key, value in _pairs(line)} for line in _lines(text))
-    return [line for line in lines if line]
+    return [line for line in map(_pairs, _lines(text)) if line]
 
 
-def _lines(text: str) -> Iterator[str]:
-    """Yield logical lines without comments, blank ones left out.
+def _lines(text: str) -> Iterable[str]:
+    """Return logical lines without comments, blank ones left out.
 
     An odd number of backslashes at the end continues a line; then each stands for what follows it
     (_strip_continuation and _strip_escapes in src/common/parse_config.c).
     """
+    if "\\" in text:
+        return _joined(text)
+    lines = text.split("\n")
+    if "#" in text:
+        lines = [line.partition("#")[0] for line in lines]
+    return [line for line in [line.strip(BLANKS) for line in lines] if line]
+
+
+def _joined(text: str) -> Iterator[str]:
+    """Yield the lines of a text that has backslashes."""
+    from .odd_lines import uncomment, unescape
+
     pending = ""
     for raw in text.split("\n"):
-        line = _uncomment(raw) if "#" in raw else raw
-        stripped = line.rstrip(BLANKS)
+        stripped = uncomment(raw).rstrip(BLANKS)
         if stripped.endswith("\\") and (len(stripped) - len(stripped.rstrip("\\"))) % 2:
             pending += stripped[:-1]
             continue
         line, pending = pending + stripped, ""
         if line.strip(BLANKS):
-            yield _unescape(line).strip(BLANKS)
+            yield unescape(line).strip(BLANKS)
     if pending.strip(BLANKS):
-        yield _unescape(pending).strip(BLANKS)
+        yield unescape(pending).strip(BLANKS)
 
 
-def _unescape(line: str) -> str:
-    return _ESCAPE.sub(r"\1", line) if "\\" in line else line
+def _pairs(line: str) -> Pairs:
+    """Return the values of a line by lower-case key."""
+    if "=" not in line:
+        return {}
+    words = line.replace("\t", " ")
+    if words.isascii() and words.isprintable() and '"' not in words:
+        pairs = [word.partition("=") for word in words.split(" ") if word]
+        if all(key and value for key, _, value in pairs):
+            return {key.lower(): value for key, _, value in pairs}
+    from .odd_lines import pairs as found
 
-
-def _uncomment(line: str) -> str:
-    """Cut at the first # that does not follow an odd number of backslashes."""
-    found = _COMMENT.search(line)
-    return line[: found.end() - 1] if found else line
-
-
-def _pairs(line: str) -> list[tuple[str, str]]:
-    key, equals, value = line.partition("=")
-    if not equals:
-        return []
-    if key and '"' not in value and not _BLANK.search(line):
-        return [(key, value)]
-    return [(key, quoted or bare) for key, quoted, bare in PAIR.findall(line)]
+    return {key.lower(): value for key, value in found(line)}
 
 
 def _include(conf: Conf, name: str, chain: tuple[str, ...]) -> None:

@@ -7,7 +7,8 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from slurm_adopt.slurm import files
-from slurm_adopt.slurm.config.conf import BLANKS, DEPTH, FILE_LIMIT, INCLUDES, PAIR
+from slurm_adopt.slurm.config.conf import BLANKS, DEPTH, FILE_LIMIT, INCLUDES
+from slurm_adopt.slurm.config.odd_lines import PAIR
 from slurm_adopt.slurm.errors import SetupError
 
 if TYPE_CHECKING:
