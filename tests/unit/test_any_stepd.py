@@ -594,7 +594,7 @@ def patched(patch: pytest.MonkeyPatch, host: Host, defers: bool) -> None:
     patch.setattr(moving, "_cpus", lambda _: set())
     patch.setattr("slurm_adopt.node.login_slot.slot_of", lambda _: None)
     patch.setattr(node, "opens_session", lambda _: PID)
-    patch.setattr(node.Node, "_session_line_comes", lambda _: defers)
+    patch.setattr(node, "session_line_comes", lambda _: defers)
     patch.setattr("slurm_adopt.node.adoption_note.leave", host.notes.append)
     leave_choice = "slurm_adopt.node.adoption_note.leave_choice"
     patch.setattr(leave_choice, lambda one, _: host.notes.append(one))

@@ -49,9 +49,12 @@ OURS = {
     "slurm_adopt.session.handover",
     "slurm_adopt.system.log",
     "slurm_adopt.node.adopting",
+    "slurm_adopt.node.deferral",
     "slurm_adopt.node.moving",
     "slurm_adopt.node.jobs",
     "slurm_adopt.node.node",
+    "slurm_adopt.node.pam_files",
+    "slurm_adopt.node.pam_stack",
     "slurm_adopt.node.phase",
     "slurm_adopt.node.stepds",
     "slurm_adopt.decision.options",
@@ -110,7 +113,7 @@ from slurm_adopt.node import pam_stack as stack
 for function in (stack.session_line, stack.joins):
     function.__defaults__ = (({places!r},),)
 stack.expected.__defaults__ = (({places!r},), float("inf"))
-before = set(sys.modules) - {{"slurm_adopt.node.pam_files", "slurm_adopt.node.pam_stack"}}
+before = set(sys.modules)
 
 class Handle:
     PAM_SUCCESS, PAM_SILENT, user, service = 0, 1, "daemon", "sshd"
@@ -144,12 +147,7 @@ os.wait()
 STACK = "account required pam_python.so pam_slurm_adopt.py\n"
 BOTH = STACK + "session required pam_python.so pam_slurm_adopt.py OPTIONS\n"
 
-STACKED = {
-    "slurm_adopt.node.deferral",
-    "slurm_adopt.node.pam_files",
-    "slurm_adopt.node.pam_stack",
-}
-SLOT = {"slurm_adopt.node.login_slot", "slurm_adopt.node.sockets", *STACKED}
+SLOT = {"slurm_adopt.node.login_slot", "slurm_adopt.node.sockets"}
 WATCHED = {
     *SLOT,
     "gc",
@@ -171,7 +169,7 @@ ORDINARY = [
     ("both lines, before 9.8", [SLOT, set()], "sshd", "sshd", "pipe", BOTH),
     (
         "both lines, 10.0",
-        [STACKED, set()],
+        [set(), set()],
         "sshd",
         "sshd-session",
         "pair",
@@ -377,7 +375,7 @@ SEVERAL_JOBS = {
     "slurm_adopt.slurm.stream",
     "slurm_adopt.slurm.config.slurmd_ports",
 }
-SEVERAL_JOBS_STANDARD = {"errno"}  # builtin; re is there already
+SEVERAL_JOBS_STANDARD = {"errno"}  # builtin
 
 
 def test_imports_of_a_login_with_several_jobs(tmp_path: Path) -> None:
@@ -423,7 +421,7 @@ print(names["main"](), *sorted(set(sys.modules) - before))
 OF_EXEC = {"slurm_adopt.front.pam_exec", "slurm_adopt.system.importing", *OURS} - {
     "slurm_adopt.front.pam_python"
 }
-OF_EXEC_STANDARD = {*STANDARD, "os", "re"}  # pam_python has re anyhow
+OF_EXEC_STANDARD = {*STANDARD, "os"}
 
 
 @pytest.mark.parametrize(

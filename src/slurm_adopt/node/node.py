@@ -11,6 +11,7 @@ import os
 from slurm_adopt.slurm.errors import PeerError, SetupError
 
 from .adopting import Adopter
+from .deferral import session_line_comes
 from .jobs import Jobs
 from .moving import Confinement
 from .phase import Phase
@@ -138,13 +139,8 @@ class Node:
     def defers(self) -> bool:
         """Whether this is an account phase whose login a session line will adopt."""
         if self._defers is None:
-            self._defers = bool(self.phase.account_of) and self._session_line_comes()
+            self._defers = bool(self.phase.account_of) and session_line_comes(self.phase)
         return self._defers
-
-    def _session_line_comes(self) -> bool:
-        from .deferral import session_line_comes
-
-        return session_line_comes(self.phase)
 
     def look(self, job: Job) -> None:
         """Raise PeerError if a job would not take a login now, SuspendedError if it is frozen."""
