@@ -134,7 +134,7 @@ def test_few_lines_are_parsed(
     seen = []
     pairs = conf._pairs
 
-    def counted(text: str) -> list[tuple[str, str]]:
+    def counted(text: str) -> dict[str, str]:
         seen.append(text)
         return pairs(text)
 
