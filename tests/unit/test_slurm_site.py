@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,8 +16,6 @@ from slurm_adopt.slurm.errors import PeerError, SetupError
 from slurm_adopt.system import child
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from slurm_adopt.slurm.waiting import Deadline
     from slurm_adopt.system.log import Log
 
@@ -423,53 +420,3 @@ def test_host_name_in_the_spool_directory(place: Place) -> None:
     place.sockets("localhost-a/a_8.4294967292")
     setting = place.setting(place.write("given", text), hostname="h.dom")
     assert [step.job_id for step in setting.steps()] == [8]
-
-
-# What the session phase takes over from the account phase
-
-KEPT: dict[str, tuple[Callable[[Place], object], str, bool]] = {
-    # what happens in between, the session line's nodename=, whether the files are read again
-    "nothing": (lambda _: None, "", False),
-    "slurm.conf is written": (lambda place: place.write("usual", PLAIN), "", True),
-    "slurm.conf is gone": (lambda place: (place.top / "usual").unlink(), "", True),
-    "cgroup.conf comes": (lambda place: place.write("cgroup.conf", ""), "", True),
-    "another comes first": (lambda place: place.write("first", PLAIN), "", True),
-    "another node": (lambda _: None, "n2", True),
-}
-
-
-@pytest.mark.parametrize(("change", "nodename", "again"), KEPT.values(), ids=KEPT)
-def test_what_an_earlier_phase_has_read(
-    place: Place, change: Callable[[Place], object], nodename: str, again: bool
-) -> None:
-    place.usual(("first", "usual"))
-    place.write("usual", PLAIN)
-    place.sockets("spool/n1_7.4294967292")
-    before = place.setting()
-    assert [step.job_id for step in before.steps()] == [7]
-    before.mountpoint()
-    time.sleep(0.05)  # the clock of file systems is coarse
-    change(place)
-    place.log.lines.clear()
-    after = place.setting(nodename=nodename)
-    after.as_before(before)
-    assert place.logged("the first of the usual places") is not again
-    assert (after._conf is None) is again
-    if not again:
-        assert (after.name, after.spool, after.conf) == (before.name, before.spool, before.conf)
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["Include more\nNodeName=n1\n", "NodeName=n[1-2]\nMaxNodeCount=9\n", "NodeName=N1\n"],
-    ids=["Include", "dynamic nodes", "said in the log"],
-)
-def test_what_is_read_in_each_phase(place: Place, text: str) -> None:
-    place.usual(("usual",))
-    place.write("more", "")
-    place.write("usual", f"SlurmdSpoolDir=TOP/spool\n{text}")
-    place.sockets("spool/n1_7.4294967292", "spool/N1_7.4294967292")
-    before, after = place.setting(nodename="n1"), place.setting(nodename="n1")
-    assert before.steps()
-    after.as_before(before)
-    assert after._conf is None

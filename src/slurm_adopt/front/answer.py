@@ -140,12 +140,9 @@ def _decide(
     try:
         if phase == "account":
             node = Node(options, log, account_of=login.service, converse=service.converse, pid=pid)
-            memory["site"] = node.phase.site
             return decide(login, options, node)
         before = _remembered(login, memory)
         node = Node(options, log, pid=pid)
-        if before is not None and "site" in memory:
-            node.phase.site.as_before(memory.pop("site"))
         if before is None and login.uid is not None:
             before = node.noted(login.pid, login.uid)
         return decide_session(login, options, node, before)

@@ -33,7 +33,6 @@ class SlurmSite:
     """This node's configuration; everything is looked up when it is first asked for."""
 
     __slots__ = (
-        "_as_it_was",
         "_asked_for",
         "_beside",
         "_conf",
@@ -45,7 +44,6 @@ class SlurmSite:
         "_nodename",
         "_place",
         "_running",
-        "_why",
     )
 
     def __init__(self, slurm_conf: str, nodename: str, hostname: str, log: Log) -> None:
@@ -58,35 +56,9 @@ class SlurmSite:
         self._place: tuple[str, str] | None = None
         self._beside: tuple[Conf, Conf] | None = None  # slurm.conf, and the cgroup.conf beside it
         self._laid_out: tuple[Conf, Layout | None] | None = None
-        self._as_it_was: dict[str, tuple[int, ...]] = {}  # files that were read, by stat(2)
-        self._why = ""
         self._running: list[Slurmd] | None = None
         self._looked = False
         self._asked_for: list[str] | None = None
-
-    def as_before(self, before: SlurmSite) -> None:
-        """Take over what an earlier phase has read, if nothing of it has changed since.
-
-        Not where Include names other files, the node may have no line of its own, or a running
-        slurmd was looked for: then all is looked up again, and said again.
-        """
-        found, place, files = before._conf, before._place, before._as_it_was
-        asked = before._given, before._nodename, before._hostname
-        if asked != (self._given, self._nodename, self._hostname):
-            return
-        if found is None or place is None or not files:
-            return
-        if found.files > 1 or found.remarks or found.get("MaxNodeCount", "0") != "0":
-            return
-        path, first = found.path, self._given or next(iter(conf.usual()), "")
-        if before._looked or before._running is not None or path != first:
-            return
-        if any(_state(file) != state for file, state in files.items()):
-            return
-        self._conf, self._place, self._beside = found, place, before._beside
-        self._as_it_was, self._why = files, before._why
-        self._log.debug(f"configuration: {path}, {self._why}")
-        self._log.debug(f"node name {place[0]}, spool directory {place[1]}")
 
     @property
     def conf(self) -> Conf:
@@ -139,8 +111,6 @@ class SlurmSite:
         """Return cgroup.conf, read once for each slurm.conf."""
         slurm_conf = self.conf
         if self._beside is None or self._beside[0] is not slurm_conf:
-            path = os.path.join(os.path.dirname(slurm_conf.path), "cgroup.conf")
-            self._as_it_was[path] = _state(path)
             self._beside = slurm_conf, conf.load_beside(slurm_conf.path, "cgroup.conf")
         return self._beside[1]
 
@@ -188,7 +158,6 @@ class SlurmSite:
 
     def _load(self, path: str, why: str) -> Conf:
         self._log.debug(f"configuration: {path}, {why}")
-        self._as_it_was, self._why = {path: _state(path)}, why
         self._conf, self._place = conf.load(path), None
         for remark in self._conf.remarks:
             self._log.error(remark)
@@ -297,7 +266,6 @@ class SlurmSite:
         for name in found:
             if name != wanted and name.lower() == wanted.lower():
                 self._log.info(f"{wanted} is {name} in {self.conf.path}: taken for the same node")
-                self._as_it_was = {}  # the next phase says it again
                 break
         return found
 
@@ -391,13 +359,3 @@ class SlurmSite:
         path = conf.spool_directory(self.conf, name, host)
         own = conf.spool_directory(self.conf, name, self._hostname.partition(".")[0])
         return own if own != path and os.path.isdir(own) and not os.path.isdir(path) else path
-
-
-def _state(path: str) -> tuple[int, ...]:
-    """Return what changes where a file is written, replaced or removed."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return ()
-    times = found.st_mtime_ns, found.st_ctime_ns
-    return (found.st_dev, found.st_ino, found.st_size, *times)
