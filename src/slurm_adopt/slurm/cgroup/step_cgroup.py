@@ -18,11 +18,17 @@ from .hierarchy import UNIFIED, is_below, mounted, of_process, read_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from slurm_adopt.slurm.config.conf import Conf
     from slurm_adopt.slurm.stepd.step_sockets import StepSocket
 
     from .hierarchy import Mount
 
+    # What a step may be called in one hierarchy, the first that is there counts: path, directory.
+    Ways = list[tuple[str, str]]
+
+FREEZING = ("freezer", UNIFIED)  # hierarchies in which what is in a cgroup can be stopped
 CONSTRAINTS = {  # controller -> keys of cgroup.conf that make task/cgroup use it
     "cpuset": ("ConstrainCores",),
     "memory": ("ConstrainRAMSpace", "ConstrainSwapSpace"),
@@ -103,9 +109,10 @@ class Layout:
         # Read once: the kernel has who reads it wait for all that move processes meanwhile.
         present = None if pid is None else of_process(pid, self.proc)
         for controller, top in self.tops_of(step, uid):
-            for path in self._places(controller, top, present):
-                directory = self.mounts[controller].directory(path)
-                if why := self._frozen(controller, path):
+            mount = self.mounts[controller]
+            for path in self._places(mount, controller, top, present):
+                directory = mount.directory(path)
+                if controller in FREEZING and (why := self._frozen(controller, path)):
                     return (
                         f"{directory} is {why}: the job is suspended; its user resumes it with "
                         f"scancel -s CONT {step.job_id}, root with scontrol resume {step.job_id}"
@@ -132,13 +139,16 @@ class Layout:
         """Say `frozen` or the like if what is in a cgroup is stopped, or about to be."""
         raise NotImplementedError
 
-    def _places(self, controller: str, top: str, present: dict[str, str] | None) -> list[str]:
+    def _places(
+        self, mount: Mount, controller: str, top: str, present: dict[str, str] | None
+    ) -> list[str]:
         """Return the cgroups from `top` down to where processes are put, or where one is."""
         if present is None:
-            names = listing(self.mounts[controller].directory(top))
-            below = [name for name in names if name[:5] == "task_" and paths.is_task(name)]
-            return [top, *[f"{top}/{name}" for name in below]]
+            names = listing(mount.directory(top))
+            return [top, *[f"{top}/{n}" for n in names if n[:5] == "task_" and paths.is_task(n)]]
         path = present.get(controller, "")
+        if path == top:
+            return [top]
         if not is_below(path, top):
             return []
         names = path[len(top) :].split("/")
@@ -187,7 +197,7 @@ class V1(Layout):
         """Take the NodeName: builds for several slurmd a host have it in the top directory."""
         super().__init__(controllers, mounts, proc)
         self._tops = paths.tops(node)
-        self._composed: tuple[tuple[int, int], list[str]] = (-1, -1), []
+        self._composed: tuple[tuple[int, int], dict[str, Ways]] = (-1, -1), {}
 
     def missing(
         self, pid: int, step: StepSocket, uid: int, kept: dict[str, str] | None = None
@@ -234,25 +244,29 @@ class V1(Layout):
         return found
 
     def _step(self, controller: str, step: StepSocket, uid: int) -> str | None:
-        mount = self.mounts.get(controller)
-        if mount is None:
-            return None
-        for below in self._below(uid, step.cgroup_job):
-            if is_there(mount.point + below):
-                return mount.root + below
-        return None
+        return _first_of(self._ways(step, uid).get(controller, ()))
 
-    def _below(self, uid: int, job_id: int) -> list[str]:
-        """Return what a step may be called below ROOT, composed once."""
-        whose = uid, job_id
+    def _ways(self, step: StepSocket, uid: int) -> dict[str, Ways]:
+        """Return by controller what a step's cgroup may be called, and its directory then."""
+        whose = uid, step.cgroup_job
         if self._composed[0] != whose:
-            self._composed = whose, [paths.v1_step("", top, uid, job_id) for top in self._tops]
+            below = [paths.v1_step("", top, *whose) for top in self._tops]
+            self._composed = (
+                whose,
+                {
+                    name: [(mount.root + path, mount.point + path) for path in below]
+                    for name, mount in sorted(self.mounts.items())
+                },
+            )
         return self._composed[1]
 
     def tops_of(self, step: StepSocket, uid: int) -> list[tuple[str, str]]:
         """Return the step's cgroup in each hierarchy that has one."""
-        found = ((name, self._step(name, step, uid)) for name in sorted(self.mounts))
-        return [(name, path) for name, path in found if path is not None]
+        return [
+            (name, path)
+            for name, ways in self._ways(step, uid).items()
+            if (path := _first_of(ways)) is not None
+        ]
 
     def _frozen(self, controller: str, path: str) -> str:
         """Read freezer.state: FREEZING and FROZEN are also those that a cgroup above makes so."""
@@ -351,6 +365,14 @@ def layout(conf: Conf, cgroup_conf: Conf, node: str, proc: str = PROC) -> Layout
             raise SetupError(f"cgroup.conf says {plugin}, but no cgroup v2 hierarchy is mounted")
         return V2(controllers, mounts, proc)
     return V1(controllers, mounts, node, proc)
+
+
+def _first_of(ways: Iterable[tuple[str, str]]) -> str | None:
+    """Return the first cgroup that is there of those that a step's may be."""
+    for path, directory in ways:
+        if is_there(directory):
+            return path
+    return None
 
 
 def _uids_below(mount: Mount, top: str) -> list[int]:
