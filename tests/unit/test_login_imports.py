@@ -373,6 +373,7 @@ SEVERAL_JOBS = {
     "slurm_adopt.slurm.slurmd.message",
     "slurm_adopt.slurm.slurmd.rpc",
     "slurm_adopt.slurm.stream",
+    "slurm_adopt.slurm.writer",
     "slurm_adopt.slurm.config.slurmd_ports",
 }
 SEVERAL_JOBS_STANDARD = {"errno"}  # builtin

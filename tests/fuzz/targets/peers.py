@@ -23,7 +23,8 @@ from slurm_adopt.slurm.stepd.step_sockets import StepSocket
 from slurm_adopt.slurm.stream import Stream
 from slurm_adopt.slurm.versions import BY_ID, RELEASES, Release
 from slurm_adopt.slurm.waiting import Deadline
-from slurm_adopt.slurm.wire import Reader, Writer
+from slurm_adopt.slurm.wire import Reader
+from slurm_adopt.slurm.writer import Writer
 from tests.fakes import munged, slurmd
 from tests.fuzz.given import Given, check_said, folder, instead, nothing_left_open, numbers, put
 from tests.fuzz.target import target

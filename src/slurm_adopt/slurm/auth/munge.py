@@ -16,7 +16,8 @@ import os
 from slurm_adopt.slurm.auth.credential import ANY, Credential, CredentialError
 from slurm_adopt.slurm.errors import FormatError
 from slurm_adopt.slurm.stream import BROKEN, CLOSED, SILENT, UNREACHED, Peer, Stream
-from slurm_adopt.slurm.wire import Reader, Writer
+from slurm_adopt.slurm.wire import Reader
+from slurm_adopt.slurm.writer import Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

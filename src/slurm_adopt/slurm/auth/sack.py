@@ -18,7 +18,8 @@ from slurm_adopt.slurm.auth.credential import ANY, Credential, CredentialError
 from slurm_adopt.slurm.errors import FormatError, PeerError
 from slurm_adopt.slurm.stream import BROKEN, CLOSED, SILENT, UNREACHED, ClosedError, Peer, Stream
 from slurm_adopt.slurm.versions import AUTH_SLURM, RELEASES
-from slurm_adopt.slurm.wire import Reader, Writer
+from slurm_adopt.slurm.wire import Reader
+from slurm_adopt.slurm.writer import Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

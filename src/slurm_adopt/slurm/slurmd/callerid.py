@@ -13,7 +13,8 @@ from contextlib import suppress
 from slurm_adopt.slurm.errors import FormatError, PeerError
 from slurm_adopt.slurm.stream import UnreachedError
 from slurm_adopt.slurm.versions import layout_of
-from slurm_adopt.slurm.wire import Reader, Writer
+from slurm_adopt.slurm.wire import Reader
+from slurm_adopt.slurm.writer import Writer
 
 from .message import read_layout
 from .rpc import Slurmd

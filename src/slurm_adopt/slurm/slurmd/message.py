@@ -10,7 +10,8 @@ import _socket
 
 from slurm_adopt.slurm.errors import FormatError
 from slurm_adopt.slurm.versions import BY_ID, EMPTY, SHA3, TYPE, layout_of
-from slurm_adopt.slurm.wire import Reader, Writer
+from slurm_adopt.slurm.wire import Reader
+from slurm_adopt.slurm.writer import Writer
 
 from . import body_hash
 

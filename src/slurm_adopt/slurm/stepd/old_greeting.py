@@ -8,7 +8,8 @@ usual greeting.
 
 from __future__ import annotations
 
-from slurm_adopt.slurm.wire import NATIVE, Writer
+from slurm_adopt.slurm.wire import NATIVE
+from slurm_adopt.slurm.writer import Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from slurm_adopt.slurm import time_limits
 from slurm_adopt.slurm.errors import PeerError, SetupError, SlurmAdoptError, UnsettledError
 from slurm_adopt.slurm.versions import ALL_NS, GREETING, MOUNT_NS_OR_HANGUP, NO_NS, layout_of
 from slurm_adopt.slurm.waiting import Deadline
-from slurm_adopt.slurm.wire import NATIVE, Reader, Writer
+from slurm_adopt.slurm.wire import NATIVE, Reader
 
 from .step_sockets import new_socket
 
@@ -139,7 +139,7 @@ class Stepd:
         """
         self._check_pid_namespace()
         self._check_read()
-        body = Writer(NATIVE).int32(pid).data()
+        body = pid.to_bytes(4, NATIVE, signed=True)
         try:
             answer = self._ask(REQUEST_ADD_EXTERN_PID, body).int32("return code")
         except _SilentError as error:
