@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -155,7 +154,7 @@ def bench(arguments: tuple[str, ...]) -> None:
     `--commands [SESSIONS]` measures the commands of slurm-adopt on a node with many ssh sessions.
     """
     command = [sys.executable, "-m", "tests.cluster.tools.bench", *arguments]
-    sys.exit(subprocess.run(command, check=False).returncode)
+    os.execv(command[0], command)  # so that who ends this ends that, and it takes down what is up
 
 
 @main.command()

@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ from rich.console import Console
 from tests.cluster.harness.root import BuildError
 from tests.cluster.tools.bench import measuring, report
 from tests.cluster.tools.bench.rows import LISTENERS, MEMORY, NAMES, PYTHONS, ROWS, STORM
+from tests.signals import heed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -123,13 +125,18 @@ def measured(
     for name, measure in others.items():
         if name not in names:
             continue
+        started = time.monotonic()
         try:
-            yield name, measure()
+            numbers = measure()
         except (RuntimeError, OSError, BuildError) as error:  # the others are not lost
             say(f"{name}: {error}")
+        else:
+            say(f"{name}: measured in {time.monotonic() - started:.0f} s")
+            yield name, numbers
 
 
 if __name__ == "__main__":
+    heed(lambda signum: sys.exit(128 + signum))
     if sys.argv[1:2] == ["--instructions"]:
         from tests.cluster.tools.instructions import main as count
 

@@ -149,6 +149,12 @@ GOALS = (
         to_row("source drops, next logins", REFUSES),
         1.1,
     ),
+    Goal(
+        "to a source that refuses",
+        "source drops, next logins of others",
+        to_row("source drops, next logins of others", REFUSES),
+        1.1,
+    ),
     Goal("not wholly in", STORM, missed, 0, "logins"),
     Goal("logins a second, to the C module's", STORM, throughput, 0.9, at_least=True),
     Goal("PSS that stays", MEMORY, stays, 0.8, "MiB"),
@@ -175,6 +181,17 @@ class Verdict(NamedTuple):
         if self.value is None:
             return None
         return self.goal._replace(wanted=self.wanted).reached(self.value)
+
+    @property
+    def margin(self) -> str:
+        """By how much it is reached or missed: a share of what is wanted, or a number."""
+        if self.value is None:
+            return ""
+        beyond = self.value - self.wanted
+        side = "above" if beyond > 0 else "below"
+        if not beyond or not self.wanted:
+            return f"{abs(beyond):g} {side}" if beyond else "-"
+        return f"{abs(beyond) / self.wanted:.0%} {side}"
 
 
 def verdicts(found: Found) -> Iterator[Verdict]:

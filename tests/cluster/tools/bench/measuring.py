@@ -7,17 +7,34 @@ import json
 import statistics
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Callable
 
-from tests.cluster.harness import pam
+from tests.cluster.harness import landing, pam
 from tests.cluster.harness.cluster import Cluster, Roots, Settings
 from tests.cluster.harness.config import USERS
 from tests.cluster.harness.suites import SUITES, WITH_VALGRIND, with_valgrind
 from tests.cluster.harness.wait import wait_for
 from tests.cluster.tools import storm
-from tests.cluster.tools.bench import counting
-from tests.cluster.tools.bench.rows import LISTENERS, MEMORY, PYTHONS, ROWS, STORM, WITHOUT, Row
-from tests.cluster.tools.bench.subjects import FRONTS, SUBJECTS, command, prepare
+from tests.cluster.tools.bench import counting, worlds
+from tests.cluster.tools.bench.rows import (
+    LISTENERS,
+    MEMORY,
+    NOTES,
+    PYTHONS,
+    ROWS,
+    STORM,
+    WITHOUT,
+    Row,
+)
+from tests.cluster.tools.bench.subjects import (
+    FRONTS,
+    SUBJECTS,
+    TOLD,
+    command,
+    prepare,
+    service,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -42,23 +59,44 @@ def by_pamtester(
     roots = {"n1": Roots(WITH_VALGRIND)}
     with Cluster("bench", SETTINGS, report, roots) as cluster:
         prepare(cluster.n1)
+        before = worlds.remains(cluster)
         for name in names:
-            report(name)
+            started = time.monotonic()
             row = ROWS[name]
             try:
                 with row.world(cluster) as world:
                     numbers = measured(cluster.n1, row, world, runs, what)
+                _wait_as_before(cluster, before)
             except (RuntimeError, OSError) as error:  # the others are not lost
                 report(f"{name}: {error}")
                 cluster.cancel_all()
             else:
+                report(f"{name}: measured in {time.monotonic() - started:.0f} s")
                 yield name, numbers
+
+
+def _wait_as_before(cluster: Cluster, before: Sequence[str]) -> None:
+    """Return when nothing is left of a row: it would be in the figures of the next."""
+
+    def difference() -> str:
+        after = worlds.remains(cluster)
+        return "\n".join(sorted(set(before) ^ set(after)))
+
+    wait_for("all as before the row", lambda: not difference(), 30, difference, every=0.2)
 
 
 def measured(node: Host, row: Row, world: World, runs: int, what: Sequence[str]) -> Numbers:
     """Return the medians and counts of one row."""
-    commands = {name: command(name, row.phases, alone=row.alone) for name in row.subjects}
+    of_row = partial(command, phases=row.phases, alone=row.alone)
+    commands = {name: of_row(name, user=row.user) for name in row.subjects}
+    _see_where(
+        node, row, world, {name: of_row(name, user=row.user, telling=True) for name in row.subjects}
+    )
     found: Numbers = {}
+    if row.after:
+        node.run(["rm", "-rf", NOTES])
+        first = {name: of_row(name, user=row.after) for name in row.subjects}
+        _run(node, row, world, 0, first, 1)
     if "time" in what:
         rounds = max(min(runs, LEAST), round(runs * row.share))
         said = _run(node, row, world, rounds, commands, row.warm)
@@ -73,21 +111,37 @@ def measured(node: Host, row: Row, world: World, runs: int, what: Sequence[str])
 def _counts(node: Host, row: Row, world: World, commands: Mapping[str, list[str]]) -> Numbers:
     """Run each under valgrind, and under strace."""
     counting.empty(node)
-    tools = (counting.under_valgrind, counting.under_strace)
+    tools = {"valgrind": counting.under_valgrind, "strace": counting.under_strace}
     both = {
-        f"{name}/{number}": tool(name.replace(" ", "-"), argv)
+        f"{name}/{tool}": under(name.replace(" ", "-"), argv)
         for name, argv in commands.items()
-        for number, tool in enumerate(tools)
+        for tool, under in tools.items()
+        if tool == "strace" or name not in row.uncounted
     }
     _run(node, row, world, 0, commands, row.warm)
     _run(node, row, world, 1, both)
     found: Numbers = {measure: {} for measure in counting.NUMBERS}
     for name in commands:
         file = name.replace(" ", "-")
-        numbers = {"instructions": counting.instructions(node, file), **counting.calls(node, file)}
+        numbers = counting.calls(node, file)
+        if name not in row.uncounted:
+            numbers["instructions"] = counting.instructions(node, file)
         for measure, number in numbers.items():
             found[measure][name] = number
     return found
+
+
+def _see_where(node: Host, row: Row, world: World, commands: Mapping[str, list[str]]) -> None:
+    """See by the kernel's word that one login of each subject is where the row says."""
+    node.run(["sh", "-c", f"rm -rf {TOLD}; mkdir {TOLD}"])
+    _run(node, row, world, 0, commands, 1)
+    for name in commands:
+        told = service(name, alone=row.alone, telling=True)
+        job = landing.job_of(node, node.read(f"{TOLD}/{told}"))
+        wanted = [world.job if SUBJECTS[name].decides else None]
+        if job not in (world.jobs if name == "C" and world.jobs else wanted):
+            raise RuntimeError(f"{row.name}, {name}: in job {job} instead of {wanted[0]}")
+    node.run(["rm", "-rf", TOLD])
 
 
 def _run(
@@ -155,7 +209,7 @@ def _sizes(host: Host, shell: int) -> tuple[float, float]:
 
 
 LOGINS = 300  # at once
-MOST_STORMS = 5
+MOST_STORMS = 2
 STORM_OF = {"C": "C module", "ours": "both lines", "ours by pam_exec": "both lines"}
 
 

@@ -150,18 +150,20 @@ def verdicts(found: Found) -> Rows:
             one.front.name,
             f"{sign} {one.wanted:g} {one.goal.unit}",
             number(one.value),
-            "yes" if one.reached else "no",
+            "reached" if one.reached else "missed",
+            one.margin,
         ])  # fmt: skip
-    columns = ["row", "what", "front", "wanted", "found", "reached"]
+    columns = ["row", "what", "front", "wanted", "found", "verdict", "by"]
     return Rows("what is wanted", columns, rows)
 
 
 def summary(found: Found) -> str:
-    """Say in one line how many goals are reached, and which are not."""
+    """Say in one line how many goals are reached; the table before it names them."""
     several = [one for one in goals.verdicts(found) if one.reached is not None]
-    missed = [f"{one.goal.row} ({one.front.name})" for one in several if not one.reached]
-    said = f"{len(several) - len(missed)} of {len(several)} goals are reached"
-    return f"{said}; not: {', '.join(missed)}" if missed else said
+    reached = sum(bool(one.reached) for one in several)
+    unknown = len(goals.GOALS) * len(FRONTS) - len(several)
+    said = f"{reached} of {len(several)} goals are reached, {len(several) - reached} are missed"
+    return f"{said}; {unknown} were not measured" if unknown else said
 
 
 def number(value: float | None, digits: int = 2) -> str:

@@ -27,6 +27,9 @@ class Row:
     share: float = 1  # of the runs
     refused: bool = False  # whether the subjects that decide refuse
     warm: int = 1  # runs before those that are measured
+    user: str = "alice"
+    after: str | None = None  # the user whose login is the first, and not measured
+    uncounted: tuple[str, ...] = ()  # whose instructions are not counted: it would take minutes
 
 
 ROWS = {
@@ -40,24 +43,27 @@ ROWS = {
         Row("10 jobs of others", worlds.jobs_of_others(10)),
         Row("50 jobs of others", worlds.jobs_of_others(50)),
         Row("200 jobs of others", worlds.jobs_of_others(200)),
-        Row("1000 jobs of others", worlds.jobs_of_others(1000), share=0.5),
+        Row("1000 jobs of others", worlds.jobs_of_others(1000), share=0.25),
         Row("2 jobs of this user", worlds.own_jobs(2)),
         Row("20 jobs of this user", worlds.own_jobs(20)),
-        Row("100 jobs of this user", worlds.own_jobs(100), share=0.5),
+        Row("100 jobs of this user", worlds.own_jobs(100), share=0.25),
         Row("1000 sockets", worlds.sockets(1_000)),
         Row("60000 sockets", worlds.sockets(60_000), share=0.5),
         Row("250000 sockets", worlds.sockets(250_000), share=0.25),
         Row("10 NodeName lines", worlds.node_lines(10)),
         Row("5000 NodeName lines", worlds.node_lines(5_000), share=0.5),
-        Row("20000 NodeName lines", worlds.node_lines(20_000), share=0.25),
+        Row("20000 NodeName lines", worlds.node_lines(20_000), share=0.2, uncounted=("C",)),
         Row("10 NodeName lines, Include", worlds.node_lines(10, included=True)),
         Row("5000 NodeName lines, Include", worlds.node_lines(5_000, included=True), share=0.5),
-        Row("20000 NodeName lines, Include", worlds.node_lines(20_000, included=True), share=0.25),
+        Row("20000 NodeName lines, Include", worlds.node_lines(20_000, included=True), share=0.2,
+            uncounted=("C",)),
         Row("source refuses", worlds.own_jobs(worlds.OWN_JOBS), share=0.5),
         Row("source drops, first login", worlds.dropped(NOTES), share=0.1, warm=0),
         Row("source drops, next logins", worlds.dropped(), subjects=OURS_ONLY, share=0.5),
+        Row("source drops, next logins of others", worlds.dropped(user="bob"), subjects=OURS_ONLY,
+            share=0.5, warm=0, user="bob", after="alice"),
     )
-}
+}  # fmt: skip
 
 # Measured otherwise than by pamtester: in real logins, or on other suites.
 MEMORY, STORM = "memory of a session", "300 logins at once"

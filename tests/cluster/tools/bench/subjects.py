@@ -28,6 +28,16 @@ EVERY = " service=* join_container=false"
 # pamtester by the name of OpenSSH's program: the account phase leaves the adoption to the session
 # line, as it does in a login.
 AS_SSHD = "/opt/bench/sshd"
+
+# A service that tells where its login is in the end, by what pam_exec runs in it: for one login
+# before those that are measured.
+TOLD = "/run/bench.told"
+TELLING = "/opt/bench/tell"
+TELL = f"account optional pam_exec.so quiet {TELLING}"
+TELLER = f"""\
+#!/bin/sh
+cat /proc/$PPID/cgroup >{TOLD}/$PAM_SERVICE
+"""
 BOTH, ACCOUNT = ("acct_mgmt", "open_session"), ("acct_mgmt",)
 
 
@@ -79,17 +89,30 @@ def prepare(node: Host, lines: dict[str, Subject] | None = None) -> None:
     node.write("opt/empty.py", EMPTY_SCRIPT)
     node.write("opt/empty", EMPTY_PROGRAM, 0o755)
     node.run(["install", "-D", "/usr/bin/pamtester", AS_SSHD])
+    node.write(TELLING, TELLER, 0o755)
     for name, subject in (lines or SUBJECTS).items():
         again = subject.line.replace("account", "session", 1)
-        node.pam(_service(name), [subject.line, subject.session or again])
-        node.pam(_service(name, alone=True), [subject.line])
+        both = [subject.line, subject.session or again]
+        node.pam(service(name), both)
+        node.pam(service(name, alone=True), both[:1])
+        tell = [TELL, TELL.replace("account", "session")]
+        node.pam(service(name, telling=True), [*both, *tell])
+        node.pam(service(name, alone=True, telling=True), [*both[:1], *tell])
 
 
-def _service(name: str, *, alone: bool = False) -> str:
-    """Return the PAM service of a subject; `alone`: that without a session line."""
-    return f"bench{'-alone' if alone else ''}-{name.replace(' ', '-').lower()}"
+def service(name: str, *, alone: bool = False, telling: bool = False) -> str:
+    """Return the PAM service of a subject; `alone`: without a session line of it."""
+    kind = f"bench{'-alone' if alone else ''}{'-telling' if telling else ''}"
+    return f"{kind}-{name.replace(' ', '-').lower()}"
 
 
-def command(name: str, phases: tuple[str, ...] = BOTH, *, alone: bool = False) -> list[str]:
-    """Return what runs the phases of a subject for alice, once."""
-    return [AS_SSHD, _service(name, alone=alone), "alice", *phases]
+def command(
+    name: str,
+    phases: tuple[str, ...] = BOTH,
+    *,
+    alone: bool = False,
+    telling: bool = False,
+    user: str = "alice",
+) -> list[str]:
+    """Return what runs the phases of a subject for a user, once."""
+    return [AS_SSHD, service(name, alone=alone, telling=telling), user, *phases]
