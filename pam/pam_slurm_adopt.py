@@ -94,7 +94,7 @@ def _usual(package: str) -> "Any":
             data = file.read()
         if data[:4] != MAGIC_NUMBER:
             return None
-        code, image = loads(data[4:])  # noqa: S302
+        code, image = loads(memoryview(data)[4:])  # noqa: S302
         module = type(sys)("slurm_adopt.system.importing")
         module.__file__ = f"{package}/system/importing.py"
         exec(code, module.__dict__)  # noqa: S102
