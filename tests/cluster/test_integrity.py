@@ -159,10 +159,10 @@ def test_what_only_root_may_write_is_run(cluster: Cluster, front: str, way: str)
 # In the image's place: code that tells that it has run, and nothing else. "$1" is the image.
 PLANTED = """\
 python3 -c '
-import marshal, sys
+import importlib.util, marshal, sys
 code = compile("open(\\"/srv/it\\", \\"w\\")", "planted", "exec")
 with open(sys.argv[1], "wb") as file:
-    marshal.dump((code, None), file)
+    file.write(importlib.util.MAGIC_NUMBER + marshal.dumps((code, None)))
 ' "$1"
 """
 IMAGES = {
