@@ -38,7 +38,8 @@ def path(package: str, python: str) -> str:
 def opened(place: Host | Root, python: str, script: str) -> list[str]:
     """Return the files of the package that an import by an entry script opens."""
     argv = [f"/usr/bin/{python}", "-IBSc", OPENED, script]
-    return str(place.run(argv, timeout=60).stdout).split()
+    found = str(place.run(argv, timeout=60).stdout).split()
+    return [f"/{file.lstrip('/')}" for file in found]
 
 
 def assert_read(place: Host | Root, package: str, scripts: Collection[str], *pythons: str) -> None:
