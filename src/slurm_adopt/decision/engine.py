@@ -412,11 +412,9 @@ def _newest(jobs: list[Job], node: Node[Job]) -> tuple[Job, str]:
     Older ones are not looked at: that takes as long as all else that a job more costs.
     """
     ordered = sorted(jobs, key=lambda job: (job.started, job.job_id), reverse=True)
-    for newer, job in enumerate(ordered):
-        if not node.suspended(job):
-            but = f", not counting {newer} suspended" if newer else ""
-            return job, f"the newest of {len(jobs)}{but}"
-    return ordered[0], f"the newest of {len(jobs)}"
+    passed = next((at for at, job in enumerate(ordered) if not node.suspended(job)), 0)
+    but = f", not counting {passed} suspended" if passed else ""
+    return ordered[passed], f"the newest of {len(jobs)}{but}"
 
 
 def adopt_into(login: Login, options: Options, node: Node[Job], job: Job, how: str) -> Outcome:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .stepds import Stepds
 
 UNKNOWN = 1 << 64  # later than all ticks since boot
+FEW = 16  # extern steps here; where there are more, step_owners.py keeps whose they are
 
 
 class Job:
@@ -61,12 +62,17 @@ class Job:
 class Jobs:
     """Counts the jobs of a user."""
 
-    __slots__ = ("_phase", "_stepds", "silent")
+    __slots__ = ("_owners", "_phase", "_said", "_stepds", "silent")
 
-    def __init__(self, phase: Phase, stepds: Stepds) -> None:
-        """Nothing is asked yet; `silent`: jobs, of whomever, whose stepds gave no answer."""
+    def __init__(self, phase: Phase, stepds: Stepds, owners: str = "") -> None:
+        """Nothing is asked yet; `silent`: jobs, of whomever, whose stepds gave no answer.
+
+        `owners`: the directory where it is kept whose steps are; without it all are asked.
+        """
         self._phase = phase
         self._stepds = stepds
+        self._owners = owners
+        self._said: dict[step_sockets.StepSocket, int] = {}  # whose steps are, when last asked
         self.silent: frozenset[int] = frozenset()
 
     def of(self, uid: int, only: int | None = None) -> list[Job]:
@@ -76,7 +82,8 @@ class Jobs:
         """
         site = self._phase.site
         steps = site.steps(only)
-        jobs, alive = self._among(steps, uid)
+        many = self._owners and len(steps) > FEW
+        jobs, alive = self._of_many(steps, uid) if many else self._among(steps, uid)
         dead = f" ({len(steps) - alive} sockets without a stepd)" if len(steps) > alive else ""
         self._phase.log.debug(f"{alive} extern steps here{dead}, {len(jobs)} of uid {uid}")
         if not alive and only is None:
@@ -85,6 +92,28 @@ class Jobs:
             if said := hint(site, nodename=self._phase.options["nodename"], dead=len(steps)):
                 self._phase.log.error(said)
         return jobs
+
+    def _of_many(self, steps: list[step_sockets.StepSocket], uid: int) -> tuple[list[Job], int]:
+        """Do as _among(), without a question to the stepds of steps that are known to be others'.
+
+        But where the user has no job among the rest all are asked: nobody is refused by what is
+        kept.
+        """
+        from .step_owners import Owners
+
+        owners = Owners(steps, self._owners)
+        others = owners.others(uid)
+        jobs, alive = self._among([step for step in steps if step not in others], uid)
+        if others and not jobs:
+            jobs, alive = self._among(steps, uid)
+            others = set()
+        try:
+            owners.learn(self._said)
+        except OSError as error:
+            self._phase.log.debug(
+                f"cannot write {self._owners}: {error.strerror}; the next login asks all stepds"
+            )
+        return jobs, alive + len(others)
 
     def awaited(self, uid: int) -> list[Job]:
         """Wait up to wait_for_job for an extern step that is being set up; return the jobs then.
@@ -134,6 +163,7 @@ class Jobs:
         And how many of the steps, of whomever, have a stepd; that a socket lies there says nothing.
         """
         answers, silent = self._stepds.ask_all(steps, lambda step: self._of_another(step, uid))
+        self._said = {step: answer.uid for step, answer in answers.items()}
         jobs = [
             Job(step, uid, answer.protocol, starting=answer.state == stepd.STARTING)
             for step, answer in answers.items()

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from .asking import Converse
     from .jobs import Job
 
+OWNERS = "/run/slurm_adopt/owners"  # of steps, where there are many (step_owners.py)
+
 
 class Node:
     """The real node."""
@@ -52,7 +54,7 @@ class Node:
         self._converse = converse
         self.phase = Phase(options, log, hostname, account_of, pid)
         self._stepds = Stepds(self.phase)
-        self._jobs = Jobs(self.phase, self._stepds)
+        self._jobs = Jobs(self.phase, self._stepds, OWNERS)
         self._adopter = Adopter(self.phase, self._stepds)
         self._defers: bool | None = None
 

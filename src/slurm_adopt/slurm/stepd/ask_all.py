@@ -11,7 +11,7 @@ import select
 from slurm_adopt.slurm import time_limits
 from slurm_adopt.slurm.errors import FormatError, PeerError, SetupError, SlurmAdoptError
 from slurm_adopt.slurm.waiting import Deadline
-from slurm_adopt.slurm.wire import NATIVE, Reader
+from slurm_adopt.slurm.wire import NATIVE
 
 from .step_sockets import new_socket
 from .stepd import (
@@ -332,9 +332,9 @@ def _more(question: _Question) -> bool:
 
 
 def _answer(data: bytes) -> Answer:
-    reader = Reader(data, "stepd", NATIVE)
-    protocol = reader.int32("protocol version")
+    """Read protocol version, uid and state, all of _REPLY; FormatError for a refusal."""
+    protocol = int.from_bytes(data[:4], NATIVE, signed=True)
     if protocol < 0:
         raise FormatError("the stepd refuses this protocol version")
-    uid = reader.u32("uid")
-    return Answer(protocol, uid, reader.int32("state"))
+    state = int.from_bytes(data[8:], NATIVE, signed=True)
+    return Answer(protocol, int.from_bytes(data[4:8], NATIVE), state)

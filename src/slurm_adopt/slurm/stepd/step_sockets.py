@@ -61,8 +61,8 @@ def extern_steps(spool: str, node: str, job_id: int | None = None) -> list[StepS
     found, begin = [], len(prefix)
     for name in names:
         job, _, step = name[begin:].partition(".")
-        if step in _EXTERN and name.startswith(prefix) and id_of(job) is not None:
-            found.append(StepSocket(f"{spool}/{name}", int(job)))
+        if step in _EXTERN and name.startswith(prefix) and (number := id_of(job)) is not None:
+            found.append(StepSocket(f"{spool}/{name}", number))
     return found
 
 

@@ -32,12 +32,13 @@ TMPFILES = (
 )
 
 # What each directory of ours must not allow others (adoption_note.py, runtime_dir.py,
-# user_choice.py, unreached.py).
+# user_choice.py, unreached.py, step_owners.py).
 CHOICES = f"{NAME}/choices"
 FORBIDDEN = {
     NAME: 0o022,
     f"{NAME}/adoptions": 0o077,
     f"{NAME}/unreached": 0o077,
+    f"{NAME}/owners": 0o077,
     f"{NAME}/runtime": 0o022,
     CHOICES: 0o022,
 }
@@ -171,12 +172,13 @@ CHECKS = (
         "/run/slurm_adopt",
         own_directories,
         expected="/run/slurm_adopt and what is in it are root's, and others cannot write there. "
-        "adoptions has mode 0700. choices has one link for a user, which is that user's.",
+        "adoptions, unreached and owners have mode 0700. choices has one link for a user, which is "
+        "that user's.",
         why="The module does not use a directory that others could have changed. Notes are then "
         "not kept, jobs get no runtime directory, and what users have chosen does not count.",
         fix="Look who has made or changed it. Then give it to root: mode 711 for "
-        "/run/slurm_adopt, runtime and choices, 700 for adoptions. Remove what is no directory, "
-        "and what is in choices and is no link of its user's.",
+        "/run/slurm_adopt, runtime and choices, 700 for adoptions, unreached and owners. Remove "
+        "what is no directory, and what is in choices and is no link of its user's.",
     ),
     Check(
         "SA805",
