@@ -38,15 +38,16 @@ def mounted(mountpoint: str, proc: str = PROC) -> dict[str, Mount]:
     for line in _lines(f"{proc}/self/mountinfo"):
         if " - cgroup" not in line:
             continue
-        fields = line.split(" ")
-        separator = fields.index("-") if "-" in fields else len(fields)
-        kind = fields[separator + 1] if 4 < separator < len(fields) - 3 else ""
-        if kind not in ("cgroup", "cgroup2"):
+        seen, _, said = line.partition(" - ")
+        fields, source = seen.split(" ", 5), said.split(" ", 2)  # what, from where, options
+        if source[0] not in ("cgroup", "cgroup2") or len(fields) < 5 or len(source) < 3:
             continue
+        root, point = fields[3:5]
         if "\\" in line:
-            fields[3:5] = map(_unescape, fields[3:5])
-        mount = Mount(fields[4], fields[3])
-        for controller in [UNIFIED] if kind == "cgroup2" else fields[separator + 3].split(","):
+            root, point = _unescape(root), _unescape(point)
+        mount = Mount(point, root)
+        names = [UNIFIED] if source[0] == "cgroup2" else source[2].partition(" ")[0].split(",")
+        for controller in names:
             if controller == "rw":
                 continue
             if controller not in found or is_below(mount.point, mountpoint):

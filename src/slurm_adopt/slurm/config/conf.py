@@ -170,9 +170,11 @@ def _read(conf: Conf, path: str, chain: tuple[str, ...]) -> None:
 def _take(conf: Conf, text: str, chain: tuple[str, ...]) -> None:
     """Take the lines of a text, and those of what it includes."""
     values = conf.values
+    printed = text.replace("\n", " ").replace("\t", " ")
+    plain = printed.isascii() and printed.isprintable() and '"' not in printed
     for line in _lines(text):
         key, equals, value = line.partition("=")
-        if key and equals and '"' not in value and line.split(None, 1)[0] == line:  # mostly
+        if plain and key and equals and " " not in line and "\t" not in line:  # nearly all
             key = key.lower()
             if key == "nodename":
                 conf.add_node({key: value})
