@@ -22,7 +22,7 @@ from slurm_adopt.cli.checks.sshd import sshd_settings as of_sshd
 from slurm_adopt.cli.checks.table import CHECKS
 from slurm_adopt.cli.verdict import fronts
 from slurm_adopt.cli.verdict.remarks import Remarks
-from slurm_adopt.decision.login import Claims, Login
+from slurm_adopt.decision.login import Login
 from slurm_adopt.decision.options import Options
 from slurm_adopt.decision.outcome import ACTIONS, REFUSALS, SITUATIONS, Outcome
 from slurm_adopt.front import answer as front_answer
@@ -411,7 +411,7 @@ def test_the_signs_of_a_message_are_the_module_s(monkeypatch: pytest.MonkeyPatch
     """Each has a value when the file is shown."""
     monkeypatch.setattr(refusal_text, "render", lambda _, values: "".join(sorted(values)))
     outcome = Outcome(SITUATIONS["no jobs"], "PAM_PERM_DENIED", "")
-    login = Login("alice", 5001, "sshd", 1, Claims(None))
+    login = Login("alice", 5001, "sshd", 1)
     said = front_answer._words(Options({"message": "/m"}), login, outcome, "4F7K", Remarks())
     assert said == "".join(sorted(options.REPLACED))
 

@@ -12,7 +12,7 @@ import pytest
 from slurm_adopt.cli.logins.decisions import told
 from slurm_adopt.decision.adoption import Adoption, Choice
 from slurm_adopt.decision.engine import OUT_OF_MEMORY, decide, our_mistake
-from slurm_adopt.decision.login import Claims, Login
+from slurm_adopt.decision.login import Login
 from slurm_adopt.decision.options import OPTIONS, Option, Options, parse
 from slurm_adopt.decision.outcome import CHOOSE, SITUATIONS, Outcome
 from slurm_adopt.decision.session_phase import decide_session
@@ -626,7 +626,7 @@ AFTER = [
 def test_session(row: After) -> None:
     node = FakeNode(row.fake)
     options, _ = parse(row.options.split())
-    login = Login("root" if row.uid == 0 else "alice", row.uid, "sshd", 42, Claims(hint=row.hint))
+    login = Login("root" if row.uid == 0 else "alice", row.uid, "sshd", 42, hint=row.hint)
     outcome = decide_session(login, options, node, row.before)
     assert outcome.code == row.code
     assert job_of(outcome) == row.job

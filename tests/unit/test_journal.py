@@ -15,7 +15,7 @@ import pytest
 
 from slurm_adopt.decision import record
 from slurm_adopt.decision.adoption import Adoption, Choice
-from slurm_adopt.decision.login import Claims, Login
+from slurm_adopt.decision.login import Login
 from slurm_adopt.decision.options import parse
 from slurm_adopt.decision.outcome import ACTION_CODES, SITUATIONS, Outcome
 from slurm_adopt.system import journal, log
@@ -188,7 +188,7 @@ def test_nothing_is_imported_once_the_log_is_open(tmp_path: Path) -> None:
 
 # The fields of a decision
 
-LOGIN = Login("alice", 5001, "sshd", 42, Claims(rhost="10.78.0.4"))
+LOGIN = Login("alice", 5001, "sshd", 42, rhost="10.78.0.4")
 MORE = {"PHASE": "account", "MSEC": "1.5", "REF": ""}
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from slurm_adopt.decision.login import Claims, Login
+from slurm_adopt.decision.login import Login
 from slurm_adopt.node import ssh_connection
 from slurm_adopt.node.ssh_connection import Connection
 from slurm_adopt.slurm.waiting import Deadline
@@ -398,7 +398,7 @@ def test_find_holder(proc: Proc) -> None:
     child.mkdir()
 
     def found(pid: int, said: str | None) -> tuple[Connection | None, str]:
-        return ssh_connection.find(Login("x", 1, "sshd", pid, Claims(said)), str(proc.root))
+        return ssh_connection.find(Login("x", 1, "sshd", pid, ssh_connection=said), str(proc.root))
 
     assert found(41, str(SSH))[0] is None
     (child / "status").write_text("Name:\tsshd\nPPid:\t42\n")

@@ -190,27 +190,26 @@ def decide_again(gone: GoneError, login: Login, options: Options, node: Node[Job
     """Decide once more, by the jobs that are left."""
     try:
         outcome = _into_one_of(gone.jobs, login, options, node)
-    except AnsweredGoneError as again:
-        outcome = _none_taken(options, again.jobs, str(again))
     except GoneError as again:
-        outcome = governed("adopt failure", options, str(again))
+        if again.answered:
+            outcome = _none_taken(options, again.jobs, str(again))
+        else:
+            outcome = governed("adopt failure", options, str(again))
     return outcome.but(text=f"{outcome.text}; decided again, since {gone}")
 
 
 class GoneError(Exception):
     """The job to adopt into has ended; `jobs` are those that a fresh look shows."""
 
-    def __init__(self, reason: str, jobs: list[Any]) -> None:
-        """`reason`: for the log."""
+    def __init__(self, reason: str, jobs: list[Any], *, answered: bool = False) -> None:
+        """`reason`: for the log.
+
+        `answered`: the job is one that the user has answered, and has ended while the user was
+        asked. Users can bring that about at leisure: action_adopt_failure has no say in it.
+        """
         super().__init__(reason)
         self.jobs = jobs
-
-
-class AnsweredGoneError(GoneError):
-    """The job that the user has answered has ended while the user was asked.
-
-    Users can bring that about at leisure: action_adopt_failure has no say in it.
-    """
+        self.answered = answered
 
 
 def _into(job: Job, login: Login, node: Node[Job], how: str) -> Outcome:
@@ -390,7 +389,8 @@ def _by_answer(
         if job.job_id == job_id:
             fresh = jobs_without(job_id, login, node)
             if fresh is not None:
-                raise AnsweredGoneError(f"job {job_id} has ended while the user was asked", fresh)
+                reason = f"job {job_id} has ended while the user was asked"
+                raise GoneError(reason, fresh, answered=True)
             return adopt_into(login, options, node, job, f"the user's answer; {remark}")
     return _none_taken(options, jobs, f"{remark}; the answer is none of these jobs")
 

@@ -200,12 +200,6 @@ class Outcome:
         self.jobs: Final[tuple[int, ...]] = ()
         self.withdrawn: Final[frozenset[str]] = frozenset()
 
-    def __setattr__(self, name: str, value: object) -> None:
-        """Set what __init__ sets, once."""
-        if hasattr(self, name):
-            raise AttributeError(f"{name} of an outcome does not change")
-        object.__setattr__(self, name, value)
-
     def but(
         self,
         *,
@@ -231,8 +225,7 @@ class Outcome:
         copy = object.__new__(Outcome)
         for name in self.__slots__:
             change = changes.get(name)
-            change = getattr(self, name) if change is None else change
-            object.__setattr__(copy, name, change)
+            setattr(copy, name, getattr(self, name) if change is None else change)
         return copy
 
     @property

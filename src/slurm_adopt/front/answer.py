@@ -16,7 +16,7 @@ from slurm_adopt.decision.engine import (
     spare_root,
     undecided,
 )
-from slurm_adopt.decision.login import Claims, Login
+from slurm_adopt.decision.login import Login
 from slurm_adopt.decision.options import parse
 from slurm_adopt.decision.session_phase import broken_off, decide_session
 from slurm_adopt.node.node import Node
@@ -169,8 +169,15 @@ def _remembered(login: Login, memory: Memory) -> Outcome | None:
 def _login(service: Service, phase: Phase) -> Login:
     said = service.variable("SSH_CONNECTION")
     hint = service.variable("SLURM_JOB_ID") if phase == "session" else None
-    claims = Claims(said, service.rhost, hint)
-    return Login(service.user, uid_of(service.user), service.name, service.pid, claims)
+    return Login(
+        service.user,
+        uid_of(service.user),
+        service.name,
+        service.pid,
+        ssh_connection=said,
+        rhost=service.rhost,
+        hint=hint,
+    )
 
 
 def uid_of(user: str) -> int | None:

@@ -14,7 +14,7 @@ from slurm_adopt.cli.deadlines import QUICK, SLOW
 from slurm_adopt.cli.verdict.fronts import is_exec
 from slurm_adopt.cli.verdict.looking_node import LookingNode
 from slurm_adopt.decision.engine import decide, our_mistake
-from slurm_adopt.decision.login import Claims, Login
+from slurm_adopt.decision.login import Login
 from slurm_adopt.decision.outcome import SITUATIONS
 from slurm_adopt.node.jobs import Jobs
 from slurm_adopt.node.stepds import Stepds
@@ -97,7 +97,7 @@ def _decisions(host: Host) -> list[Decision]:
 
 
 def _decision(user: str, host: Host, stepds: _Answers) -> Decision:
-    login = Login(user, uid_of(user), host.service, os.getpid(), Claims(None))
+    login = Login(user, uid_of(user), host.service, os.getpid())
     adopts = [*host.our_lines("session"), *host.our_lines("account")][:1]
     node = _AnsweredNode(host.phase, stepds, apart=any(map(is_exec, adopts)))
     outcome = decide(login, host.options, node)

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from slurm_adopt.decision.engine import decide, our_mistake, spare_root, undecided
-from slurm_adopt.decision.login import Claims, Login
+from slurm_adopt.decision.login import Login
 from slurm_adopt.decision.outcome import REFUSALS, SITUATIONS
 
 from .looking_node import NO_SOURCE, LookingNode
@@ -121,7 +121,8 @@ def verdict(
     """
     remarks = Remarks()
     node = LookingNode(options, remarks, source=source, no_source=no_source, apart=apart)
-    login = Login(user, uid, service, os.getpid(), Claims(str(source) if source else None))
+    said = str(source) if source else None
+    login = Login(user, uid, service, os.getpid(), ssh_connection=said)
     return Verdict(login, _decided(login, options, node), node, remarks, options)
 
 
