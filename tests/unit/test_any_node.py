@@ -33,12 +33,12 @@ from slurm_adopt.front import answer as front_answer
 from slurm_adopt.front import pam_exec, pam_python
 from slurm_adopt.node import asking
 from slurm_adopt.slurm.errors import (
+    SUSPENDED,
+    UNSETTLED,
     FormatError,
     MistakeError,
     PeerError,
     SetupError,
-    SuspendedError,
-    UnsettledError,
 )
 from slurm_adopt.system import log
 from tests.fakes.handle import CODES, Handle
@@ -64,8 +64,8 @@ class UnprintableError(Exception):
         raise ZeroDivisionError
 
 
-def suspended(taken: bool) -> SuspendedError:
-    error = SuspendedError("/x is frozen")
+def suspended(taken: bool) -> PeerError:
+    error = PeerError("/x is frozen", SUSPENDED)
     error.taken = taken
     return error
 
@@ -74,7 +74,7 @@ FAMILY: list[Callable[[], Exception]] = [
     lambda: PeerError("the stepd is gone"),
     lambda: FormatError("reply: 3 bytes too many"),
     lambda: SetupError("no cgroup for freezer"),
-    lambda: UnsettledError("silence"),
+    lambda: PeerError("silence", UNSETTLED),
     lambda: MistakeError("unexpected"),
     lambda: suspended(False),
     lambda: suspended(True),
@@ -298,7 +298,7 @@ class AnyNode:
         try:
             found = self._ask(name, truth, wrong)
         except Exception as error:
-            if isinstance(error, UnsettledError) or getattr(error, "taken", False):
+            if getattr(error, "kind", "") == UNSETTLED or getattr(error, "taken", False):
                 self.taken.add(job_id)
             raise
         right = (found.uid, found.job_id) == (self._uid, job_id)

@@ -17,12 +17,12 @@ from slurm_adopt.decision.options import OPTIONS, Option, Options, parse
 from slurm_adopt.decision.outcome import CHOOSE, SITUATIONS, Outcome
 from slurm_adopt.decision.session_phase import decide_session
 from slurm_adopt.slurm.errors import (
+    SUSPENDED,
+    UNSETTLED,
     FormatError,
     PeerError,
     SetupError,
     SlurmAdoptError,
-    SuspendedError,
-    UnsettledError,
 )
 from tests import decisions
 
@@ -96,7 +96,7 @@ class FakeNode:
 
     def _fail(self, job: Job) -> None:
         if job.job_id in self._fake.suspended:
-            raise SuspendedError("/x is frozen: the job is suspended")
+            raise PeerError("/x is frozen: the job is suspended", SUSPENDED)
         if job.job_id in self._fake.fails:
             raise self._fake.fails[job.job_id]
 
@@ -197,7 +197,7 @@ FAKES = {
     "the only job fails, not confined by cgroups": Fake([7], fails=GONE),
     "the only job is suspended": Fake([7], suspended=(7,)),
     "the only job has a cgroup of the user's": Fake(
-        [7], fails={7: SuspendedError("/x is a cgroup that uid 5001 has made")}
+        [7], fails={7: PeerError("/x is a cgroup that uid 5001 has made", SUSPENDED)}
     ),
     "several jobs, all suspended": Fake(BOTH, suspended=(7, 8)),
     "several jobs, a newer one is suspended": Fake(
@@ -266,7 +266,11 @@ class Row(NamedTuple):
     says: str = ""
 
 
-def taken(error: SuspendedError) -> SuspendedError:
+def unsettled() -> PeerError:
+    return PeerError("silence", UNSETTLED)
+
+
+def taken(error: PeerError) -> PeerError:
     """Return the error that is raised once a stepd has had the process."""
     error.taken = True
     return error
@@ -326,14 +330,14 @@ ROWS = [
         (*ASK_3, "adopt 42 7", LOOK, "adopt 42 8"), 8),
     Row("named fails", "action_unknown=allow", SUCCESS, Fake(THREE, 7, GONE),
         (*ASK_3, "adopt 42 7", LOOK)),
-    Row("named may still be taken", STRICT, DENIED, Fake(THREE, 7, {7: UnsettledError("silence")}),
+    Row("named may still be taken", STRICT, DENIED, Fake(THREE, 7, {7: unsettled()}),
         (*ASK_3, "adopt 42 7", LOOK),
         says="adopt failure: the login comes from job 7, but silence"),
     Row("named may still be taken", "action_unknown=deny", DENIED,
-        Fake(THREE, 7, {7: UnsettledError("silence")}), (*ASK_3, "adopt 42 7", LOOK),
+        Fake(THREE, 7, {7: unsettled()}), (*ASK_3, "adopt 42 7", LOOK),
         says="unknown job: jobs 8 9; the login comes from job 7, but silence; action_unknown=deny"),
     Row("named may still be taken", f"action_unknown=allow {STRICT}", SUCCESS,
-        Fake(THREE, 7, {7: UnsettledError("silence")}), (*ASK_3, "adopt 42 7", LOOK)),
+        Fake(THREE, 7, {7: unsettled()}), (*ASK_3, "adopt 42 7", LOOK)),
     Row("many", "action_unknown=deny", DENIED, Fake(list(range(1, 131))),
         (LOOK, "source of 42 among 130"),
         says=" 19 20 and 110 more; the source host knows no job for this connection; action_unkn"),
@@ -365,7 +369,7 @@ ROWS = [
     Row("ended, two left", "action_unknown=deny", DENIED, Fake(THREE, 7, GONE, (8, 9)),
         (*ASK_3, "adopt 42 7", LOOK, "source of 42 among 2")),
     Row("ended while it may still be taken", STRICT, SUCCESS,
-        Fake([7, 8], 7, {7: UnsettledError("silence")}, (8,)),
+        Fake([7, 8], 7, {7: unsettled()}, (8,)),
         (*ASK_2, "adopt 42 7", LOOK, "adopt 42 8"), 8),
     Row("ended, the next fails", STRICT, DENIED, Fake([7], fails={**GONE, 8: PeerError("x")},
         fresh=(8,)), (*ADOPT_7, LOOK, "adopt 42 8", LOOK)),
@@ -394,7 +398,7 @@ ROWS = [
         Fake([7], 7, suspended=(7,)), ASK_1,
         says="job suspended: the login comes from job 7, but /x"),
     Row("named was suspended when a stepd had it", "", DENIED,
-        Fake(THREE, 7, {7: taken(SuspendedError("/x is frozen"))}), (*ASK_3, "adopt 42 7"),
+        Fake(THREE, 7, {7: taken(PeerError("/x is frozen", SUSPENDED))}), (*ASK_3, "adopt 42 7"),
         says="job suspended: the login comes from job 7, but /x is frozen; action_suspended=deny"),
     Row("newest but one", "", SUCCESS, Fake(THREE, suspended=(8,)), (*ASK_3, "adopt 42 7"), 7),
     Row("all suspended", "", DENIED, Fake(THREE, suspended=(7, 8, 9)), (*ASK_3, "adopt 42 8"),
@@ -442,10 +446,10 @@ ROWS = [
         Fake(THREE, chosen=7, suspended=(7,)), (*CHOOSE_3, "adopt 42 7"),
         says="unknown job: jobs 8 9; "),
     Row("the chosen one may still be taken", f"{CHOICE} {STRICT}", DENIED,
-        Fake(THREE, None, {7: UnsettledError("silence")}, chosen=7),
+        Fake(THREE, None, {7: unsettled()}, chosen=7),
         (*CHOOSE_3, "adopt 42 7", LOOK), says="adopt failure: the source host knows no job for "),
     Row("the chosen one may still be taken", f"{CHOICE} action_unknown=deny", DENIED,
-        Fake(THREE, None, {7: UnsettledError("silence")}, chosen=7),
+        Fake(THREE, None, {7: unsettled()}, chosen=7),
         (*CHOOSE_3, "adopt 42 7", LOOK), says="unknown job: jobs 8 9; "),
     Row("the chosen one ends", CHOICE, SUCCESS, Fake(THREE, None, GONE, (8, 9), chosen=7),
         (*CHOOSE_3, "adopt 42 7", LOOK, "source of 42 among 2", "choice of 5001 among 8 9",
@@ -458,7 +462,7 @@ ROWS = [
     Row("named fails, and is chosen", CHOICE, SUCCESS, Fake(THREE, 7, GONE, chosen=7),
         (*ASK_3, "adopt 42 7", LOOK, "choice of 5001 among 8 9", "adopt 42 8"), 8),
     Row("named may still be taken: no choice is looked at", f"{CHOICE} action_unknown=deny", DENIED,
-        Fake(THREE, 7, {7: UnsettledError("silence")}, chosen=8), (*ASK_3, "adopt 42 7", LOOK)),
+        Fake(THREE, 7, {7: unsettled()}, chosen=8), (*ASK_3, "adopt 42 7", LOOK)),
     Row("chosen, left to the session line", CHOICE, SUCCESS, Fake(THREE, chosen=7, defers=True),
         (*CHOOSE_3, *TELL_7)),
     Row("chosen, without the option", "", SUCCESS, Fake(THREE, chosen=7), (*ASK_3, "adopt 42 8"),
@@ -496,7 +500,7 @@ ROWS = [
         (*ASK_3, ASKED_3, LOOK, "source of 42 among 2", "ask about 8 9, or 8", LOOK),
         says="unknown job: jobs 8; job 9 has ended while the user was asked; action_unknown=ask"),
     Row("named may still be taken: nobody is asked", f"{ASK} {STRICT}", DENIED,
-        Fake(THREE, 7, {7: UnsettledError("silence")}, answers=8), (*ASK_3, "adopt 42 7", LOOK)),
+        Fake(THREE, 7, {7: unsettled()}, answers=8), (*ASK_3, "adopt 42 7", LOOK)),
     # a job that is being set up
     Row("none, awaited in vain", "", DENIED, Fake(), ("jobs 5001", "await 5001")),
     Row("none, awaited", "", SUCCESS, Fake(awaited=(7,)), (LOOK, "await 5001", "adopt 42 7"), 7),
@@ -570,8 +574,9 @@ AFTER = [
           (KEEP, "jobs 0"), options="ignore_root=0 action_no_jobs=ignore", uid=0),
     After("job has ended, another left", HELD, SUCCESS, Fake([8], fails=GONE),
           (KEEP, LOOK, "adopt 42 8"), 8),
-    After("suspended since", HELD, DENIED, Fake([7], fails={7: SuspendedError("/x is frozen")}),
-          (KEEP,), says="job suspended: job 7: /x is frozen; action_suspended=deny"),
+    After("suspended since", HELD, DENIED,
+          Fake([7], fails={7: PeerError("/x is frozen", SUSPENDED)}), (KEEP,),
+          says="job suspended: job 7: /x is frozen; action_suspended=deny"),
     # chosen: this phase adopts
     After("chosen", chosen(7), SUCCESS, Fake([7]), (JOB, "adopt 42 7"), 7,
           says="adopted into job 7 (the newest of 2)"),
@@ -823,7 +828,7 @@ def test_auto(node: Fake, code: str, why: str) -> None:
 
 ALL_OPEN = {**OPEN, "action_no_jobs": "ignore"}
 NODES = [of(situation.name) for situation in decisions.SITUATIONS]
-NODES += [Fake(THREE, 7, {7: UnsettledError("silence")}), Fake([7], fails=GONE, fresh=())]
+NODES += [Fake(THREE, 7, {7: unsettled()}), Fake([7], fails=GONE, fresh=())]
 BEFORE = [None, HELD, chosen(7), held(IGNORE), held(SUCCESS)]
 WHO = [("alice", 5001), ("root", 0)]
 LISTED = [option for option in OPTIONS if isinstance(option.values, tuple)]

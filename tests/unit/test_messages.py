@@ -32,7 +32,6 @@ WORD = re.compile(r"[A-Za-z]{2}")
 # What is raised by these is a text without a blank, too.
 ERRORS = frozenset({
     "CredentialError", "FormatError", "MistakeError", "PeerError", "RefusedError", "SetupError",
-    "SuspendedError", "UnsettledError",
 })  # fmt: skip
 # Calls whose strings are none: rows of the manual page, names of a message's fields, errors that
 # are caught where they are raised, patterns, types.

@@ -19,7 +19,7 @@ from slurm_adopt.node import adopting, deferral, node, stepds
 from slurm_adopt.node.jobs import Job
 from slurm_adopt.node.ssh_connection import Connection
 from slurm_adopt.slurm.cgroup import step_cgroup
-from slurm_adopt.slurm.errors import PeerError, SetupError, SuspendedError
+from slurm_adopt.slurm.errors import SUSPENDED, PeerError, SetupError
 from slurm_adopt.slurm.stepd import step_sockets
 from slurm_adopt.slurm.time_limits import Limit
 from tests.fakes import slurmd
@@ -552,12 +552,13 @@ def test_nothing_is_given_to_a_frozen_job(
         (job,) = here.jobs(UID)
         assert "is frozen: the job is suspended" in here.suspended(job)
         for ask in (here.look, lambda job: here.adopt(PID, job)):
-            with pytest.raises(SuspendedError, match="is frozen: the job is suspended") as raised:
+            with pytest.raises(PeerError, match="is frozen: the job is suspended") as raised:
                 ask(job)
-            assert not raised.value.taken
+            assert (raised.value.kind, raised.value.taken) == (SUSPENDED, False)
         kept = Adoption(PID, UID, 6).proven({"freezer": "/slurm/uid_5001/job_6/step_extern"})
-        with pytest.raises(SuspendedError):  # moved away, and the job has been frozen since
+        with pytest.raises(PeerError) as raised:  # moved away, and the job has been frozen since
             here.keep(kept)
+        assert raised.value.kind == SUSPENDED
         stopped(tree, "THAWED")
         here.look(job)
         assert here.suspended(job) == ""
@@ -587,9 +588,9 @@ def test_what_is_frozen_meanwhile_is_put_back(
     stepd.tree = tree
     with stepd:
         (job,) = here.jobs(UID)
-        with pytest.raises(SuspendedError) as raised:
+        with pytest.raises(PeerError) as raised:
             here.adopt(PID, job)
-    assert raised.value.taken
+    assert (raised.value.kind, raised.value.taken) == (SUSPENDED, True)
     assert (tree.mnt / "freezer/before/cgroup.procs").read_text() == str(PID)
 
 

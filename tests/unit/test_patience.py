@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from slurm_adopt.node import unsettled
-from slurm_adopt.slurm.errors import PeerError, UnsettledError
+from slurm_adopt.slurm.errors import UNSETTLED, PeerError
 from slurm_adopt.slurm.stepd import ask_all, pulse, stepd
 from slurm_adopt.slurm.stepd.pulse import Pulse
 from slurm_adopt.slurm.stepd.step_sockets import StepSocket
@@ -202,7 +202,7 @@ def test_one_that_is_late_each_time_is_waited_for(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("idle")
 def test_one_that_answers_nobody_is_not(tmp_path: Path) -> None:
     started = time.monotonic()
-    with pytest.raises(UnsettledError, match=r"does not answer: it may still take process 42$"):
+    with pytest.raises(PeerError, match=r"does not answer: it may still take process 42$"):
         adopt(tmp_path / "s", {REQUEST_ADD_EXTERN_PID: LATE}, stuck=True)
     assert time.monotonic() - started < LATE  # the silence, and one more question
 
@@ -213,10 +213,11 @@ def test_one_that_is_stopped_is_not_even_asked(tmp_path: Path, idle: Iterator[li
     standin.late = {REQUEST_ADD_EXTERN_PID: LATE}
     with (
         standin,
-        pytest.raises(UnsettledError),
+        pytest.raises(PeerError) as raised,
         stepd.Stepd(StepSocket(str(tmp_path / "s"), 7), OURS, Patience(SILENCE, 60)) as one,
     ):
         one.add_extern_pid(42)
+    assert raised.value.kind == UNSETTLED
     assert standin.connections == 1
 
 
@@ -224,7 +225,7 @@ def test_one_that_is_stopped_is_not_even_asked(tmp_path: Path, idle: Iterator[li
 def test_the_last_end(tmp_path: Path) -> None:
     """One that lives, and does not do what it was asked: no login is held for ever."""
     started = time.monotonic()
-    with pytest.raises(UnsettledError, match=r"does not answer within 3 s, though it is alive"):
+    with pytest.raises(PeerError, match=r"does not answer within 3 s, though it is alive"):
         adopt(tmp_path / "s", {REQUEST_ADD_EXTERN_PID: LONGEST + SLACK}, stuck=False, longest=3)
     assert 3 <= time.monotonic() - started < LONGEST + SLACK
 
@@ -236,10 +237,11 @@ def test_half_an_answer_is_not_waited_for(tmp_path: Path) -> None:
     talk = stepd.Stepd(StepSocket(str(path), 7), OURS, Patience(SILENCE, 60))
     with (
         Stepd(path, replies={REQUEST_ADD_EXTERN_PID: b"\0\0"}),
-        pytest.raises(UnsettledError),
+        pytest.raises(PeerError) as raised,
         talk as one,
     ):
         one.add_extern_pid(42)
+    assert raised.value.kind == UNSETTLED
     assert time.monotonic() - started < LATE
 
 

@@ -14,11 +14,11 @@ governs this step decides.
 from __future__ import annotations
 
 from slurm_adopt.slurm.errors import (
+    SUSPENDED,
+    UNSETTLED,
     MistakeError,
     SetupError,
     SlurmAdoptError,
-    SuspendedError,
-    UnsettledError,
     shortage,
 )
 
@@ -226,9 +226,9 @@ def _into(job: Job, login: Login, node: Node[Job], how: str) -> Outcome:
         adoption = step(lambda: node.adopt(login.pid, job))
         check_own(adoption, job.job_id, uid_of(login))
         return _adopted(login, adoption, how)
-    except SuspendedError:
-        raise
     except SlurmAdoptError as error:
+        if error.kind == SUSPENDED:
+            raise
         fresh = None if job.trouble else jobs_without(job.job_id, login, node)
         if fresh is None:
             raise
@@ -426,13 +426,13 @@ def adopt_into(login: Login, options: Options, node: Node[Job], job: Job, how: s
 
 
 def _failed(error: SlurmAdoptError, options: Options, text: str) -> Outcome:
-    name: Governed = "job suspended" if isinstance(error, SuspendedError) else "adopt failure"
+    name: Governed = "job suspended" if error.kind == SUSPENDED else "adopt failure"
     return governed(name, options, text)
 
 
 def _settles(error: SlurmAdoptError) -> bool:
     """Say whether a stepd may have the process, or had it: then no second one is asked."""
-    return isinstance(error, UnsettledError) or getattr(error, "taken", False)
+    return error.kind == UNSETTLED or error.taken
 
 
 def _chosen(choice: Choice) -> Outcome:

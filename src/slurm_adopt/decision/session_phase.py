@@ -6,7 +6,7 @@ again by engine.py where the job has ended since.
 
 from __future__ import annotations
 
-from slurm_adopt.slurm.errors import SlurmAdoptError, SuspendedError
+from slurm_adopt.slurm.errors import SUSPENDED, SlurmAdoptError
 
 from .adoption import Choice
 from .engine import (
@@ -116,9 +116,9 @@ def _keep(adoption: Adoption, login: Login, options: Options, node: Node[Job]) -
     try:
         kept = step(lambda: node.keep(adoption))
         check_own(kept, job_id, uid_of(login))
-    except SuspendedError as error:
-        return governed("job suspended", options, f"job {job_id}: {error}")
     except SlurmAdoptError as error:
+        if error.kind == SUSPENDED:
+            return governed("job suspended", options, f"job {job_id}: {error}")
         fresh = jobs_without(job_id, login, node)
         if fresh is None:
             text = f"job {job_id}, which the account phase adopted into: {error}"

@@ -6,7 +6,7 @@ import os
 
 from slurm_adopt.decision.adoption import Adoption
 from slurm_adopt.session.handover import Handover, Session
-from slurm_adopt.slurm.errors import PeerError, SetupError, SuspendedError, UnsettledError
+from slurm_adopt.slurm.errors import SUSPENDED, UNSETTLED, PeerError, SetupError
 from slurm_adopt.slurm.proc import start_time
 
 from .jobs import Job
@@ -111,8 +111,8 @@ class Adopter:
             check_alive(adoption)
             try:
                 step.add_extern_pid(pid)
-            except UnsettledError:
-                told = adoption
+            except PeerError as error:
+                told = adoption if error.kind == UNSETTLED else None
                 raise
             told = adoption
             self._phase.log.debug(
@@ -121,7 +121,7 @@ class Adopter:
             told = self._complete(adoption, step, confinement, before.cpus)
         except BaseException as error:
             confinement.put_back(before, error)
-            if isinstance(error, SuspendedError):
+            if isinstance(error, PeerError) and error.kind == SUSPENDED:
                 error.taken = True
             raise
         finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from slurm_adopt.slurm.cgroup import hierarchy, step_cgroup
-from slurm_adopt.slurm.errors import PeerError, SetupError, SuspendedError, UnsettledError
+from slurm_adopt.slurm.errors import SUSPENDED, UNSETTLED, PeerError, SetupError
 from slurm_adopt.slurm.proc import is_root, start_time
 from slurm_adopt.slurm.stepd import stepd
 from slurm_adopt.slurm.versions import LEADER, layout_of
@@ -51,9 +51,9 @@ class Confinement:
         return f"job {self._job.job_id} of uid {self._job.uid}"
 
     def check_takes(self, pid: int | None = None) -> None:
-        """Raise SuspendedError if nothing may be put into the step; or stay there, with `pid`."""
+        """Raise PeerError, SUSPENDED, if nothing may be put into the step, or `pid` stay there."""
         if why := self.obstacle(pid):
-            raise SuspendedError(why)
+            raise PeerError(why, SUSPENDED)
 
     def check_mounted(self) -> None:
         """Raise SetupError where a hierarchy is not mounted: nothing could be undone in it."""
@@ -160,7 +160,7 @@ class Confinement:
         layout, log, pid = self.layout, self._phase.log, before.pid
         if layout is None:
             return
-        if isinstance(error, UnsettledError):
+        if isinstance(error, PeerError) and error.kind == UNSETTLED:
             from . import unsettled
 
             job = self._job

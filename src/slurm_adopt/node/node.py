@@ -145,7 +145,7 @@ class Node:
         return self._defers
 
     def look(self, job: Job) -> None:
-        """Raise PeerError if a job would not take a login now, SuspendedError if it is frozen."""
+        """Raise PeerError if a job would not take a login now; SUSPENDED if it is frozen."""
         job.check_answering()
         Confinement(job, self.phase).check_takes()
 

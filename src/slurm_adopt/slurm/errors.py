@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+# What some errors of peers are, beyond that: a class for each costs each login its making.
+UNSETTLED = "unsettled"  # it took a request and did not answer: it may still carry it out
+SUSPENDED = "suspended"  # nothing may be put into a job's step now: see Layout.obstacle()
+SILENT = "silent"  # the time is over
+CLOSED = "closed"  # it has closed the connection instead of answering
+
 
 class SlurmAdoptError(Exception):
-    """Base of all errors raised on purpose. str() is one line for the log."""
+    """Base of all errors raised on purpose. str() is one line for the log.
+
+    `kind`: one of those above, or "". `taken`, of one that is SUSPENDED: whether a stepd had taken
+    the process before that was seen.
+    """
+
+    kind = ""
+    taken = False
 
 
 class PeerError(SlurmAdoptError):
     """A peer (stepd, slurmd, munged) refused, broke off, or did not answer in time."""
 
+    def __init__(self, text: str, kind: str = "") -> None:
+        """`kind`: one of those above, if it is one of them."""
+        super().__init__(text)
+        self.kind = kind
+
 
 class FormatError(PeerError):
     """A peer sent bytes that do not follow the format; the message names the field."""
-
-
-class UnsettledError(PeerError):
-    """A peer took a request and did not answer: it may still carry it out."""
-
-
-class SuspendedError(PeerError):
-    """Nothing may be put into a job's step now: it is frozen, or a cgroup of the user's is there.
-
-    `taken`: whether a stepd had taken the process before that was seen.
-    """
-
-    taken = False
 
 
 class MistakeError(SlurmAdoptError):

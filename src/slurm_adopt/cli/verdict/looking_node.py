@@ -164,7 +164,7 @@ class LookingNode(Node):
         return self.once(("suspended", job.job_id), lambda: Node.suspended(self, job))
 
     def look(self, job: Job) -> None:
-        """Raise PeerError if a job would not take a login now, SuspendedError if it is frozen."""
+        """Raise PeerError if a job would not take a login now; SUSPENDED if it is frozen."""
         self.once(("look", job.job_id), lambda: Node.look(self, job))
 
     def _have_place(self, uid: int) -> None:

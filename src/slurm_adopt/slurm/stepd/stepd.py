@@ -14,7 +14,14 @@ import os
 from time import sleep
 
 from slurm_adopt.slurm import time_limits
-from slurm_adopt.slurm.errors import PeerError, SetupError, SlurmAdoptError, UnsettledError
+from slurm_adopt.slurm.errors import (
+    CLOSED,
+    SILENT,
+    UNSETTLED,
+    PeerError,
+    SetupError,
+    SlurmAdoptError,
+)
 from slurm_adopt.slurm.versions import ALL_NS, GREETING, MOUNT_NS_OR_HANGUP, NO_NS, layout_of
 from slurm_adopt.slurm.waiting import Deadline
 from slurm_adopt.slurm.wire import NATIVE, Reader
@@ -132,7 +139,7 @@ class Stepd:
         return self._ask(REQUEST_STATE).int32("state")
 
     def add_extern_pid(self, pid: int) -> None:
-        """Have the process adopted; PeerError if the stepd refuses, UnsettledError if it is silent.
+        """Have the process adopted; PeerError if the stepd refuses, UNSETTLED if it is silent.
 
         The stepd puts it under proctrack, task and accounting plugins before it answers 0
         (src/slurmd/slurmstepd/req.c, _handle_add_extern_pid); a 0 is no proof, see step_cgroup.py.
@@ -142,8 +149,10 @@ class Stepd:
         body = pid.to_bytes(4, NATIVE, signed=True)
         try:
             answer = self._ask(REQUEST_ADD_EXTERN_PID, body).int32("return code")
-        except _SilentError as error:
-            raise UnsettledError(f"{error}: it may still take process {pid}") from None
+        except PeerError as error:
+            if error.kind != SILENT:
+                raise
+            raise PeerError(f"{error}: it may still take process {pid}", UNSETTLED) from None
         if answer != 0:
             raise self._error(f"refuses to take process {pid}")
 
@@ -185,8 +194,8 @@ class Stepd:
             return self._all_namespaces()
         try:
             value = self._ask(REQUEST_GET_NS_FD).int32("namespace")
-        except _ClosedError:
-            if kind != MOUNT_NS_OR_HANGUP:
+        except PeerError as error:
+            if error.kind != CLOSED or kind != MOUNT_NS_OR_HANGUP:
                 raise
             self._socket.close()  # it does not know the request, so there are none
             self._socket = new_socket()
@@ -363,22 +372,14 @@ class Stepd:
             return self._silent()
         return self._error(f"broke the connection ({error.strerror})")
 
-    def _closed(self) -> _ClosedError:
+    def _closed(self) -> PeerError:
         who = f"stepd of job {self._step.job_id}"
-        return _ClosedError(f"{who} closed the connection: the step is ending, or refuses")
+        text = f"{who} closed the connection: the step is ending, or refuses"
+        return PeerError(text, CLOSED)
 
-    def _silent(self) -> _SilentError:
-        return _SilentError(
-            f"stepd of job {self._step.job_id} does not answer{self._deadline.lapsed}"
-        )
+    def _silent(self) -> PeerError:
+        text = f"stepd of job {self._step.job_id} does not answer{self._deadline.lapsed}"
+        return PeerError(text, SILENT)
 
     def _error(self, text: str) -> PeerError:
         return PeerError(f"stepd of job {self._step.job_id} {text}")
-
-
-class _SilentError(PeerError):
-    """The time is over."""
-
-
-class _ClosedError(PeerError):
-    """The stepd has closed the connection instead of answering."""
