@@ -388,11 +388,15 @@ def test_a_process_may_not_stay_in_a_cgroup_of_the_user_s(tree: Tree) -> None:
     tree.make(f"memory{STEP}/mine/deeper")
     tree.process(PID, f"6:memory:{STEP}/mine/deeper")
     layout = tree.layout("")
-    assert layout.obstacle(step(), USER, PID) == ""
+
+    def found() -> str:
+        return layout.obstacle(step(), USER, hierarchy.of_process(PID, layout.proc))
+
+    assert found() == ""
     written(tree, {f"memory{STEP}/mine/cgroup.procs": USER})
-    assert f"{STEP}/mine is a cgroup that uid {USER} has made" in layout.obstacle(step(), USER, PID)
+    assert f"{STEP}/mine is a cgroup that uid {USER} has made" in found()
     tree.process(PID, "6:memory:/elsewhere")
-    assert layout.obstacle(step(), USER, PID) == ""
+    assert found() == ""
 
 
 V2_JOB = "/system.slice/n1_slurmstepd.scope/job_7"

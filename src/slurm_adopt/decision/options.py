@@ -238,6 +238,8 @@ class Options:
 
     def differing(self, other: Options) -> list[str]:
         """Return the options that decide about a login and have another value there."""
+        if self._values == other._values:
+            return []
         names = self._values.keys() - ASIDE
         return sorted(name for name in names if self._values[name] != other._values[name])
 

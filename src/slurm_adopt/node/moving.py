@@ -50,9 +50,12 @@ class Confinement:
         """The job and its user, for the log."""
         return f"job {self._job.job_id} of uid {self._job.uid}"
 
-    def check_takes(self, pid: int | None = None) -> None:
-        """Raise PeerError, SUSPENDED, if nothing may be put into the step, or `pid` stay there."""
-        if why := self.obstacle(pid):
+    def check_takes(self, present: dict[str, str] | None = None) -> None:
+        """Raise PeerError, SUSPENDED, if nothing may be put into the step, or stay there.
+
+        `present`: the cgroups of the process that is to stay.
+        """
+        if why := self.obstacle(present):
             raise PeerError(why, SUSPENDED)
 
     def check_mounted(self) -> None:
@@ -60,10 +63,10 @@ class Confinement:
         for controller in self.layout.unmounted() if self.layout else ():
             raise _without(self._job.job_id, controller)
 
-    def obstacle(self, pid: int | None = None) -> str:
+    def obstacle(self, present: dict[str, str] | None = None) -> str:
         """Say why nothing may be put into the step, or stay there; "" if nothing shows."""
         job = self._job
-        return self.layout.obstacle(job.socket, job.uid, pid) if self.layout else ""
+        return self.layout.obstacle(job.socket, job.uid, present) if self.layout else ""
 
     def place(self, pid: int) -> Place:
         """Return where a process is now."""
@@ -94,8 +97,10 @@ class Confinement:
         check_alive(adoption)
         if outside and layout.missing(pid, job.socket, job.uid):
             raise PeerError(f"process {pid} is still outside the cgroups of job {job.job_id}")
-        self.check_takes(pid)
-        return tuple(filter(None, outside.values())), hierarchy.of_process(pid, layout.proc)
+        # Read once: the kernel has who reads it wait for all that move processes meanwhile.
+        present = hierarchy.of_process(pid, layout.proc)
+        self.check_takes(present)
+        return tuple(filter(None, outside.values())), present
 
     def _say_what_tracks(self) -> None:
         if step_cgroup.tracks_by_cgroup(self._phase.site.conf):

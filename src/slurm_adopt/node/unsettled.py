@@ -52,7 +52,8 @@ def _complete(pid: int, layout: Layout, step: StepSocket, uid: int) -> str:
                 return f"the job has no cgroup for {controller or 'its processes'}"
             layout.enter(pid, controller, path)
         outside = layout.missing(pid, step, uid)
-        return layout.obstacle(step, uid, pid) or (outside and "it is still outside") or ""
+        present = of_process(pid, layout.proc)
+        return layout.obstacle(step, uid, present) or (outside and "it is still outside") or ""
     except SlurmAdoptError as error:
         return str(error)
 

@@ -98,16 +98,16 @@ class Layout:
         """Return who the job's user may be by that; none if it does not show."""
         raise NotImplementedError
 
-    def obstacle(self, step: StepSocket, uid: int, pid: int | None = None) -> str:
-        """Say why nothing may be put into the step now, or `pid` may not stay; "" if all is well.
+    def obstacle(self, step: StepSocket, uid: int, present: dict[str, str] | None = None) -> str:
+        """Say why nothing may be put into the step now, or stay there; "" if all is well.
+
+        `present`: the cgroups of the process that may not stay.
 
         A cgroup of it is frozen or about to be, itself or by one above, so that whatever is put
         there stops. Or it is not root's: who owns its cgroup.procs has made it, and sets its limits
         (Documentation/admin-guide/cgroup-v1/cgroups.rst; Slurm gives users directories of its own
         making in some releases, 22.05 for one, but never the files in them).
         """
-        # Read once: the kernel has who reads it wait for all that move processes meanwhile.
-        present = None if pid is None else of_process(pid, self.proc)
         for controller, top in self.tops_of(step, uid):
             mount = self.mounts[controller]
             for path in self._places(mount, controller, top, present):
