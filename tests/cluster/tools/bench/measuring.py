@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Callable
 
 from tests.cluster.harness import landing, pam
-from tests.cluster.harness.cluster import Cluster, Roots, Settings
+from tests.cluster.harness.cluster import DAEMONS_OF, Cluster, Roots, Settings
 from tests.cluster.harness.config import USERS
 from tests.cluster.harness.suites import SUITES, WITH_VALGRIND, with_valgrind
 from tests.cluster.harness.wait import wait_for
@@ -300,7 +300,8 @@ def python(name: str, runs: int, what: Sequence[str], report: Report) -> Numbers
     empty function and imports nothing.
     """
     suite = with_valgrind(SUITES[PYTHONS[name]])
-    with Cluster("bench", SETTINGS, report, {"n1": Roots(suite)}) as cluster:
+    roots = dict.fromkeys(DAEMONS_OF, Roots(suite))  # a slurmctld takes no newer slurmd
+    with Cluster("bench", SETTINGS, report, roots) as cluster:
         prepare(cluster.n1)
         row = replace(ROWS["one job"], name=name)
         with row.world(cluster) as world:
