@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SUITES_TOO = (WITH_VALGRIND,)
 
-RUNS = 3  # the least of them counts: what is waited for in a loop only adds
+RUNS = 2  # the least of them counts: what is waited for in a loop only adds
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def found(request: pytest.FixtureRequest) -> Iterator[dict[str, float]]:
         mark = cluster.n1.mark()
         counted = measuring.count_login(cluster.n1, RUNS)
         adopted = sum(instructions.ADOPTED in line for line in cluster.n1.log(mark))
-        assert adopted == RUNS * len(FRONTS)
+        assert adopted == (1 + RUNS) * len(FRONTS)  # one is not counted
         yield counted
 
 
