@@ -52,6 +52,7 @@ def parts(rows: Found) -> dict[str, list[report.Rows]]:
     return {
         "goals": [report.verdicts(rows)],
         "times": [report.times(rows), report.storm(rows)],
+        "pythons": [report.floors(rows)],
         "memory": [report.memory(rows)],
         "counts": list(report.counts(rows)),
         "traceback": [report.traceback(rows)],
@@ -62,7 +63,7 @@ def _markdown(table: report.Rows) -> str:
     """Return a table with its title; a sentence where nothing was measured."""
     if not table.rows:
         return f"{_begun(table.title)}: not measured.\n"
-    ruler = ["---", *("---:" for _ in table.columns[1:])]
+    ruler = ["---" if at < table.words else "---:" for at in range(len(table.columns))]
     lines = [f"| {' | '.join(row)} |" for row in (table.columns, ruler, *table.rows)]
     return "\n".join([f"{_begun(table.title)}:", "", *lines, ""])
 

@@ -101,16 +101,36 @@ def test_every_goal_is_of_a_row() -> None:
     assert {goal.row for goal in goals.GOALS} <= set(NAMES)
 
 
-def test_the_last_line_names_what_is_not_reached() -> None:
+def test_the_last_line_counts_what_is_reached() -> None:
+    goals_of_front = len(goals.GOALS) * len(FRONTS)
     said = report.summary({"one job": {"ms": MS}})
-    assert said == "1 of 2 goals are reached; not: one job (pam_exec)"
+    unknown = f"{goals_of_front - 2} were not measured"
+    assert said == f"1 of 2 goals are reached, 1 missed; {unknown}"
+
+
+MARGINS = [
+    ("one job", "to the limit", 1.166, "10 % above"),
+    ("one job", "to the limit", 1.06, "-"),
+    ("one job", "to the limit", 0.53, "50 % below"),
+    ("one job", "own instructions", 15.5, "2.50 M above"),
+    ("20 jobs of this user", "for each job more", -0.05, "0.15 ms below"),
+    (STORM, "not wholly in", 2, "2 logins above"),
+    (STORM, "not wholly in", 0, "-"),
+    ("one job", "to the limit", None, "-"),
+]
+
+
+@pytest.mark.parametrize(("row", "name", "value", "margin"), MARGINS)
+def test_margins(row: str, name: str, value: float | None, margin: str) -> None:
+    (goal,) = (one for one in goals.GOALS if (one.row, one.name) == (row, name))
+    assert goals.Verdict(goal, FRONTS[0], value).margin == margin
 
 
 def test_every_table_has_as_many_fields_as_columns() -> None:
     counts = dict.fromkeys(counting.NUMBERS, MS) | {"instructions": {**MS, WITHOUT: 15}}
     found: Found = {**FOUND, "Python 3.11": {**counts, "ms": MS}}
     tables = list(report.all_rows(found))
-    assert len(tables) == 10
+    assert len(tables) == 11
     for table in tables:
         assert {len(row) for row in table.rows} == {len(table.columns)}
 

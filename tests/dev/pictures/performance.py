@@ -118,7 +118,7 @@ def _panel(
         return round(x + across * WIDE, 1), round(y + HIGH - value / most * (HIGH - LINE), 1)
 
     picture.arrow([(x, y + LINE), (x, y + HIGH), (x + WIDE, y + HIGH)], head=False)
-    picture.text(x - 6, y + LINE + 4, f"{most / divisor:.0f}", "quiet", "end")
+    picture.text(x - 6, y + LINE + 4, f"{most / divisor:,.0f}", "quiet", "end")
     picture.text(x - 6, y + HIGH, "0", "quiet", "end")
     for number in numbers:
         picture.text(place(number, 0)[0], y + HIGH + LINE, f"{number:,}", "quiet", "middle")

@@ -184,14 +184,14 @@ class Verdict(NamedTuple):
 
     @property
     def margin(self) -> str:
-        """By how much it is reached or missed: a share of what is wanted, or a number."""
-        if self.value is None:
-            return ""
-        beyond = self.value - self.wanted
+        """By how much it is reached or missed: ratios as a share of what is wanted."""
+        beyond = (self.value or 0) - self.wanted
+        if self.value is None or not beyond:
+            return "-"
         side = "above" if beyond > 0 else "below"
-        if not beyond or not self.wanted:
-            return f"{abs(beyond):g} {side}" if beyond else "-"
-        return f"{abs(beyond) / self.wanted:.0%} {side}"
+        if self.goal.unit == "x":
+            return f"{abs(beyond) / self.wanted * 100:.0f} % {side}"
+        return f"{abs(beyond):.{0 if self.goal.unit == 'logins' else 2}f} {self.goal.unit} {side}"
 
 
 def verdicts(found: Found) -> Iterator[Verdict]:

@@ -33,13 +33,14 @@ class Rows(NamedTuple):
     title: str
     columns: Sequence[str]
     rows: list[list[str]]
+    words: int = 1  # columns of text, from the left
 
 
 def all_rows(found: Found) -> Iterator[Rows]:
     """Yield what is reported, but for what was not measured."""
     several = (
-        times(found), *counts(found), traceback(found), memory(found), storm(found),
-        verdicts(found),
+        times(found), floors(found), *counts(found), traceback(found), memory(found),
+        storm(found), verdicts(found),
     )  # fmt: skip
     return (one for one in several if one.rows)
 
@@ -50,7 +51,7 @@ def tables(found: Found) -> list[Table]:
     for one in all_rows(found):
         table = Table(title=one.title)
         for number, column in enumerate(one.columns):
-            table.add_column(column, justify="right" if number else "left")
+            table.add_column(column, justify="left" if number < one.words else "right")
         for row in one.rows:
             table.add_row(*row)
         made.append(table)
@@ -74,6 +75,23 @@ def times(found: Found) -> Rows:
             row.append(number(ms[front.ours] / ms["C"] if whole else None))
         rows.append([name, *row])
     return Rows("whole process, median in ms", ["row", *TITLES.values(), *ratios], rows)
+
+
+def floors(found: Found) -> Rows:
+    """Return what an empty script costs on each Python, and ours there."""
+    rows = []
+    for name in PYTHONS:
+        ms = found.get(name, {}).get("ms", {})
+        if ms:
+            row = [name]
+            for front in FRONTS:
+                empty, ours = ms[front.empty], ms[front.ours]
+                row += [number(empty, 1), number(ours, 1), number(ours / empty)]
+            rows.append(row)
+    columns = ["one job"]
+    for front in FRONTS:
+        columns += [TITLES[front.empty], TITLES[front.ours], f"{TITLES[front.ours]} to empty"]
+    return Rows("on each Python, median in ms", columns, rows)
 
 
 def counts(found: Found) -> Iterator[Rows]:
@@ -154,7 +172,7 @@ def verdicts(found: Found) -> Rows:
             one.margin,
         ])  # fmt: skip
     columns = ["row", "what", "front", "wanted", "found", "verdict", "by"]
-    return Rows("what is wanted", columns, rows)
+    return Rows("what is wanted", columns, rows, 3)
 
 
 def summary(found: Found) -> str:
@@ -162,7 +180,7 @@ def summary(found: Found) -> str:
     several = [one for one in goals.verdicts(found) if one.reached is not None]
     reached = sum(bool(one.reached) for one in several)
     unknown = len(goals.GOALS) * len(FRONTS) - len(several)
-    said = f"{reached} of {len(several)} goals are reached, {len(several) - reached} are missed"
+    said = f"{reached} of {len(several)} goals are reached, {len(several) - reached} missed"
     return f"{said}; {unknown} were not measured" if unknown else said
 
 
