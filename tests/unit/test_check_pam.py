@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from slurm_adopt.cli.checks.bridge import bridge, bridge_trial, exec_trial, owners
+from slurm_adopt.cli.checks.bridge import bridge, bridge_trial, exec_trial, image, owners
 from slurm_adopt.cli.checks.bridge import exec_line as exec_line_checks
 from slurm_adopt.cli.checks.host import Host
 from slurm_adopt.cli.checks.pam import by_exec, options, pam_users
@@ -158,6 +158,48 @@ def test_byte_code(tmp_path: Path) -> None:
     assert state() == "stale"
     (tmp_path / "__pycache__" / f"a.{tag}.pyc").write_bytes(b"cut")
     assert state() == "stale"
+
+
+def test_why_no_login_uses_the_image(place: Path) -> None:
+    (place / "__pycache__").mkdir()
+    package, source, folder = str(place), place / "front/a.py", place / "front"
+    path = Path(image.path_of(package, "cpython-39"))
+
+    def why() -> str:
+        return image.why_unused(package, "cpython-39", [str(source)])
+
+    folder.mkdir(mode=0o755)
+    source.write_text("")
+    source.chmod(0o644)
+    assert why() == f"there is no {path}"
+    path.write_bytes(b"")
+    path.chmod(0o644)
+    assert why() == f"{path} is of other sources"
+    for file, said in (
+        (path, f"{path} belongs to uid 5001"),
+        (path.parent, f"{path.parent} belongs to uid 5001"),
+        (source, f"{source} belongs to uid 5001"),
+        (folder, f"{folder} belongs to uid 5001"),
+    ):
+        os.chown(file, 5001, 0)
+        assert why() == f"{path} is there, but {said}"
+        os.chown(file, 0, 0)
+    source.chmod(0o664)
+    assert why() == f"{path} is there, but {source} has mode 0664, where others may write"
+    source.unlink()
+    source.symlink_to(path)
+    assert why() == f"{path} is there, but {source} is a link"
+
+
+def test_what_makes_the_image(tmp_path: Path) -> None:
+    """The Python of the login: that of pam_exec's first line, or the one that pam_python has."""
+    assert image.maker(str(tmp_path)) == ""
+    (tmp_path / "login_image.py").touch()
+    by_exec = {"interpreter": "/usr/bin/python3", "version": [3, 12, 1], "prefix": "/usr"}
+    by_python = {"version": [3, 12, 1], "prefix": "/usr/local"}
+    for told, program in ((by_exec, "/usr/bin/python3"), (by_python, "/usr/local/bin/python3.12")):
+        argv = [program, "-I", f"{tmp_path}/login_image.py"]
+        assert image.command(str(tmp_path), told) == argv
 
 
 def test_what_a_path_file_runs(tmp_path: Path) -> None:

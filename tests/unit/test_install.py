@@ -7,6 +7,7 @@ import os
 import signal
 import stat
 import subprocess
+import sys
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +18,17 @@ from slurm_adopt import __version__
 from slurm_adopt.cli import processes
 from slurm_adopt.cli.checks.slurm.epilog import Given
 from slurm_adopt.cli.errors import ERROR, CliError
-from slurm_adopt.cli.install import epilog_line, fronts, place, plan, proof, record, trial, writing
+from slurm_adopt.cli.install import (
+    epilog_line,
+    fronts,
+    image,
+    place,
+    plan,
+    proof,
+    record,
+    trial,
+    writing,
+)
 from slurm_adopt.cli.install.applying import Node
 from slurm_adopt.cli.install.plan import Change, Plan, Wish
 from slurm_adopt.cli.install.record import Kept, Record, Trial
@@ -1016,3 +1027,36 @@ def test_what_cannot_be_put_back_stays_recorded(
         assert node.trial_over("abcd")
     assert site.file.read_bytes() == BEFORE
     assert site.clean
+
+
+# The login image
+
+# What the program that makes it does: what is said of it
+MAKERS = {
+    "import sys; sys.exit('login_image.py: there is no image: no space')": (
+        "there is no login image, so each login imports the module file by file: ",
+        "login_image.py: there is no image: no space",
+    ),
+    "import sys; sys.exit(3)": ("there is no login image, ", "status 3"),
+    "import time; time.sleep(99)": ("there is no login image, ", "it has not ended within 0.1 s"),
+    "": ("written: ", ".image"),
+}
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_an_image_that_cannot_be_made_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, maker: str
+) -> None:
+    (tmp_path / "login_image.py").write_text(maker)
+    told = {"interpreter": sys.executable, "version": [3, 9, 0], "tag": "cpython-39",
+            "package": {"file": f"{tmp_path}/__init__.py"}, "image": False}  # fmt: skip
+    monkeypatch.setattr(place, "script_of", lambda _: "/a")
+    monkeypatch.setattr(place, "package", lambda: str(tmp_path))
+    monkeypatch.setattr("slurm_adopt.cli.checks.bridge.exec_trial.trial", lambda _: told)
+    if "sleep" in maker:
+        monkeypatch.setattr(image, "IMAGE", 0.1)
+    said = image.make("pam_exec")
+    assert said.startswith(MAKERS[maker][0]), said
+    assert said.endswith(MAKERS[maker][1]), said
+    told["image"] = True
+    assert image.make("pam_exec") == ""
