@@ -30,6 +30,7 @@ AUDIT_LOG = "/var/log/audit/audit.log"
 # sshd's ports other than 22; labels of what came out of the archive.
 SETUP_SCRIPT = f"""\
 cp -a {MODULE_DIR} {INSTALLED}
+/usr/bin/python3 -I {INSTALLED}/src/slurm_adopt/login_image.py
 setsebool sshd_port_forwarding on
 restorecon -RF /etc /root /home /opt /usr/libexec /var/spool /var/log
 chcon -R -t usr_t /checkout
