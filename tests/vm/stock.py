@@ -49,6 +49,7 @@ NOT_HERE = {
     "test_keyboard_interactive.py": LONG_HERE,
     "test_lockout.py": f"{V1}; `./dev lockout --vm` plays it in a machine with v2",
     "test_logins.py": f"{LONG_HERE}; the test_session.py in this folder sees journald",
+    "test_many_jobs.py": LONG_HERE,
     "test_matrix.py": LONG_HERE,
     "test_namespaces.py": LONG_HERE,
     "test_nothing_left.py": f"{LONG_HERE}; and it freezes a job in v1's hierarchy",

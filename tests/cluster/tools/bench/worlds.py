@@ -109,14 +109,14 @@ def jobs_of_others(number: int) -> Made:
             cluster.submit("bob")
         with contextlib.ExitStack() as stack:
             if number > REAL:
-                stack.enter_context(_standins(cluster, number - REAL))
+                stack.enter_context(standins(cluster, number - REAL))
             yield stack.enter_context(one_job(cluster))
 
     return world
 
 
 @contextlib.contextmanager
-def _standins(cluster: Cluster, number: int) -> Iterator[None]:
+def standins(cluster: Cluster, number: int) -> Iterator[None]:
     numbers = [str(USERS["bob"]), str(FIRST_STANDIN), str(number)]
     script = 'cd /checkout; exec "$@"'
     argv = ["python3", "-m", "tests.cluster.standins.stepds", "/var/spool/slurmd", "n1", *numbers]
