@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING, Callable
 
 import pytest
@@ -12,6 +14,7 @@ from tests.cluster.tools.bench.subjects import FRONTS
 from tests.cluster.tools.bench.worlds import standins
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
 
     from tests.cluster.harness.cluster import Cluster
@@ -24,15 +27,16 @@ SILENT = "does not answer"
 class Node:
     """n1 with a job of alice's and many of bob's, and what logins of alice's come to."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, others: subprocess.Popen[str]) -> None:
+        self._others = others
         self.cluster = cluster
         self.host = cluster.n1
         self.table = cluster.n1.root / OWNERS.lstrip("/") / "table"
         self.job = cluster.submit("alice")
 
-    def others(self, signal: str) -> None:
-        """Send a signal to all stepds of bob's."""
-        self.host.run(["pkill", f"-{signal}", "-f", "standins.stepds"])
+    def signal(self, number: int) -> None:
+        """Send a signal to all stepds of bob's, and to what has brought them into the host."""
+        os.killpg(self._others.pid, number)
 
     def login(self) -> bool:
         """Log in; return whether the log says that stepds were waited for."""
@@ -46,12 +50,12 @@ class Node:
 def node(cluster: Cluster) -> Iterator[Node]:
     """Have no table."""
     cluster.n1.run(["rm", "-rf", OWNERS])
-    with standins(cluster, MANY):
-        found = Node(cluster)
+    with standins(cluster, MANY) as others:
+        found = Node(cluster, others)
         try:
             yield found
         finally:
-            found.others("CONT")
+            found.signal(signal.SIGCONT)
     cluster.n1.run(["rm", "-rf", OWNERS])
 
 
@@ -64,7 +68,7 @@ def test_others_are_asked_once(node: Node, front: str) -> None:
     found = node.host.run(["stat", "-c", "%a %u %g", OWNERS, f"{OWNERS}/table"]).stdout
     assert found == "700 0 0\n600 0 0\n"
     assert node.host.run(["ls", OWNERS], "alice", check=False).returncode
-    node.others("STOP")
+    node.signal(signal.SIGSTOP)
     assert not node.login()
     node.table.unlink()
     assert node.login()
@@ -99,7 +103,7 @@ def test_a_table_that_is_wrong(node: Node) -> None:
     node.table.chmod(0o666)
     node.table.write_text(_of_bob(right))
     assert not node.login()
-    node.others("STOP")
+    node.signal(signal.SIGSTOP)
     node.table.write_text(_of_bob(right))
     node.table.chmod(0o600)
     assert node.login()

@@ -116,7 +116,8 @@ def jobs_of_others(number: int) -> Made:
 
 
 @contextlib.contextmanager
-def standins(cluster: Cluster, number: int) -> Iterator[None]:
+def standins(cluster: Cluster, number: int) -> Iterator[subprocess.Popen[str]]:
+    """Have so many more extern steps of bob's on n1; all their stepds are one process."""
     numbers = [str(USERS["bob"]), str(FIRST_STANDIN), str(number)]
     script = 'cd /checkout; exec "$@"'
     argv = ["python3", "-m", "tests.cluster.standins.stepds", "/var/spool/slurmd", "n1", *numbers]
@@ -126,7 +127,7 @@ def standins(cluster: Cluster, number: int) -> Iterator[None]:
         assert process.stdout
         if process.stdout.readline() != "ready\n":
             raise RuntimeError("the stand-ins have ended")
-        yield
+        yield process
     finally:
         _end_all(process)  # nsenter first: the stand-ins take their sockets with them
         first = f"n1_{FIRST_STANDIN // 1000}"
