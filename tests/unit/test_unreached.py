@@ -37,7 +37,7 @@ def notes(tmp_path: Path) -> Path:
 
 
 def ago(seconds: float) -> bytes:
-    return b"%d\n" % ((time.monotonic() - seconds) * 1000)
+    return b"%d\n" % ((time.clock_gettime(time.CLOCK_BOOTTIME) - seconds) * 1000)
 
 
 def test_a_note(notes: Path) -> None:
@@ -189,8 +189,14 @@ def test_the_next_login_does_not_wait(tmp_path: Path, monkeypatch: pytest.Monkey
             assert not notes.exists()  # that was not the whole time
             assert "no connection within the time limit" in ask(str(notes))
             assert len(tried) == 3
+            (note,) = notes.iterdir()
+            left = note.read_bytes()
             assert "not asked: nothing took a connection there 0 s ago" in ask(str(notes))
             assert len(tried) == 3
+            assert note.read_bytes() == left  # who has not asked does not make it last longer
+            note.write_bytes(ago(unreached.KEPT))
+            assert "no connection within the time limit" in ask(str(notes))
+            assert len(tried) == 4
             assert "no connection within the time limit" in ask()
             os.chown(notes, 1, 1)
             assert "no connection within the time limit" in ask(str(notes))

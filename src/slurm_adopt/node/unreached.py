@@ -2,7 +2,7 @@
 
 A firewall that drops packets keeps each login of a user with several jobs waiting. So who has
 waited for the whole time leaves a note, a file named after address and port. It has the moment by
-the monotonic clock, which nobody sets.
+the clock since boot, which nobody sets, and which goes on while a host sleeps.
 
 A note decides one thing: that the question is not asked. The login is then what it is where a
 slurmd refuses. No note makes a job one of the user's. The directory is root's with mode 0700. What
@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
-from time import monotonic
+from time import CLOCK_BOOTTIME, clock_gettime
 
 from slurm_adopt.slurm.digits import number
 from slurm_adopt.slurm.errors import PeerError
@@ -63,7 +63,7 @@ def leave(place: Place, notes: str) -> None:
             return
         descriptor = os.open(_name(place), _WRITE, 0o600, dir_fd=directory)
         try:
-            os.write(descriptor, b"%d\n" % (monotonic() * 1000))
+            os.write(descriptor, b"%d\n" % (clock_gettime(CLOCK_BOOTTIME) * 1000))
         finally:
             os.close(descriptor)
     finally:
@@ -102,7 +102,7 @@ def _age(directory: int, name: str) -> float | None:
     left = number(data[:-1]) if data.endswith(b"\n") else None
     if left is None:
         return None
-    age = monotonic() - left / 1000
+    age = clock_gettime(CLOCK_BOOTTIME) - left / 1000
     return age if 0 <= age < KEPT else None
 
 
