@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from tests.cluster.tools.bench.measuring import Numbers, Report
 
-RUNS = 40
+RUNS = 30
 WIDTH = 130
 
 
