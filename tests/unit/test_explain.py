@@ -250,7 +250,7 @@ def test_a_job_that_is_being_set_up(
 
 def test_a_mistake_in_the_node(decide: Decide, monkeypatch: pytest.MonkeyPatch) -> None:
     """What nobody has thought of is decided as in a login."""
-    monkeypatch.setattr(SlurmSite, "steps", lambda _: 1 / 0)
+    monkeypatch.setattr(SlurmSite, "steps", lambda *_: 1 / 0)
     found = decide("action_generic_failure=deny")
     assert (found.end, found.option) == ("refused", "action_generic_failure")
     assert "ZeroDivisionError" in found.why
