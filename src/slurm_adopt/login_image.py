@@ -203,6 +203,8 @@ def make(top: str) -> None:
     try:
         with open(new, "xb") as file:
             file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         os.chmod(new, MODE)
         os.replace(new, path)
     except BaseException:

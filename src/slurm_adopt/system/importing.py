@@ -81,7 +81,11 @@ def _same(files: Any, touched: frozenset[str]) -> bool:
 
 
 def _run_image() -> None:
-    """Run the modules of the image that each login needs: what they import comes before them."""
+    """Run the modules of the image that each login needs: what they import comes before them.
+
+    Only the others are kept then.
+    """
+    global IMAGE  # noqa: PLW0603 - as in usable()
     modules, new = sys.modules, type(sys)
     for name, path, code in IMAGE[2]:
         if name in modules:
@@ -101,6 +105,7 @@ def _run_image() -> None:
             raise
         if above:
             modules[above].__dict__[last] = module
+    IMAGE = (*IMAGE[:1], (), (), IMAGE[3])
 
 
 def why(path: str, entry: os.stat_result) -> str:
