@@ -112,7 +112,8 @@ def byte_code(host: Host) -> Iterator[Seen]:
             found = f"{why}; run {shlex.join(hint)}"
             yield warning(title, found, image.path_of(top, told["tag"]))
         elif not old and not any(bad.values()):
-            yield ok(f"the module's byte code is fresh, for {told['tag']}")
+            fresh = "byte code and login image are" if told.get("image") else "byte code is"
+            yield ok(f"the module's {fresh} fresh, for {told['tag']}")
 
 
 def owned(host: Host) -> Iterator[Seen]:
@@ -330,18 +331,19 @@ CHECKS = (
     Check(
         "SA204",
         BRIDGE_S,
-        "byte code is fresh",
+        "byte code and login image are fresh",
         byte_code,
         expected="Each file of the module has byte code of this Python and of this source. The "
         "login image is of these files, and root's alone.",
-        why="A login never writes either. The login image has the code of a login in one file: "
-        "without it the module costs about twice as much. What has no fresh byte code is "
-        "compiled, which costs as much again. Unchecked byte code is run whatever the source says.",
+        why="A login never writes either. The login image has the code of a login in one file. "
+        "Without it the module costs about twice as much. Without fresh byte code, too, each login "
+        "compiles the module: more than ten times as much. Unchecked byte code is run whatever the "
+        "source says.",
         fix="Run python3 -m compileall -q on the directory src of the checkout, then python3 -I on "
         "src/slurm_adopt/login_image.py. Use the Python of pam_python, or of the first line of "
         "pam_exec's script. The Debian package does both by /usr/libexec/slurm-adopt/byte-compile. "
         "slurm-adopt install makes the image, too. Files that are not root's alone: run chown "
-        "root:root and chmod go-w. PAM lines name the module by a path without links.",
+        "root:root and chmod go-w. In PAM lines, name the module by a path without links.",
         seconds=SLOW,
     ),
     Check(
