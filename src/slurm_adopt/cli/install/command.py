@@ -66,7 +66,8 @@ def command(
 
     The lines stand where docs/how-to/install.md says, each behind a guard for root. The change is
     shown, and what was there is kept for uninstall. Then the stack is checked. It is taken back at
-    once if root, or everybody, would be kept out. The login image is made where there is none.
+    once if root, or everybody, would be kept out. The login image is made where logins do
+    without it.
 
     OPTION=VALUE are the module's options; those of a line that is there are replaced as a whole.
     Without any the lines keep theirs. New ones get action_adopt_failure=deny and
