@@ -2,9 +2,9 @@
 
 PAM lines: account required pam_python.so /path/to/pam_slurm_adopt.py [option=value ...]
            session required pam_python.so /path/to/pam_slurm_adopt.py [option=value ...]
-README.md has the guard for root that belongs in front of each. This file is compiled anew at every
-login, so it is short and the rest is in the package. It imports no file before root is answered,
-`__future__` included: one that cannot be read would refuse root.
+README.md has the guard for root that belongs in front of each. This file is compiled again at each
+login, so it is short: the rest is in the package, and in a text, REST. It imports no file before
+root is answered, `__future__` included: one that cannot be read would refuse root.
 """
 
 import sys
@@ -69,15 +69,15 @@ def _front(script: str) -> "Any":
     above, pam, _ = script.rpartition("/pam/")
     name = "slurm_adopt.system.importing"
     if name not in sys.modules:
-        found = _usual(f"{above}/src/slurm_adopt") or _usual(above)
+        found = _of_image(f"{above}/src/slurm_adopt") or _of_image(above)
         sys.modules[name] = found or _rest()["_importing"](above if pam else "")
     return sys.modules[name].front(script, "slurm_adopt.front.pam_python")
 
 
-def _usual(package: str) -> "Any":
-    """Run the module that imports the others, from the login image (see system/importing.py).
+def _of_image(package: str) -> "Any":
+    """Run the module that imports the others, from the login image: the same in both scripts.
 
-    None where anything is not as usual: _importing does without, or says what is wrong.
+    None where anything is not as it should be: _importing does without, or says what is wrong.
     """
     try:
         from _frozen_importlib_external import MAGIC_NUMBER

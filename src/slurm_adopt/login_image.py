@@ -1,4 +1,4 @@
-"""Make the login image: all code that a login may run, in one file beside the byte code.
+"""Make the login image: the code that most logins run, in one file beside the byte code.
 
 Run as root by the Python whose image it is, `python3 -I login_image.py`, whenever the sources have
 changed. system/importing.py says when a login uses it. Docstrings, annotations and what is under
@@ -36,7 +36,7 @@ OFTEN = (
     "slurm_adopt.system.root_dirs",
 )
 FIRST = "slurm_adopt.system.importing"
-HASH_KEY = 20  # importing.py has the same
+HASH_KEY = 20  # any number; importing.py has the same
 ASIDE = ("cli", "__pycache__")  # directories that no login imports
 PROGRAMS = ("__main__.py", "epilog.py", "login_image.py", "runtime_dir.py")  # nor these
 MODE = 0o644
@@ -142,7 +142,7 @@ class Package:
         self.sources[name], self.trees[name] = path, ast.fix_missing_locations(tree)
 
     def code(self, name: str, before: Container[str] = ()) -> Any:
-        """Return the code of a module; `before`: modules that have run when it is run."""
+        """Return the code of a module; `before`: those whose names it takes without imports."""
         body: list[ast.stmt] = []
         for node in self.trees[name].body:
             here = isinstance(node, ast.ImportFrom) and node.module in before
@@ -156,7 +156,7 @@ class Package:
             return
         self.order(name.rpartition(".")[0], found)
         if self.sources[name].endswith("/__init__.py"):
-            found[name] = None
+            found[name] = None  # before its modules, which are imported below it
         for each in self._imports(name):
             self.order(each, found)
         found[name] = None

@@ -123,7 +123,7 @@ def test_the_scripts_have_the_same_beginning() -> None:
         tree = ast.parse(head + rest.partition("'''\n")[0])
         functions = {one.name: one for one in tree.body if isinstance(one, ast.FunctionDef)}
         found.append([ast.dump(ast.Module(functions[each].body, []))
-                      for each in ("_usual", "_importing", "_check")])  # fmt: skip
+                      for each in ("_of_image", "_importing", "_check")])  # fmt: skip
     assert found[0] == found[1]
 
 

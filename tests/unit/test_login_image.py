@@ -258,6 +258,28 @@ def test_what_others_may_write_is_refused_as_without_it(copy: Path, script: str,
     assert f"PermissionError: {copy / path} belongs to uid {ALICE}" in caught.value.stderr
 
 
+def test_another_module_of_our_name(copy: Path) -> None:
+    """It is not taken for ours, and nothing is put into it."""
+    text = f"""
+import sys
+names = dict(__name__="script")
+with open({str(copy / "pam" / SCRIPTS[0])!r}) as file:
+    exec(compile(file.read(), "script", "exec"), names)
+other = sys.modules["slurm_adopt"] = type(sys)("slurm_adopt")
+before = set(vars(other))
+try:
+    names["_front"]({str(copy / "pam" / SCRIPTS[0])!r})
+except ImportError as error:
+    print(error, set(vars(other)) == before)
+del sys.modules["slurm_adopt"]
+names["_front"]({str(copy / "pam" / SCRIPTS[0])!r})
+print(sys.modules["slurm_adopt"] is not other)
+"""
+    argv = [PYTHON, "-IS", "-c", text]
+    done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines() == ["another slurm_adopt is loaded True", "True"]
+
+
 def test_what_cannot_be_made_is_said(copy: Path) -> None:
     """In one line; the login does without."""
     image(copy).unlink()

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slurm_adopt.node import step_owners
-from slurm_adopt.node.jobs import FEW, Jobs
+from slurm_adopt.node.jobs import MANY, Jobs
 from slurm_adopt.slurm.stepd.ask_all import Answer
 from slurm_adopt.slurm.stepd.step_sockets import StepSocket, extern_steps
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-ALICE, BOB = 5001, 5002
+ALICE, BOB, CAROL = 5001, 5002, 5003
 RUNNING, PROTOCOL = 2, 9728
-MANY = 2 * FEW  # jobs: of bob's, but for the first three
+JOBS = 2 * MANY  # jobs: of bob's, but for the first three
 OF_ALICE = (1, 2, 3)
-OWNERS = {job: ALICE if job in OF_ALICE else BOB for job in range(1, MANY + 1)}
+OWNERS = {job: ALICE if job in OF_ALICE else BOB for job in range(1, JOBS + 1)}
 
 
 class Stepds:
@@ -33,6 +33,7 @@ class Stepds:
     def __init__(self, owners: dict[int, int]) -> None:
         self.owners = owners
         self.asked: list[list[int]] = []
+        self.silent: set[int] = set()
 
     def ask_all(self, steps: list[StepSocket], _: object) -> tuple[Any, Any]:
         self.asked.append(sorted(step.job_id for step in steps))
@@ -40,7 +41,7 @@ class Stepds:
             step: Answer(PROTOCOL, self.owners[step.job_id], RUNNING)
             for step in steps
             if step.job_id in self.owners
-        }, {}
+        }, {step: "is silent" for step in steps if step.job_id in self.silent}
 
 
 class Here:
@@ -68,8 +69,9 @@ class Here:
 
     def jobs(self, uid: int, place: str | None = None) -> list[int]:
         """Return the jobs that a login of this user finds."""
-        site = SimpleNamespace(steps=lambda _: extern_steps(str(self.spool), "n1"))
-        log = SimpleNamespace(debug=self.said.append)
+        steps = extern_steps
+        site = SimpleNamespace(steps=lambda _: steps(str(self.spool), "n1"), layout=lambda: None)
+        log = SimpleNamespace(debug=self.said.append, error=self.said.append)
         phase = cast("Any", SimpleNamespace(site=site, log=log, options={"nodename": ""}))
         place = str(self.place) if place is None else place
         found = Jobs(phase, cast("Any", self.stepds), place).of(uid)
@@ -96,8 +98,17 @@ def test_who_is_asked(here: Here) -> None:
     assert here.jobs(ALICE) == [*OF_ALICE]
     others = [job for job in OWNERS if job not in OF_ALICE]
     assert here.stepds.asked == [[*OF_ALICE], others, [*OF_ALICE, 70]]
-    said = [f"{MANY} extern steps here, 3 of uid {ALICE}"] * 2
+    said = [f"{JOBS} extern steps here, 3 of uid {ALICE}"] * 2
     assert here.said[:2] == said
+
+
+def test_nobody_waits_twice_for_one_stepd(here: Here) -> None:
+    """Who has no job among the steps that are not known has the others asked, and those alone."""
+    here.add(70)
+    here.stepds.silent = {70}
+    assert here.jobs(CAROL) == []
+    assert here.stepds.asked == [[70], [*OWNERS]]
+    assert here.said[-1] == f"{JOBS + 1} extern steps here, 0 of uid {CAROL}"
 
 
 def test_without_a_place_all_are_asked(here: Here) -> None:
@@ -109,7 +120,7 @@ def test_without_a_place_all_are_asked(here: Here) -> None:
 
 
 def test_where_there_are_few(tmp_path: Path) -> None:
-    here = Here(tmp_path, dict.fromkeys(range(FEW), BOB))
+    here = Here(tmp_path, dict.fromkeys(range(MANY), BOB))
     assert here.jobs(ALICE) == []
     assert not here.place.exists()
 
@@ -224,14 +235,14 @@ def test_of_two_who_write_one_gives_up(here: Here, monkeypatch: pytest.MonkeyPat
 
 
 def test_what_is_gone_is_not_kept(here: Here) -> None:
-    for job in range(20, MANY + 1):
+    for job in range(20, JOBS + 1):
         here.path(job).unlink()
-    for job in range(100, 100 + MANY):
+    for job in range(100, 100 + JOBS):
         here.stepds.owners = {**here.stepds.owners, job: 5003}
         here.add(job)
     assert here.jobs(ALICE) == [*OF_ALICE]
     kept = step_owners._read(str(here.place))
-    assert {uid: len(keys) for uid, keys in kept.items()} == {ALICE: 3, BOB: 16, 5003: MANY}
+    assert {uid: len(keys) for uid, keys in kept.items()} == {ALICE: 3, BOB: 16, 5003: JOBS}
 
 
 def test_what_is_wrong_is_mended(here: Here) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .stepds import Stepds
 
 UNKNOWN = 1 << 64  # later than all ticks since boot
-FEW = 16  # extern steps here; where there are more, step_owners.py keeps whose they are
+MANY = 16  # extern steps here; where there are more, step_owners.py keeps whose they are
 
 
 class Job:
@@ -67,7 +67,7 @@ class Jobs:
     def __init__(self, phase: Phase, stepds: Stepds, owners: str = "") -> None:
         """Nothing is asked yet; `silent`: jobs, of whomever, whose stepds gave no answer.
 
-        `owners`: the directory where it is kept whose steps are; without it all are asked.
+        `owners`: the directory of the table that says whose the steps are; "": all are asked.
         """
         self._phase = phase
         self._stepds = stepds
@@ -82,7 +82,7 @@ class Jobs:
         """
         site = self._phase.site
         steps = site.steps(only)
-        many = self._owners and len(steps) > FEW
+        many = self._owners and len(steps) > MANY
         jobs, alive = self._of_many(steps, uid) if many else self._among(steps, uid)
         dead = f" ({len(steps) - alive} sockets without a stepd)" if len(steps) > alive else ""
         self._phase.log.debug(f"{alive} extern steps here{dead}, {len(jobs)} of uid {uid}")
@@ -96,8 +96,8 @@ class Jobs:
     def _of_many(self, steps: list[step_sockets.StepSocket], uid: int) -> tuple[list[Job], int]:
         """Do as _among(), without a question to the stepds of steps that are known to be others'.
 
-        But where the user has no job among the rest all are asked: nobody is refused by what is
-        kept.
+        But where the user has no job among the rest those are asked, too: nobody is refused by
+        what is kept.
         """
         from .step_owners import Owners
 
@@ -105,8 +105,10 @@ class Jobs:
         others = owners.others(uid)
         jobs, alive = self._among([step for step in steps if step not in others], uid)
         if others and not jobs:
-            jobs, alive = self._among(steps, uid)
-            others = set()
+            said, silent = self._said, self.silent
+            jobs, more = self._among([step for step in steps if step in others], uid)
+            alive, others = alive + more, set()
+            self._said, self.silent = {**said, **self._said}, silent | self.silent
         try:
             owners.learn(self._said)
         except OSError as error:

@@ -51,9 +51,9 @@ class Confinement:
         return f"job {self._job.job_id} of uid {self._job.uid}"
 
     def check_takes(self, present: dict[str, str] | None = None) -> None:
-        """Raise PeerError, SUSPENDED, if nothing may be put into the step, or stay there.
+        """Raise PeerError of kind SUSPENDED if nothing may be put into the step, or stay there.
 
-        `present`: the cgroups of the process that is to stay.
+        `present`: the cgroups of a process that is there; None: of one that is to be put there.
         """
         if why := self.obstacle(present):
             raise PeerError(why, SUSPENDED)
@@ -97,7 +97,7 @@ class Confinement:
         check_alive(adoption)
         if outside and layout.missing(pid, job.socket, job.uid):
             raise PeerError(f"process {pid} is still outside the cgroups of job {job.job_id}")
-        # Read once: the kernel has who reads it wait for all that move processes meanwhile.
+        # Read once: a reader waits until all moves of processes are over.
         present = hierarchy.of_process(pid, layout.proc)
         self.check_takes(present)
         return tuple(filter(None, outside.values())), present

@@ -1,6 +1,6 @@
 """What a service's PAM stack may do: whether our session line is sure to come, and to count.
 
-The account phase leaves the adoption to the session phase where `why_uncertain` has nothing to say.
+The account phase leaves the adoption to the session phase where `expected` has no doubt.
 A login that neither phase adopts is the worst mistake, so whatever libpam's releases read in
 different ways, or only with an error in its log, makes our line uncertain (pam_files.py).
 
@@ -57,9 +57,9 @@ def why_uncertain(
 def expected(
     service: str, places: tuple[str, ...] = PLACES, since: float = float("inf")
 ) -> tuple[str, list[str] | None]:
-    """Return what why_uncertain() and session_line() do, from one look at the files."""
+    """Return why it is uncertain, "" if it is not, and our session line's options."""
     stack = read("session", service, places, since)
-    line = _counting(stack)
+    line = _our_line(stack)
     return _doubt(stack, service, places, since), line.ours if line else None
 
 
@@ -79,11 +79,11 @@ def session_line(service: str, places: tuple[str, ...] = PLACES) -> list[str] | 
     where a line in front of it may end the stack with a success. A jump over our line is its
     author's will.
     """
-    line = _counting(read("session", service, places))
+    line = _our_line(read("session", service, places))
     return line.ours if line else None
 
 
-def _counting(stack: Stack) -> Line | None:
+def _our_line(stack: Stack) -> Line | None:
     """Return our session line of a stack, if it counts."""
     ended = DEPTH + 1  # the level that has ended
     for line in stack.lines:
@@ -99,7 +99,7 @@ def _counting(stack: Stack) -> Line | None:
 
 def joins(service: str, places: tuple[str, ...] = PLACES) -> bool:
     """Return whether a session line of this module will enter namespaces."""
-    line = _counting(read("session", service, places))
+    line = _our_line(read("session", service, places))
     if line is None or line.module.rpartition("/")[2] == EXEC:  # which cannot, for its parent
         return False
     options, _ = parse(line.ours or [])

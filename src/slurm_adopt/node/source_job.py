@@ -57,13 +57,13 @@ def _ask(
     asked = places(connection, phase, deadline)
     passed = _noted(asked, notes)
     asked = [place for place in asked if place not in passed]
-    phase.log.debug(
-        f"asking {', '.join(f'{address} port {port}' for address, port in asked)} about "
-        f"{connection}, protocol {protocol}, {plugin.plugin_name}"
-    )
-    cluster = callerid.Cluster(protocol, plugin, trusted)
     job_id = None
     if asked:
+        phase.log.debug(
+            f"asking {', '.join(f'{address} port {port}' for address, port in asked)} about "
+            f"{connection}, protocol {protocol}, {plugin.plugin_name}"
+        )
+        cluster = callerid.Cluster(protocol, plugin, trusted)
         job_id = callerid.ask_each(
             connection, asked, cluster, deadline, lambda place: _leave(place, notes, phase)
         )

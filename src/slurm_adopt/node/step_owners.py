@@ -115,7 +115,7 @@ def _contents(directory: int) -> bytes:
 def _replace(place: str, data: bytes) -> None:
     """Write the table in the place of the one that is there; OSError.
 
-    Who reads meanwhile finds none, or whole lines of it. Of two who write one gives up.
+    A reader finds none, or whole lines of it. Of two writers one gives up.
     """
     top, _, name = place.rpartition("/")
     directory = opened(name, 0o700, 0o077, top)

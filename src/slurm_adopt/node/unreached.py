@@ -1,14 +1,14 @@
 """Where nothing took a connection to slurmd a moment ago: for a minute nobody waits there again.
 
-A firewall that drops packets keeps each login of a user with several jobs waiting. So who has
-waited for the whole time leaves a note, a file named after address and port. It has the moment by
-the clock since boot, which nobody sets, and which goes on while a host sleeps.
+A firewall that drops packets keeps each login of a user with several jobs waiting. So a login that
+has waited for the whole time leaves a note, a file named after address and port. It has the moment
+by the clock since boot, which nobody sets, and which goes on while a host sleeps.
 
 A note decides one thing: that the question is not asked. The login is then what it is where a
 slurmd refuses. No note makes a job one of the user's. The directory is root's with mode 0700. What
 is another's, is no regular file, is not whole, or is from the future, is no note. Without notes,
-or where they cannot be written, the question is asked. Who can keep slurmd from taking connections
-gains a minute: the logins of these seconds would have had no answer either.
+or where they cannot be written, the question is asked. A user who can keep slurmd from taking
+connections gains a minute: the logins of these seconds would have had no answer either.
 """
 
 from __future__ import annotations

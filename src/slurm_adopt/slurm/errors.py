@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-# What some errors of peers are, beyond that: a class for each costs each login its making.
+# What some errors of peers are, beyond that: classes of their own would be made at each login.
 UNSETTLED = "unsettled"  # it took a request and did not answer: it may still carry it out
 SUSPENDED = "suspended"  # nothing may be put into a job's step now: see Layout.obstacle()
-SILENT = "silent"  # the time is over
-CLOSED = "closed"  # it has closed the connection instead of answering
+NO_ANSWER = "unanswered"  # the time is over
+HUNG_UP = "hangup"  # it has closed the connection instead of answering
 
 
 class SlurmAdoptError(Exception):

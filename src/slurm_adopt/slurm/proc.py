@@ -158,13 +158,13 @@ def link(path: str) -> str:
 def is_there(path: str) -> bool:
     """Say whether a file or directory is there; access(2) has no exception made where it is not.
 
-    It goes by the real uid, so what is not root's (su's caller) is not asked that way.
+    access(2) goes by the real uid: where that is not root's (su's caller), stat(2) is asked.
     """
     return os.path.exists(path) if os.getuid() else os.access(path, os.F_OK)
 
 
 def contents(path: str, limit: int) -> bytes:
-    """Return the beginning of a file; OSError. Open()'s own objects cost three times as much."""
+    """Return the beginning of a file; OSError. open() would cost three times as much."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return beginning(file, limit)

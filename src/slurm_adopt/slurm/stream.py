@@ -71,13 +71,14 @@ class Peer:
 class Stream:
     """A connected socket; a context manager that closes it on every path."""
 
-    __slots__ = ("_deadline", "_peer", "_received", "_socket")
+    __slots__ = ("_deadline", "_peer", "_received", "_socket", "_tried")
 
     def __init__(self, peer: Peer, deadline: Deadline) -> None:
         """Connect later; all calls end at `deadline`."""
         self._peer = peer
         self._deadline = deadline
         self._received = 0
+        self._tried = False  # whether the kernel was told to connect
         self._socket: _socket.socket | None = None
 
     def __enter__(self) -> Stream:
@@ -100,7 +101,7 @@ class Stream:
     def connect(self, family: int, address: Address, limit: float | None = None) -> None:
         """Connect within the deadline, and within `limit` seconds if given; PeerError otherwise.
 
-        UnreachedError if `limit` was waited for as a whole.
+        UnreachedError if the kernel tried for `limit` as a whole.
         """
         deadline = self._deadline if limit is None else self._deadline.within(limit)
         whole = limit is not None and self._deadline.left() >= limit
@@ -109,13 +110,16 @@ class Stream:
             while not self._connected(address, deadline):
                 sleep(_TICK)
         except OSError as error:
-            kind = UnreachedError if whole and isinstance(error, _socket.timeout) else PeerError
+            unreached = whole and self._tried and isinstance(error, _socket.timeout)
+            kind = UnreachedError if unreached else PeerError
             raise kind(str(self._peer.failed("no connection", error, UNREACHED))) from None
 
     def _connected(self, address: Address, deadline: Deadline) -> bool:
         """Try once; False if the backlog of a unix socket is full and there is time left."""
+        timed = self._timed(deadline)
+        self._tried = True
         try:
-            self._timed(deadline).connect(address)
+            timed.connect(address)
         except BlockingIOError:  # unix(7): EAGAIN at once, where TCP waits
             return False
         return True

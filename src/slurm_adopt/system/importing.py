@@ -1,14 +1,14 @@
 """The package, imported from files that nobody but root may write.
 
-An entry script runs this module first, and has looked at its file. The finder is there during a
-call only: it is for this package alone, and leaves Python's own paths, hooks and caches as they
-are. All directories above a file are looked at before the file, from the top. So nobody but root
-can exchange it between the look and the import.
+An entry script runs this module first, and has looked at its file, or at the image. The finder is
+there during a call only: it is for this package alone, and leaves Python's own paths, hooks and
+caches as they are. All directories above a file are looked at before the file, from the top. So
+nobody but root can exchange it between the look and the import.
 
-The login image has the code of all modules of a login, this one included, in one file beside the
+The login image has the code of what most logins run, this module included, in one file beside the
 byte code: login_image.py makes it. Its modules are run without Python's import system. It is used
-where all files and directories of the package are as they were when it was made. Otherwise the
-modules are imported from their files, one by one.
+where the files that it was made of are as they were then, and only root may write them and their
+directories. Otherwise the modules are imported from their files, one by one.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CODE = type((lambda: None).__code__)
 # modules that each login runs, in order; name -> (path, code as bytes) of the others.
 IMAGE: Any = None
 TYPE_AND_WRITERS = 0o170022  # bits of a mode: what it is, and whether group or all may write it
-HASH_KEY = 20  # whichever: it is the same in login_image.py
+HASH_KEY = 20  # any number; login_image.py has the same
 
 
 def usable(image: Any) -> bool:

@@ -38,15 +38,15 @@ def mounted(mountpoint: str, proc: str = PROC) -> dict[str, Mount]:
     for line in _lines(f"{proc}/self/mountinfo"):
         if " - cgroup" not in line:
             continue
-        seen, _, said = line.partition(" - ")
-        fields, source = seen.split(" ", 5), said.split(" ", 2)  # what, from where, options
-        if source[0] not in ("cgroup", "cgroup2") or len(fields) < 5 or len(source) < 3:
+        place, _, source = line.partition(" - ")
+        fields, words = place.split(" ", 5), source.split(" ", 2)  # type, source, options
+        if words[0] not in ("cgroup", "cgroup2") or len(fields) < 5 or len(words) < 3:
             continue
         root, point = fields[3:5]
         if "\\" in line:
             root, point = _unescape(root), _unescape(point)
         mount = Mount(point, root)
-        names = [UNIFIED] if source[0] == "cgroup2" else source[2].partition(" ")[0].split(",")
+        names = [UNIFIED] if words[0] == "cgroup2" else words[2].partition(" ")[0].split(",")
         for controller in names:
             if controller == "rw":
                 continue

@@ -101,7 +101,7 @@ class Layout:
     def obstacle(self, step: StepSocket, uid: int, present: dict[str, str] | None = None) -> str:
         """Say why nothing may be put into the step now, or stay there; "" if all is well.
 
-        `present`: the cgroups of the process that may not stay.
+        `present`: the cgroups of a process that is there; None: of one that is to be put there.
 
         A cgroup of it is frozen or about to be, itself or by one above, so that whatever is put
         there stops. Or it is not root's: who owns its cgroup.procs has made it, and sets its limits

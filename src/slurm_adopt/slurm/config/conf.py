@@ -61,7 +61,7 @@ class Conf:
 
     @property
     def nodes(self) -> list[Pairs]:
-        """All NodeName lines."""
+        """All NodeName lines: parses them, and keeps that."""
         lines = [line for part in self._nodes for line in _parsed(part)]
         self._nodes = [*lines]
         return lines
@@ -69,11 +69,11 @@ class Conf:
     def nodes_about(
         self, names: Collection[str], *, fold: bool = False, words: Collection[str] = ()
     ) -> Iterator[Pairs]:
-        """Yield, in order, the NodeName lines that may have one of these names, and others.
+        """Yield, in order, the NodeName lines that may name one of `names`.
 
-        Which of them have it is left to who asks. One line that sets no defaults stands for all
-        that are left out, where there are such. None is left out beside one that has one of
-        `words`, in lower case. `fold`: names in any case.
+        Others may be among them: the caller compares. `fold`: in any case. Lines with DEFAULT are
+        always yielded. Of a block's other lines one is yielded for all. A block in which one of
+        `words` stands, in lower case, is yielded whole.
         """
         for part in self._nodes:
             if isinstance(part, dict) or any(map(part.has, words)):
@@ -82,9 +82,9 @@ class Conf:
             about = part.about(names, fold)
             for line in part.lines():
                 first = _node_lines(line)
-                if first and line not in about and not is_default(first[0]):
-                    yield first[0]
                 if first and not is_default(first[0]):
+                    if line not in about:
+                        yield first[0]
                     break
             yield from (node for line in about for node in _node_lines(line))
 

@@ -1,12 +1,12 @@
 """The NodeName lines of a large slurm.conf, unread until somebody asks about a node.
 
-A cluster has thousands of them, and a login wants one. So the text is looked through for bytes, by
-what is written in C, and only lines are parsed that may be about the node that is asked for: those
+A cluster has thousands of them, and a login wants one. So the text is searched by bytes.find() and
+the like, and only lines are parsed that may be about the node that is asked for: those
 that have its name, and those with a host list `PREFIX[...]` whose prefix its name begins with.
 Which of them is, says the parser of all lines.
 
 A block has lines of one spelling (`NodeName=`), comments and empty lines. It is ASCII without
-backslashes: no line goes on in the next one, and bytes are in lower case where letters are.
+backslashes: no line goes on in the next one, and lower() of the bytes is lower() of the text.
 """
 
 from __future__ import annotations

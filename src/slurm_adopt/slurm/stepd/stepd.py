@@ -15,8 +15,8 @@ from time import sleep
 
 from slurm_adopt.slurm import time_limits
 from slurm_adopt.slurm.errors import (
-    CLOSED,
-    SILENT,
+    HUNG_UP,
+    NO_ANSWER,
     UNSETTLED,
     PeerError,
     SetupError,
@@ -150,7 +150,7 @@ class Stepd:
         try:
             answer = self._ask(REQUEST_ADD_EXTERN_PID, body).int32("return code")
         except PeerError as error:
-            if error.kind != SILENT:
+            if error.kind != NO_ANSWER:
                 raise
             raise PeerError(f"{error}: it may still take process {pid}", UNSETTLED) from None
         if answer != 0:
@@ -195,7 +195,7 @@ class Stepd:
         try:
             value = self._ask(REQUEST_GET_NS_FD).int32("namespace")
         except PeerError as error:
-            if error.kind != CLOSED or kind != MOUNT_NS_OR_HANGUP:
+            if error.kind != HUNG_UP or kind != MOUNT_NS_OR_HANGUP:
                 raise
             self._socket.close()  # it does not know the request, so there are none
             self._socket = new_socket()
@@ -375,11 +375,11 @@ class Stepd:
     def _closed(self) -> PeerError:
         who = f"stepd of job {self._step.job_id}"
         text = f"{who} closed the connection: the step is ending, or refuses"
-        return PeerError(text, CLOSED)
+        return PeerError(text, HUNG_UP)
 
     def _silent(self) -> PeerError:
         text = f"stepd of job {self._step.job_id} does not answer{self._deadline.lapsed}"
-        return PeerError(text, SILENT)
+        return PeerError(text, NO_ANSWER)
 
     def _error(self, text: str) -> PeerError:
         return PeerError(f"stepd of job {self._step.job_id} {text}")
