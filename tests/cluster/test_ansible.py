@@ -52,6 +52,11 @@ ln -s ../libexec/slurm-adopt/bin/slurm-adopt $1/usr/bin/slurm-adopt
 find $1 -name __pycache__ -prune -exec rm -r {} +
 printf '%s\\n' 'Package: slurm-adopt' 'Version: 1' 'Architecture: all' 'Maintainer: a <a@b>' \\
     'Depends: python3-click' 'Description: like the real one' >$1/DEBIAN/control
+cat >$1/DEBIAN/prerm <<'END'
+#!/bin/sh
+find /usr/libexec/slurm-adopt -name __pycache__ -type d -prune -exec rm -r {} +
+END
+chmod 755 $1/DEBIAN/prerm
 dpkg-deb --root-owner-group -Zgzip -z1 -b $1 $1.deb
 """
 REPOSITORY = """\

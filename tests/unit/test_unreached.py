@@ -14,7 +14,7 @@ from slurm_adopt.node.ssh_connection import Connection
 from slurm_adopt.slurm.config import slurmd_ports
 from slurm_adopt.slurm.errors import PeerError
 from slurm_adopt.slurm.slurmd import rpc
-from slurm_adopt.slurm.stream import Stream
+from slurm_adopt.slurm.stream import Peer, Stream, UnreachedError
 from slurm_adopt.slurm.waiting import Deadline
 from tests.fakes.peers import filled
 
@@ -201,3 +201,18 @@ def test_the_next_login_does_not_wait(tmp_path: Path, monkeypatch: pytest.Monkey
             os.chown(notes, 1, 1)
             assert "no connection within the time limit" in ask(str(notes))
             assert any(f"cannot write {notes}" in line for line in phase.log.said)
+
+
+@pytest.mark.parametrize(("limit", "unreached"), [(0.0, False), (0.05, True)])
+def test_what_was_not_tried_is_not_unreached(limit: float, unreached: bool) -> None:
+    """A login that was stopped until its time was over has not asked the kernel for anything."""
+    with socket.socket() as full, Stream(Peer("it", {}), Deadline(10)) as stream:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        with socket.socket() as first, socket.socket() as second:
+            for one in (first, second):  # its queue has one place more than it is told
+                one.setblocking(False)
+                one.connect_ex(full.getsockname())
+            with pytest.raises(PeerError) as caught:
+                stream.connect(socket.AF_INET, full.getsockname(), limit)
+    assert isinstance(caught.value, UnreachedError) is unreached
