@@ -146,7 +146,7 @@ def down(name: str) -> None:
         console.print("no cluster is up")
 
 
-@main.command(context_settings={"ignore_unknown_options": True})
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def bench(arguments: tuple[str, ...]) -> None:
     """Measure what a login costs; `--instructions [COMMIT...]` counts its instructions.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
-import click
 import pytest
 
+from tests.cluster.harness.host import CHECKOUT
 from tests.cluster.tools.bench import counting, goals, report
-from tests.cluster.tools.bench.__main__ import chosen_rows, main
+from tests.cluster.tools.bench.__main__ import chosen_rows, command
 from tests.cluster.tools.bench.rows import MEMORY, NAMES, PYTHONS, ROWS, STORM, WITHOUT
 from tests.cluster.tools.bench.subjects import FRONTS, SUBJECTS
 from tests.cluster.tools.instructions import bounds
@@ -182,19 +184,44 @@ def test_instructions_of_a_file() -> None:
         ("no job,1000 sockets", ["no job", "1000 sockets"]),
         ("*NodeName lines", [name for name in ROWS if name.endswith("NodeName lines")]),
         ("Python", list(PYTHONS)),
-        ("nothing", []),
-        ("", []),
+        ("one job,no job", ["one job", "no job"]),
     ],
 )
 def test_chosen_rows(patterns: str, chosen: list[str]) -> None:
     assert chosen_rows(patterns) == chosen
 
 
-@pytest.mark.parametrize("given", [["--runs", "0"], ["--only", "luck"], ["--json", "/no/file"]])
-def test_bad_options_are_refused(given: list[str]) -> None:
-    """Before a cluster is made."""
-    with pytest.raises(click.UsageError):
-        main.main(given, standalone_mode=False)
+REFUSED = [
+    (["--runs", "0"], "0 is not in the range x>=1"),
+    (["--only", "luck"], "'luck'"),
+    (["--json", "/no/file"], "/no/file cannot be written"),
+    (["--rows", "nothing"], "no row is named like 'nothing'; ./dev bench --list names them"),
+    (["--rows", "no job,such,row of"], "no row is named like 'such' or 'row of'"),
+    (["--rows", ""], "no row is named like ''"),
+    (["--rows", STORM, "--only", "counts"], "nothing of these rows is counted"),
+    (["--instructions", "nonsense"], "git knows no commit nonsense"),
+    (["--instructions", "--foo"], "--foo"),
+    (["--instructions", "--record", "HEAD"], "--record is of this checkout; it takes no commits"),
+    (["--commands", "x"], "'x' is not a valid integer"),
+]
+
+
+@pytest.mark.parametrize(("given", "said"), REFUSED)
+def test_bad_words_are_refused(
+    given: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one line, before a cluster is made."""
+    with pytest.raises(SystemExit) as ended:
+        command(given)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("words", [[], ["--instructions"], ["--commands"]])
+def test_help_is_that_of_the_words(words: list[str]) -> None:
+    dev = [sys.executable, "-m", "tests.dev", "bench", *words, "--help"]
+    said = subprocess.run(dev, cwd=CHECKOUT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert said.startswith(f"Usage: {' '.join(['./dev', 'bench', *words])} [OPTIONS]")
 
 
 # The record that test_instructions.py reads

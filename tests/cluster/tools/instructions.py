@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
 from rich.console import Console
 from rich.table import Table
 
@@ -38,20 +39,35 @@ TOLERANCE = 0.03
 ADOPTED = "adopted into job"
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Count and print; or record."""
+@click.command()
+@click.option("--record", "recording", is_flag=True, help="record it for the test that guards it")
+@click.argument("commits", nargs=-1)
+def main(commits: tuple[str, ...], recording: bool) -> None:
+    """Count the instructions of one login by both fronts, and with the module of each commit."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
-    commits = [word for word in arguments if word != "--record"]
+    if recording and commits:
+        raise click.UsageError("--record is of this checkout; it takes no commits")
+    for commit in commits:
+        refuse_unknown(commit)
     roots = {"n1": Roots(WITH_VALGRIND)}
     with Cluster("instructions", report=console.print, roots=roots) as cluster:
         cluster.submit("alice", mem=MEMORY)
-        if "--record" in arguments:
+        if recording:
             prepare(cluster.n1)
             record(measuring.count_login(cluster.n1, RUNS))
             console.print(f"wrote {RECORD}")
             return
         found = dict(_of_all(cluster.n1, commits))
     console.print(table(found))
+
+
+def refuse_unknown(commit: str) -> None:
+    """Refuse what git does not know as a commit, before a cluster is made."""
+    verify = ["git", "-C", str(CHECKOUT), "rev-parse", "--verify", "--quiet", "--end-of-options"]
+    for part, nothing in (("^{commit}", "git knows no commit"), (":pam", "no module in")):
+        said = subprocess.run([*verify, f"{commit}{part}"], check=False, capture_output=True)
+        if said.returncode:
+            raise click.UsageError(f"{nothing} {commit}")
 
 
 def _of_all(node: Host, commits: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
@@ -95,7 +111,7 @@ def counted(node: Host, name: str, *, adopts: bool) -> list[int]:
 
 def table(found: dict[str, list[int]]) -> Table:
     """Return the report."""
-    report = Table(title="instructions of an ordinary login, both phases, in millions")
+    report = Table(title="instructions of one login, in millions")
     for column in ("module", "all", "own", "least to most"):
         report.add_column(column, justify="left" if column == "module" else "right")
     floors = {front.ours: front.empty for front in FRONTS}

@@ -4,8 +4,8 @@ pamtester runs the account phase of each subject in turn, or that and the sessio
 node of the real cluster, as a process of its own, so that loading and ending the interpreter
 counts. Times are medians; what matters are the ratios within this run. The limit of a login is an
 empty script and the C module's own work: what that has beyond pam_permit. Memory is that of the
-privileged sshd of a real login. `--instructions [COMMIT...]` counts one login of commits: see
-instructions.py. `--commands` measures those of `slurm-adopt`: see bench_commands.py.
+privileged sshd of a real login. Other modules do what `./dev bench --instructions` and `./dev bench
+--commands` do: instructions.py and bench_commands.py.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import click
 from rich.console import Console
 
 from tests.cluster.harness.root import BuildError
+from tests.cluster.harness.wait import NotInTimeError
 from tests.cluster.tools.bench import measuring, report
 from tests.cluster.tools.bench.rows import LISTENERS, MEMORY, NAMES, PYTHONS, ROWS, STORM
 from tests.signals import heed
@@ -38,7 +39,12 @@ WIDTH = 130
 
 
 @click.command()
-@click.option("--rows", default="*", help="which: names or patterns, commas between; see --list")
+@click.option(
+    "--rows",
+    default="*",
+    metavar="PATTERN",
+    help="a whole name; or patterns with * and parts of names, commas between; see --list",
+)
 @click.option("--list", "listing", is_flag=True, help="only name the rows")
 @click.option("--runs", default=RUNS, type=click.IntRange(1), help="of each subject in a row")
 @click.option(
@@ -49,15 +55,24 @@ WIDTH = 130
 def main(
     rows: str, listing: bool, runs: int, only: str | None, file: Path | None, write: bool
 ) -> None:
-    """Measure what a login costs; the other rows of the page stay as they are with --write."""
+    """Measure what a login costs; the other rows of the page stay as they are with --write.
+
+    `./dev bench --instructions [COMMIT...]` counts the instructions of one login. `./dev bench
+    --commands [SESSIONS]` measures the commands of slurm-adopt. Both have a --help of their own.
+    """
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    refuse_unknown(rows)
     chosen = chosen_rows(rows)
-    if listing or not chosen:
-        console.print(*(chosen or NAMES), sep="\n")
-        sys.exit(0 if chosen else 2)
+    if listing:
+        console.print(*chosen, sep="\n")
+        sys.exit(0)
     refuse_unwritable(file)
     what = (only,) if only else measuring.WHAT
-    chosen = [name for name in chosen if "time" in what or name not in TIMED]
+    if only == "counts":
+        console.print(*(f"{name}: nothing is counted" for name in chosen if name in TIMED))
+        chosen = [name for name in chosen if name not in TIMED]
+    if not chosen:
+        raise click.UsageError("nothing of these rows is counted; leave out --only counts")
     found: dict[str, Numbers] = {}
     try:
         found.update(measured(chosen, runs, what, partial(console.print, markup=False)))
@@ -66,15 +81,15 @@ def main(
             said = {"schema": 1, "machine": machine(), "runs": runs, "rows": found}
             if file and found:
                 file.write_text(json.dumps(said, indent=1) + "\n")
-            console.print(*report.tables(found))
+            if found:
+                console.print(*report.tables(found))
+            if missing := [name for name in chosen if name not in found]:
+                console.print(f"not measured: {', '.join(missing)}", markup=False)
     if write and found:
         from tests.dev import performance
 
         performance.keep(said)
         console.print(f"wrote {performance.PAGE}")
-    missing = [name for name in chosen if name not in found]
-    if missing:
-        console.print(f"not measured: {', '.join(missing)}")
     console.print(report.summary(found))
     sys.exit(1 if missing else 0)
 
@@ -84,18 +99,29 @@ TIMED = (LISTENERS, STORM)  # nothing is counted there
 
 
 def chosen_rows(patterns: str) -> list[str]:
-    """Return the names of the rows that one of the patterns, or a part of a name, means.
+    """Return the names of the rows that one of the patterns, or a part of a name, means."""
+    words = _words(patterns)
+    return [name for name in NAMES if any(_means(word, name) for word in words)]
 
-    A name may have a comma in it: so the whole is tried first.
-    """
-    if patterns in NAMES:
-        return [patterns]
-    words = [word.strip() for word in patterns.split(",")]
-    return [
-        name
-        for name in NAMES
-        if any(word and (fnmatch.fnmatch(name, word) or word in name) for word in words)
-    ]
+
+def refuse_unknown(patterns: str) -> None:
+    """Refuse what means no row."""
+    words = _words(patterns)
+    nothing = [word for word in words if not any(_means(word, name) for name in NAMES)]
+    if nothing:
+        said = " or ".join(f"'{word}'" for word in nothing)
+        raise click.UsageError(f"no row is named like {said}; ./dev bench --list names them")
+
+
+def _words(patterns: str) -> list[str]:
+    """Return the patterns; a whole name may have commas in it."""
+    return [patterns] if patterns in NAMES else [word.strip() for word in patterns.split(",")]
+
+
+def _means(word: str, name: str) -> bool:
+    if word in NAMES:
+        return word == name
+    return bool(word) and (fnmatch.fnmatch(name, word) or word in name)
 
 
 def refuse_unwritable(file: Path | None) -> None:
@@ -135,15 +161,24 @@ def measured(
             yield name, numbers
 
 
-if __name__ == "__main__":
-    heed(lambda signum: sys.exit(128 + signum))
-    if sys.argv[1:2] == ["--instructions"]:
+def command(words: Sequence[str]) -> None:
+    """Do what the words of the command line say."""
+    if words[:1] == ["--instructions"]:
         from tests.cluster.tools.instructions import main as count
 
-        count(sys.argv[2:])
-    elif sys.argv[1:2] == ["--commands"]:
+        count(words[1:], prog_name="./dev bench --instructions")
+    elif words[:1] == ["--commands"]:
         from tests.cluster.tools.bench_commands import main as measure_commands
 
-        measure_commands(sys.argv[2:])
+        measure_commands(words[1:], prog_name="./dev bench --commands")
     else:
-        main(prog_name="./dev bench")
+        main(words, prog_name="./dev bench")
+
+
+if __name__ == "__main__":
+    heed(lambda signum: sys.exit(128 + signum))
+    try:
+        command(sys.argv[1:])
+    except (BuildError, NotInTimeError, RuntimeError, OSError) as error:
+        print(f"./dev bench: {error}", file=sys.stderr)
+        sys.exit(1)
