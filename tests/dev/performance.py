@@ -24,11 +24,20 @@ def found() -> Found:
     return rows
 
 
+def origins() -> dict[str, dict[str, dict[str, Any]]]:
+    """Return when and on what: by row, and by what was measured of it."""
+    kept: dict[str, dict[str, dict[str, Any]]] = json.loads(DATA.read_text()).get("origins", {})
+    return kept
+
+
 def keep(said: Mapping[str, Any]) -> None:
     """Take in what a run has found; what it has not measured stays as it was."""
-    known = json.loads(DATA.read_text()) if DATA.exists() else {"rows": {}}
-    rows = {name: {**known["rows"].get(name, {}), **said["rows"].get(name, {})} for name in NAMES}
-    kept = {**said, "rows": {name: row for name, row in rows.items() if row}}
+    known = json.loads(DATA.read_text()) if DATA.exists() else {}
+    kept = {**said}
+    for part in ("rows", "origins"):
+        old, new = known.get(part, {}), said.get(part, {})
+        both = {name: {**old.get(name, {}), **new.get(name, {})} for name in NAMES}
+        kept[part] = {name: row for name, row in both.items() if row}
     DATA.write_text(json.dumps(kept, indent=1) + "\n")
     PAGE.write_text(page(PAGE.read_text()))
     from tests.dev import pictures  # they are drawn from that file
@@ -38,7 +47,8 @@ def keep(said: Mapping[str, Any]) -> None:
 
 def page(text: str) -> str:
     """Return the page with the tables as the data are now."""
-    made = {name: "\n".join(map(_markdown, tables)) for name, tables in parts(found()).items()}
+    several = {**parts(found()), "origins": [report.origins(origins())]}
+    made = {name: "\n".join(map(_markdown, tables)) for name, tables in several.items()}
     for name, tables in made.items():
         begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->\n"
         before, _, rest = text.partition(begin)
@@ -51,7 +61,12 @@ def parts(rows: Found) -> dict[str, list[report.Rows]]:
     """Return the tables of each made part of the page."""
     return {
         "goals": [report.verdicts(rows)],
-        "times": [report.times(rows), report.storm(rows)],
+        "times": [
+            report.times(rows),
+            report.cpu_times(rows),
+            report.storm(rows),
+            report.listeners(rows),
+        ],
         "pythons": [report.floors(rows)],
         "memory": [report.memory(rows)],
         "counts": list(report.counts(rows)),

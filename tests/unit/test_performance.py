@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import pytest
 from tests.cluster.harness.host import CHECKOUT
 from tests.cluster.tools.bench import counting, goals, report
 from tests.cluster.tools.bench.__main__ import chosen_rows, command
-from tests.cluster.tools.bench.rows import MEMORY, NAMES, PYTHONS, ROWS, STORM, WITHOUT
+from tests.cluster.tools.bench.rows import LISTENERS, MEMORY, NAMES, PYTHONS, ROWS, STORM, WITHOUT
 from tests.cluster.tools.bench.subjects import FRONTS, SUBJECTS
 from tests.cluster.tools.instructions import bounds
 from tests.dev import performance
@@ -26,6 +27,30 @@ def test_the_page_has_the_figures_of_the_data() -> None:
     """Where this fails, `./dev bench` with --write brings the page up to date."""
     text = performance.PAGE.read_text()
     assert performance.page(text) == text
+
+
+def test_each_marker_of_a_made_part_stands_once() -> None:
+    text = performance.PAGE.read_text()
+    names = {*performance.parts({}), "origins"}
+    assert set(re.findall(r"<!-- (?:begin|end) (\w+) -->", text)) == names
+    for name in names:
+        for which in ("begin", "end"):
+            assert text.count(f"<!-- {which} {name} -->\n") == 1
+
+
+def test_the_data_say_when_and_on_what_each_row_was_measured() -> None:
+    kept = performance.origins()
+    for name, row in performance.found().items():
+        whats = {"counts" if measure in counting.NUMBERS else "time" for measure in row}
+        assert set(kept[name]) == whats
+        assert all(set(one) == set(report.ORIGIN) for one in kept[name].values())
+
+
+def test_the_page_explains_every_goal() -> None:
+    section = performance.PAGE.read_text().partition("<!-- end goals -->")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| ")]
+    named = {name.strip() for row in rows for name in row.split("; ")}
+    assert {goal.name for goal in goals.GOALS} <= named
 
 
 def test_the_data_are_of_rows_that_there_are() -> None:
@@ -67,6 +92,10 @@ FOUND: Found = {
         "inside": {"C": 300, "ours": 300, "ours by pam_exec": 298},
         "per_second": {"C": 10, "ours": 9.1, "ours by pam_exec": 8},
     },
+    LISTENERS: {
+        "own_ms": {"ours": 10, "ours by pam_exec": 20},
+        "own_ms_full": {"ours": 11, "ours by pam_exec": 24},
+    },
 }
 VERDICTS = {
     ("one job", "own instructions"): ((22, False), (27, False)),
@@ -79,6 +108,7 @@ VERDICTS = {
     (MEMORY, "PSS that stays"): ((22, False), (75, False)),
     (STORM, "not wholly in"): ((0, True), (2, False)),
     (STORM, "logins a second, to the C module's"): ((0.91, True), (0.8, False)),
+    (LISTENERS, "to no sockets that listen"): ((1.1, True), (1.2, False)),
 }
 
 
@@ -130,9 +160,9 @@ def test_margins(row: str, name: str, value: float | None, margin: str) -> None:
 
 def test_every_table_has_as_many_fields_as_columns() -> None:
     counts = dict.fromkeys(counting.NUMBERS, MS) | {"instructions": {**MS, WITHOUT: 15}}
-    found: Found = {**FOUND, "Python 3.11": {**counts, "ms": MS}}
+    found: Found = {**FOUND, "Python 3.11": {**counts, "ms": MS, "cpu_ms": MS}}
     tables = list(report.all_rows(found))
-    assert len(tables) == 11
+    assert len(tables) == 13
     for table in tables:
         assert {len(row) for row in table.rows} == {len(table.columns)}
 
@@ -243,6 +273,9 @@ def test_what_a_run_has_not_measured_stays(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(pictures, "write", lambda: None)
     (tmp_path / "page.md").write_text("<!-- begin times -->\n<!-- end times -->\n")
     for measure, ms in (("ms", MS), ("cpu_ms", FASTER), ("ms", SLOWER)):
-        performance.keep({"schema": 1, "rows": {"one job": {measure: ms}}})
+        origin = dict.fromkeys(report.ORIGIN, measure)
+        said = {"rows": {"one job": {measure: ms}}, "origins": {"one job": {measure: origin}}}
+        performance.keep(said)
     assert performance.found() == {"one job": {"ms": SLOWER, "cpu_ms": FASTER}}
+    assert set(performance.origins()["one job"]) == {"ms", "cpu_ms"}
     assert "| one job | 2.0 | 122.0 |" in (tmp_path / "page.md").read_text()

@@ -14,6 +14,7 @@ import fnmatch
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
 from functools import partial
@@ -23,7 +24,8 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from tests.cluster.harness.root import BuildError
+from tests.cluster.harness.root import BuildError, suite_root
+from tests.cluster.harness.suites import SUITES
 from tests.cluster.harness.wait import NotInTimeError
 from tests.cluster.tools.bench import measuring, report
 from tests.cluster.tools.bench.rows import LISTENERS, MEMORY, NAMES, PYTHONS, ROWS, STORM
@@ -78,7 +80,8 @@ def main(
         found.update(measured(chosen, runs, what, partial(console.print, markup=False)))
     finally:
         if os.getpid() == OWN:  # pyroute2 forks, and what it forks comes by here
-            said = {"schema": 1, "machine": machine(), "runs": runs, "rows": found}
+            origins = {name: origin(name, runs, what) for name in found}
+            said = {"schema": 2, "rows": found, "origins": origins}
             if file and found:
                 file.write_text(json.dumps(said, indent=1) + "\n")
             if found:
@@ -130,9 +133,22 @@ def refuse_unwritable(file: Path | None) -> None:
         raise click.BadParameter(f"{file} cannot be written", param_hint="--json")
 
 
-def machine() -> str:
-    """Say what it was measured on."""
-    return f"{os.cpu_count()} cores, Linux {platform.release().split('-')[0]}"
+def origin(name: str, runs: int, what: Sequence[str]) -> dict[str, dict[str, str | int]]:
+    """Say when and on what a row was measured; what is counted has one run."""
+    root = suite_root(SUITES[PYTHONS.get(name, "bookworm")])
+    query = ["dpkg-query", f"--admindir={root}/var/lib/dpkg", "--show", "-f", "${Version}\n"]
+    packages = subprocess.check_output([*query, "slurmd", "python3"], text=True).split()
+    slurm, python = (version.partition("-")[0] for version in packages)
+    seen = {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{os.cpu_count()} cores, Linux {platform.release().split('-')[0]}",
+        "Debian": (root / "etc/debian_version").read_text().strip(),
+        "Slurm": slurm,
+        "Python": python,
+    }
+    if name in TIMED or name == MEMORY:
+        what = ("time",)
+    return {one: {**seen, "runs": runs if one == "time" else 1} for one in what}
 
 
 def measured(

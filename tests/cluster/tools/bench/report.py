@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.table import Table
 
 from tests.cluster.tools.bench import counting, goals
-from tests.cluster.tools.bench.rows import NAMES, PYTHONS, WITHOUT
+from tests.cluster.tools.bench.rows import LISTENERS, NAMES, PYTHONS, WITHOUT
 from tests.cluster.tools.bench.subjects import FRONTS, SUBJECTS, TITLES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tests.cluster.tools.bench.goals import Found
 
 NONE = "-"
-UNITS = {"instructions": 1e6, "bytes": 1e3}
+LISTENING = ("own_ms", "own_ms_full")
+ORIGIN = ("date", "machine", "Debian", "Slurm", "Python", "runs")  # of what was measured
+UNITS = {"instructions": 1e6, "bytes": 1e3, "cpu_ms": 1}
 HEADINGS = {
+    "cpu_ms": "CPU time of the whole process, median in ms",
     "instructions": "instructions in millions",
     "calls": "system calls",
     "bytes": "kB read",
@@ -39,8 +42,8 @@ class Rows(NamedTuple):
 def all_rows(found: Found) -> Iterator[Rows]:
     """Yield what is reported, but for what was not measured."""
     several = (
-        times(found), floors(found), *counts(found), traceback(found), memory(found),
-        storm(found), verdicts(found),
+        times(found), cpu_times(found), floors(found), *counts(found), traceback(found),
+        memory(found), storm(found), listeners(found), verdicts(found),
     )  # fmt: skip
     return (one for one in several if one.rows)
 
@@ -97,14 +100,23 @@ def floors(found: Found) -> Rows:
 def counts(found: Found) -> Iterator[Rows]:
     """Yield what repeats, one table each; our own is what is beyond an empty script."""
     for measure in counting.NUMBERS:
-        unit, digits = UNITS.get(measure, 1), 1 if measure in UNITS else 0
-        rows = []
-        for name in _known(found, measure):
-            of = found[name][measure]
-            own = [of[f.ours] - of[f.empty] if f.ours in of else None for f in FRONTS]
-            values = [*(of.get(subject) for subject in SUBJECTS), *own]
-            rows.append([name, *(number(None if v is None else v / unit, digits) for v in values)])
-        yield Rows(HEADINGS[measure], ["row", *TITLES.values(), "own", "own, exec"], rows)
+        yield _with_own(found, measure)
+
+
+def cpu_times(found: Found) -> Rows:
+    """Return milliseconds of CPU time, and our own of them."""
+    return _with_own(found, "cpu_ms")
+
+
+def _with_own(found: Found, measure: str) -> Rows:
+    unit, digits = UNITS.get(measure, 1), 1 if measure in UNITS else 0
+    rows = []
+    for name in _known(found, measure):
+        of = found[name][measure]
+        own = [of[f.ours] - of[f.empty] if f.ours in of else None for f in FRONTS]
+        values = [*(of.get(subject) for subject in SUBJECTS), *own]
+        rows.append([name, *(number(None if v is None else v / unit, digits) for v in values)])
+    return Rows(HEADINGS[measure], ["row", *TITLES.values(), "own", "own, exec"], rows)
 
 
 def traceback(found: Found) -> Rows:
@@ -156,6 +168,33 @@ def storm(found: Found) -> Rows:
     return Rows("logins at the same moment", columns, rows)
 
 
+def listeners(found: Found) -> Rows:
+    """Return the module's own ms by its log lines, without and with sockets that listen."""
+    of = found.get(LISTENERS, {})
+    rows = [
+        [
+            front.name,
+            *(number(of[measure][front.ours], 1) for measure in LISTENING),
+            number(goals.listeners(found, front)),
+        ]
+        for front in FRONTS
+        if of
+    ]
+    columns = ["front", "without such sockets", "with 150,000", "ratio"]
+    return Rows("the module's own time by its log lines, median in ms", columns, rows)
+
+
+def origins(kept: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Rows:
+    """Return what the rows were measured on: a line for all that were measured alike."""
+    seen: dict[tuple[str, ...], int] = {}
+    for of_row in kept.values():
+        for what, origin in of_row.items():
+            line = (what, *(str(origin[column]) for column in ORIGIN))
+            seen[line] = seen.get(line, 0) + 1
+    rows = [[*line, str(number_of)] for line, number_of in sorted(seen.items(), reverse=True)]
+    return Rows("what it was measured on", ["what", *ORIGIN, "rows"], rows, 6)
+
+
 def verdicts(found: Found) -> Rows:
     """Return what is wanted, and what it came to by each front."""
     several = [one for one in goals.verdicts(found) if one.value is not None]
@@ -167,12 +206,12 @@ def verdicts(found: Found) -> Rows:
             one.goal.name,
             one.front.name,
             f"{sign} {one.wanted:g} {one.goal.unit}",
-            number(one.value),
+            f"{number(one.value)} {one.goal.unit}",
             "reached" if one.reached else "missed",
             one.margin,
         ])  # fmt: skip
     columns = ["row", "what", "front", "wanted", "found", "verdict", "by"]
-    return Rows("what is wanted", columns, rows, 3)
+    return Rows("goals that were measured", columns, rows, 3)
 
 
 def summary(found: Found) -> str:
