@@ -13,6 +13,8 @@ import click
 import pytest
 
 from slurm_adopt.decision.options import OPTIONS, parse
+from tests.cluster.tools.bench.__main__ import main as bench
+from tests.cluster.tools.instructions import main as count
 from tests.dev.__main__ import main
 
 if TYPE_CHECKING:
@@ -170,7 +172,14 @@ def unknown_commands(text: str) -> list[str]:
     return found
 
 
-DEV_ALONE: dict[str, tuple[str, ...]] = {"clean": ()}  # done by the script itself
+# Done by the script itself; and what reads its options itself.
+DEV_ALONE: dict[str, tuple[str, ...]] = {
+    "clean": (),
+    "bench": (
+        *("--instructions", "--commands"),
+        *(option for parameter in [*bench.params, *count.params] for option in parameter.opts),
+    ),
+}
 
 NAMES = {option.name: option for option in OPTIONS}
 # What else is written name=value in small letters: of other modules and programs, of Debian's

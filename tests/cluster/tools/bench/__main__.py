@@ -137,8 +137,10 @@ def origin(name: str, runs: int, what: Sequence[str]) -> dict[str, dict[str, str
     """Say when and on what a row was measured; what is counted has one run."""
     root = suite_root(SUITES[PYTHONS.get(name, "bookworm")])
     query = ["dpkg-query", f"--admindir={root}/var/lib/dpkg", "--show", "-f", "${Version}\n"]
-    packages = subprocess.check_output([*query, "slurmd", "python3"], text=True).split()
-    slurm, python = (version.partition("-")[0] for version in packages)
+    slurm, python = (
+        subprocess.check_output([*query, package], text=True).partition("-")[0]
+        for package in ("slurmd", "python3")
+    )
     seen = {
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{os.cpu_count()} cores, Linux {platform.release().split('-')[0]}",
