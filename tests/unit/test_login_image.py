@@ -50,27 +50,35 @@ print(json.dumps([image is not None, {{
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a checkout that is root's, compiled."""
-    top = tmp_path_factory.mktemp("compiled")
-    shutil.copytree(CHECKOUT / "pam", top / "pam")
+def place() -> Iterator[Path]:
+    """Return a directory that is root's, below root's alone."""
+    yield from below_root()
+
+
+@pytest.fixture(scope="module")
+def whole(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return what comes into it: a checkout that is root's, compiled, with its image."""
+    shutil.copytree(CHECKOUT / "pam", place / "pam")
     ignored = shutil.ignore_patterns("__pycache__", "cli")
-    shutil.copytree(CHECKOUT / "src", top / "src", ignore=ignored)
-    for path in (top, *top.rglob("*")):
+    shutil.copytree(CHECKOUT / "src", place / "src", ignore=ignored)
+    for path in (place, *place.rglob("*")):
         os.chown(path, 0, 0)
         path.chmod(path.stat().st_mode & ~0o022)
-    subprocess.run([PYTHON, "-m", "compileall", "-q", str(top / "src")], check=True)
-    return top
+    subprocess.run([PYTHON, "-m", "compileall", "-q", str(place / "src")], check=True)
+    made(place)
+    kept = tmp_path_factory.mktemp("whole")
+    subprocess.run(["cp", "-a", f"{place}/.", kept], check=True)
+    return kept
 
 
 @pytest.fixture
-def copy(compiled: Path) -> Iterator[Path]:
-    """Return a copy of it, with its image."""
-    for top in below_root():
-        subprocess.run(["cp", "-a", f"{compiled}/.", top], check=True)
-        top.chmod(0o755)
-        made(top)
-        yield top
+def copy(place: Path, whole: Path) -> Path:
+    """Return the place, as it was."""
+    subprocess.run(["find", str(place), "-mindepth", "1", "-delete"], check=True)
+    subprocess.run(["cp", "-a", f"{whole}/.", place], check=True)
+    os.chown(place, 0, 0)
+    place.chmod(0o755)
+    return place
 
 
 def made(top: Path) -> subprocess.CompletedProcess[str]:
