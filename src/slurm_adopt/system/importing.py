@@ -88,7 +88,9 @@ def _run_image() -> None:
     global IMAGE  # noqa: PLW0603 - as in usable()
     modules, new = sys.modules, type(sys)
     for name, path, code in IMAGE[2]:
-        if name in modules:
+        if name in modules:  # a call before this one has failed, and come so far
+            if getattr(modules[name], "_modules", None) is not modules:
+                raise ImportError(f"another {name} is loaded")
             continue
         module = modules[name] = new(name)
         above, _, last = name.rpartition(".")

@@ -440,9 +440,9 @@ PROCESSES = (
     interpreter("another module that raises", "raise RuntimeError", "raise SystemExit"),
     interpreter(
         "a low limit of recursion",
-        "sys.setrecursionlimit(60)",
+        "sys.setrecursionlimit(16)",
         "sys.setrecursionlimit(1000)",
-        **UNUSABLE,
+        **{**UNUSABLE, "says": "RecursionError"},
     ),
     interpreter("no garbage collection", "import gc; gc.disable()"),
     interpreter("an audit hook that raises", AUDIT, 'STATE["armed"] = False', **UNUSABLE),
