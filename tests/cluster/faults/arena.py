@@ -321,6 +321,9 @@ class Arena:
 
     # What is there
 
+    def _programs(self) -> list[str]:
+        return self.sh("ps -eo comm=").split()
+
     def inventory(self) -> dict[str, object]:
         """Return what logins could leave behind on n1: it is the same before and after."""
         listed = self.sh(
@@ -357,6 +360,8 @@ class Arena:
         children = f"/proc/{sshd}/task/{sshd}/children"
         with contextlib.suppress(NotInTimeError):
             wait_for("no login", lambda: not self.node.read(children).split(), 15, every=0.1)
+        with contextlib.suppress(NotInTimeError):  # what a job has forked may still be ending
+            wait_for("no shells", lambda: "bash" not in self._programs(), 15, every=0.2)
         return self.inventory()
 
     def left(self, before: Mapping[str, object], without: Collection[str] = ()) -> str:
