@@ -15,12 +15,10 @@ the whole lines count. Without it all is as it was, and takes longer.
 from __future__ import annotations
 
 import os
-import stat
 from contextlib import suppress
 
 from slurm_adopt.slurm.digits import id_of
-from slurm_adopt.slurm.files import beginning
-from slurm_adopt.system.root_dirs import DIRECTORY, check, opened
+from slurm_adopt.system.root_dirs import DIRECTORY, check, contents, opened
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
 FEW = 16  # steps to learn: as many are asked as fast as a table is written
 _LIMIT = 1 << 22  # bytes: a step takes about 80
 _NAME = "table"
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -89,7 +86,7 @@ def _read(place: str) -> dict[int, list[str]]:
         return {}
     try:
         check(directory, 0o077)
-        data = _contents(directory)
+        data = contents(directory, _NAME, _LIMIT)
     except OSError:
         return {}
     finally:
@@ -101,15 +98,6 @@ def _read(place: str) -> dict[int, list[str]]:
         if uid is not None:
             table[uid] = keys
     return table
-
-
-def _contents(directory: int) -> bytes:
-    file = os.open(_NAME, _READ, dir_fd=directory)
-    try:
-        check(file, 0o022)
-        return beginning(file, _LIMIT) if stat.S_ISREG(os.fstat(file).st_mode) else b""
-    finally:
-        os.close(file)
 
 
 def _replace(place: str, data: bytes) -> None:

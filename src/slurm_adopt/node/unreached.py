@@ -14,13 +14,12 @@ connections gains a minute: the logins of these seconds would have had no answer
 from __future__ import annotations
 
 import os
-import stat
 from contextlib import suppress
 from time import CLOCK_BOOTTIME, clock_gettime
 
 from slurm_adopt.slurm.digits import number
 from slurm_adopt.slurm.errors import PeerError
-from slurm_adopt.system.root_dirs import DIRECTORY, check, opened
+from slurm_adopt.system.root_dirs import DIRECTORY, check, contents, opened
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 KEPT = 60  # seconds that a note counts
 MOST = 1000  # notes: no more are written, and none is needed where sources are that many
 _SIZE = 32  # bytes of a note, and more
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -87,18 +85,9 @@ def _name(place: Place) -> str:
 def _age(directory: int, name: str) -> float | None:
     """Return how many seconds ago a note was left; None if there is none that counts."""
     try:
-        descriptor = os.open(name, _READ, dir_fd=directory)
+        data = contents(directory, name, _SIZE)
     except OSError:
         return None
-    try:
-        check(descriptor, 0o022)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
-        data = os.read(descriptor, _SIZE)
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
     left = number(data[:-1]) if data.endswith(b"\n") else None
     if left is None:
         return None

@@ -7,6 +7,7 @@ import stat
 
 TOP = "/run/slurm_adopt"
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def opened(name: str, mode: int, forbidden: int, top: str = TOP) -> int:
@@ -40,6 +41,19 @@ def check(descriptor: int, forbidden: int) -> None:
         from errno import EPERM
 
         raise PermissionError(EPERM, "it does not belong to root, or others may write to it")
+
+
+def contents(directory: int, name: str, limit: int) -> bytes:
+    """Return the beginning of a file in a directory, as one read(2) gives it; OSError.
+
+    It has to be a regular file of root's that others may not write: of what is no file, b"".
+    """
+    file = os.open(name, _READ, dir_fd=directory)
+    try:
+        check(file, 0o022)
+        return os.read(file, limit) if stat.S_ISREG(os.fstat(file).st_mode) else b""
+    finally:
+        os.close(file)
 
 
 def _make(path: str, mode: int, parent: int | None = None) -> None:
