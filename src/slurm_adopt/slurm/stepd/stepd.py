@@ -234,14 +234,18 @@ class Stepd:
         """Connect and take the stepd's protocol number, -1 for a refusal."""
         self._begun, self._looks = False, 0
         self._connect()
+        self._looks = 0
+        self._deadline.renew(alive=False)  # it has a place in the backlog
         self._send(greeting)
         self.protocol = self._receive(4).int32("protocol version")
 
     def _connect(self) -> None:
+        """Connect; who gets no CPU until the time is over looks again, as in _await()."""
         pause, look = RETRY, Deadline(QUEUE)
         while True:
             try:
-                self._timed().connect(self._step.path)
+                self._socket.settimeout(self._deadline.left() or AT_LEAST)
+                self._socket.connect(self._step.path)
                 break
             except BlockingIOError:  # its backlog is full
                 sleep(min(pause, self._deadline.left()))
@@ -250,7 +254,9 @@ class Stepd:
                     look = Deadline(QUEUE)
                     self._look()
                 if not self._deadline.left():
-                    raise self._error("does not accept connections") from None
+                    if self._looks >= LOOKS or not self._deadline.renews:
+                        raise self._error("does not accept connections") from None
+                    self._deadline.renew(alive=False)
             except OSError as error:
                 raise self._error(f"cannot be reached: {error.strerror}") from None
         self._step.check_peer(self._socket, self._trusted)
