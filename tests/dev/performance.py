@@ -64,6 +64,7 @@ def parts(rows: Found) -> dict[str, list[report.Rows]]:
         "times": [
             report.times(rows),
             report.cpu_times(rows),
+            report.answers(rows),
             report.storm(rows),
             report.listeners(rows),
         ],

@@ -12,7 +12,17 @@ import pytest
 from tests.cluster.harness.host import CHECKOUT
 from tests.cluster.tools.bench import counting, goals, report
 from tests.cluster.tools.bench.__main__ import chosen_rows, command
-from tests.cluster.tools.bench.rows import LISTENERS, MEMORY, NAMES, PYTHONS, ROWS, STORM, WITHOUT
+from tests.cluster.tools.bench.measuring import to_empty
+from tests.cluster.tools.bench.rows import (
+    LISTENERS,
+    MEMORY,
+    NAMES,
+    PYTHONS,
+    ROWS,
+    SOURCE,
+    STORM,
+    WITHOUT,
+)
 from tests.cluster.tools.bench.subjects import FRONTS, SUBJECTS
 from tests.cluster.tools.instructions import bounds
 from tests.dev import performance
@@ -57,7 +67,7 @@ def test_the_data_are_of_rows_that_there_are() -> None:
     found = performance.found()
     assert set(found) <= set(NAMES)
     subjects = {name for row in found.values() for of in row.values() for name in of}
-    assert subjects <= {*SUBJECTS, WITHOUT}
+    assert subjects <= {*SUBJECTS, WITHOUT, SOURCE}
 
 
 def test_the_page_explains_every_row() -> None:
@@ -77,20 +87,31 @@ MS: dict[str, float] = {"permit": 2, "C": 22, "empty": 20, "ours": 42, "empty by
       "ours by pam_exec": 77}  # fmt: skip
 FASTER = {**MS, "ours": 40, "ours by pam_exec": 70}
 SLOWER = {**MS, "C": 122, "ours": 82, "ours by pam_exec": 127}
+# Ours to the empty script, on a machine that may have been slower: 2 and 1.4; 2.1 and 1.54.
+FEWER = {"ms": MS, "to_empty": {"ours": 2, "ours by pam_exec": 1.4}}
+MORE = {"ms": SLOWER, "to_empty": {"ours": 2.1, "ours by pam_exec": 1.54}}
+LEFT = {"ours": 1.6, "ours by pam_exec": 1.2}  # the same without the answer of the source
 FOUND: Found = {
     "one job": {"ms": MS, "instructions": {name: ms * 1_000_000 for name, ms in MS.items()}},
-    "three jobs, callerid": {"ms": FASTER},
-    "1000 sockets": {"ms": MS},
-    "2 jobs of this user": {"ms": FASTER},
-    "20 jobs of this user": {"ms": MS},
+    "three jobs, callerid": {
+        **FEWER,
+        "ms": FASTER,
+        "answer_ms": {SOURCE: 8},
+        "left_to_empty": LEFT,
+    },
+    "60000 sockets": {**MORE, "answer_ms": {SOURCE: 9}, "left_to_empty": {**LEFT, "ours": 1.632}},
+    "10 NodeName lines": FEWER,
+    "5000 NodeName lines": MORE,
+    "2 jobs of this user": FEWER,
+    "20 jobs of this user": MORE,
     "source refuses": {"ms": MS},
     "source drops, first login": {"ms": SLOWER},
-    "no job": {"ms": MS},
+    "no job": MORE,
     MEMORY: {"pss": MS},
     STORM: {
         "logins": {"C": 300, "ours": 300, "ours by pam_exec": 300},
         "inside": {"C": 300, "ours": 300, "ours by pam_exec": 298},
-        "per_second": {"C": 10, "ours": 9.1, "ours by pam_exec": 8},
+        "per_second": {"permit": 20, "C": 10, "empty": 20, "ours": 9.1, "ours by pam_exec": 8},
     },
     LISTENERS: {
         "own_ms": {"ours": 10, "ours by pam_exec": 20},
@@ -101,7 +122,8 @@ VERDICTS = {
     ("one job", "own instructions"): ((22, False), (27, False)),
     ("one job", "to the limit"): ((1.05, True), (1.1, False)),
     ("three jobs, callerid", "to the limit"): ((1, True), (1, True)),
-    ("1000 sockets", "to no other sockets"): ((1.05, False), (1.1, False)),
+    ("60000 sockets", "to no other sockets, less the answer"): ((1.02, True), (1, True)),
+    ("5000 NodeName lines", "to 10 lines"): ((1.05, True), (1.1, False)),
     ("20 jobs of this user", "for each job more"): ((2 / 18, False), (7 / 18, False)),
     ("source drops, first login", "extra time, to the C module's"): ((0.4, True), (0.5, True)),
     ("no job", "to an empty script"): ((2.1, False), (1.54, False)),
@@ -122,6 +144,35 @@ def test_verdicts() -> None:
             verdict = several[key, front]
             assert verdict.value == pytest.approx(value)
             assert verdict.reached is reached
+
+
+def test_ours_is_compared_turn_by_turn() -> None:
+    """A machine that is twice as slow in one turn changes nothing."""
+    ms = {"empty": [20, 40, 20], "ours": [40, 80, 41], "C": [1, 2, 1]}
+    assert to_empty(ms, []) == {"to_empty": {"ours": 2}}
+    assert to_empty(ms, [10, 20, 10]) == {
+        "to_empty": {"ours": 2},
+        "answer_ms": {SOURCE: 10},
+        "left_to_empty": {"ours": 1.5},
+    }
+    assert to_empty({"empty": [20]}, []) == {}
+
+
+def test_answers_of_the_source() -> None:
+    """Ours to no other sockets stays beside what is left without the answer."""
+    (_, last) = report.answers(FOUND).rows
+    assert last == ["60000 sockets", "9.0", "1.05", "1.10", "1.02", "1.00"]
+    alone = report.answers({"60000 sockets": FOUND["60000 sockets"]})
+    assert alone.rows == [["60000 sockets", "9.0", *[report.NONE] * 4]]
+
+
+def test_the_limit_of_logins_at_once() -> None:
+    """Each takes 50 ms by an empty script; the C module's own work are 100 ms, less 50."""
+    rows = {row[0]: row[1:] for row in report.storm(FOUND).rows}
+    assert rows["ours, exec"] == ["298", "8.0", "0.80"]
+    assert rows["empty"] == [report.NONE, "20.0", "2.00"]
+    assert rows["limit, pam_python"] == [report.NONE, "10.0", "1.00"]
+    assert rows["limit, pam_exec"] == [report.NONE] * 3  # its empty script has no figure
 
 
 def test_what_is_wanted_of_memory_depends_on_the_front() -> None:
@@ -162,7 +213,7 @@ def test_every_table_has_as_many_fields_as_columns() -> None:
     counts = dict.fromkeys(counting.NUMBERS, MS) | {"instructions": {**MS, WITHOUT: 15}}
     found: Found = {**FOUND, "Python 3.11": {**counts, "ms": MS, "cpu_ms": MS}}
     tables = list(report.all_rows(found))
-    assert len(tables) == 13
+    assert len(tables) == 14
     for table in tables:
         assert {len(row) for row in table.rows} == {len(table.columns)}
 

@@ -8,14 +8,16 @@ whatever comes soon after another. Options:
     --warm N        all run that often before, which is not measured
     --forget FOLDER what is in it is removed before each run
     --any           a command may fail
+    --ask           in each turn the slurmd where that connection comes from has to name its job
 
 Prints as JSON the milliseconds of each command's runs, those of CPU time, which a busy machine
-changes less, and their statuses.
+changes less, and their statuses; and those of the slurmd's answers.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import resource
@@ -38,6 +40,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--warm", type=int, default=0)
     parser.add_argument("--forget")
     parser.add_argument("--any", action="store_true")
+    parser.add_argument("--ask", action="store_true")
     given = parser.parse_args(own)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     both = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
@@ -47,6 +50,7 @@ def main(argv: list[str]) -> None:
     times: list[list[float]] = [[] for _ in commands]
     cpu: list[list[float]] = [[] for _ in commands]
     statuses: list[list[int]] = [[] for _ in commands]
+    answers: list[float] = []
     for turn in range(-given.warm, given.rounds):
         for number, command in enumerate(commands):
             if given.forget:
@@ -58,7 +62,9 @@ def main(argv: list[str]) -> None:
             if turn >= 0:
                 times[number].append(elapsed)
                 cpu[number].append(used)
-    print(json.dumps({"ms": times, "cpu_ms": cpu, "status": statuses}))
+        if given.ask and turn >= 0:
+            answers.append(answer())
+    print(json.dumps({"ms": times, "cpu_ms": cpu, "status": statuses, "answers": [answers]}))
 
 
 def split(argv: list[str]) -> list[list[str]]:
@@ -89,6 +95,13 @@ def forget(folder: str) -> None:
             shutil.rmtree(path)
         else:
             os.unlink(path)
+
+
+def answer() -> float:
+    """Return the milliseconds that the slurmd takes where the connection comes from."""
+    module = importlib.import_module("source_answer")  # beside this file
+    time.sleep(REST)
+    return float(module.ask(CONNECTION))
 
 
 def run(command: list[str]) -> tuple[float, float, int]:

@@ -127,13 +127,15 @@ class Storms:
         jobs: int = 1,
         during: Callable[[int], None] = lambda _: None,
         later: Callable[[int], None] | None = None,
+        lines: Sequence[str] = (),
     ) -> Seen:
         """Play one storm; no job is left.
 
-        `during` is called with the first job while the logins go on; `later` once all are decided
-        and looked at, and then they are looked at again.
+        `lines` are the PAM stack of a module that is not one of MODULES. `during` is called with
+        the first job while the logins go on; `later` once all are decided and looked at, and then
+        they are looked at again.
         """
-        self.cluster.pam(MODULES[module]())
+        self.cluster.pam(lines or MODULES[module]())
         try:
             crowds = SHAPES[shape](self.cluster, logins, jobs)
             load = round(os.getloadavg()[0], 1)

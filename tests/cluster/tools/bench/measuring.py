@@ -22,8 +22,10 @@ from tests.cluster.tools.bench.rows import (
     LISTENERS,
     MEMORY,
     NOTES,
+    OURS_ONLY,
     PYTHONS,
     ROWS,
+    SOURCE,
     STORM,
     WITHOUT,
     Row,
@@ -38,7 +40,7 @@ from tests.cluster.tools.bench.subjects import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from tests.cluster.harness.host import Host
     from tests.cluster.tools.bench.worlds import World
@@ -114,9 +116,33 @@ def measured(node: Host, row: Row, world: World, runs: int, what: Sequence[str])
         for measure in ("ms", "cpu_ms"):
             medians = (round(statistics.median(one), 2) for one in said[measure])
             found[measure] = dict(zip(commands, medians))
+        found |= to_empty(dict(zip(commands, said["ms"])), said["answers"][0])
     if "counts" in what:
         found |= _counts(node, row, world, commands)
     return found
+
+
+def to_empty(ms: Mapping[str, Sequence[float]], answers: Sequence[float]) -> Numbers:
+    """Return ours to the empty script that ran just before, the median of all turns.
+
+    Where the source's slurmd was asked: the median of its answers, and ours less that answer, too.
+    """
+    fronts = [front for front in FRONTS if front.ours in ms]
+    found: Numbers = {"to_empty": {}} if fronts else {}
+    if answers:
+        found |= {"answer_ms": {SOURCE: round(statistics.median(answers), 2)}, "left_to_empty": {}}
+    for front in fronts:
+        turns = list(zip(ms[front.ours], ms[front.empty]))
+        found["to_empty"][front.ours] = _median(ours / empty for ours, empty in turns)
+        if answers:
+            found["left_to_empty"][front.ours] = _median(
+                (ours - answer) / empty for (ours, empty), answer in zip(turns, answers)
+            )
+    return found
+
+
+def _median(ratios: Iterable[float]) -> float:
+    return round(statistics.median(ratios), 4)
 
 
 def _counts(node: Host, row: Row, world: World, commands: Mapping[str, list[str]]) -> Numbers:
@@ -167,6 +193,7 @@ def _run(
     argv = [*TIMING, str(rounds), "--any", "--warm", str(warm)]
     argv += ["--accept", str(world.accept)] if world.accept else []
     argv += ["--forget", world.forget] if world.forget else []
+    argv += ["--ask"] if world.answered else []
     for one in commands.values():
         argv += ["--", *one]
     mark = node.mark()
@@ -222,23 +249,29 @@ def _sizes(host: Host, shell: int) -> tuple[float, float]:
 LOGINS = 300  # at once
 MOST_STORMS = 2
 STORM_OF = {"C": "C module", "ours": "both lines", "ours by pam_exec": "both lines"}
+IN_STORM = ("permit", "C", *OURS_ONLY)  # permit and the empty scripts adopt nobody
 
 
 def at_once(runs: int, report: Report) -> Numbers:
     """Return how 300 logins at the same moment go, by turns: the worst count, the median rate."""
-    seen: dict[str, list[storm.Seen]] = {name: [] for name in STORM_OF}
+    seen: dict[str, list[storm.Seen]] = {name: [] for name in IN_STORM}
     settings = Settings(slurm_conf=storm.NODES.format(cpus=2, memory=storm.MEMORY * 2))
     with Cluster("bench", settings, report) as cluster:
+        prepare(cluster.n1)
         storms = storm.Storms(cluster)
         with storms.prepared(LOGINS, 1):
             for _ in range(min(runs, MOST_STORMS)):
-                for name, module in STORM_OF.items():
+                for name in IN_STORM:
                     report(f"{STORM}: {name}")
                     front = "pam_exec" if name.endswith("pam_exec") else "pam_python"
+                    lines = () if name in STORM_OF else _lines(name)
+                    module = STORM_OF.get(name, name)
                     with pam.front(front):
-                        seen[name].append(storms.play("one job", module, LOGINS))
+                        seen[name].append(storms.play("one job", module, LOGINS, lines=lines))
     rates = {
-        name: statistics.median(one.inside / one.seconds for one in several)
+        name: statistics.median(
+            (one.inside if name in STORM_OF else one.admitted) / one.seconds for one in several
+        )
         for name, several in seen.items()
     }
     return {

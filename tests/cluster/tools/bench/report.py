@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.table import Table
 
 from tests.cluster.tools.bench import counting, goals
-from tests.cluster.tools.bench.rows import LISTENERS, NAMES, PYTHONS, WITHOUT
+from tests.cluster.tools.bench.rows import LISTENERS, NAMES, PYTHONS, SOURCE, STORM, WITHOUT
 from tests.cluster.tools.bench.subjects import FRONTS, SUBJECTS, TITLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from tests.cluster.tools.bench.goals import Found
+    from tests.cluster.tools.bench.subjects import Front
 
 NONE = "-"
 LISTENING = ("own_ms", "own_ms_full")
@@ -42,8 +43,8 @@ class Rows(NamedTuple):
 def all_rows(found: Found) -> Iterator[Rows]:
     """Yield what is reported, but for what was not measured."""
     several = (
-        times(found), cpu_times(found), floors(found), *counts(found), traceback(found),
-        memory(found), storm(found), listeners(found), verdicts(found),
+        times(found), cpu_times(found), answers(found), floors(found), *counts(found),
+        traceback(found), memory(found), storm(found), listeners(found), verdicts(found),
     )  # fmt: skip
     return (one for one in several if one.rows)
 
@@ -78,6 +79,24 @@ def times(found: Found) -> Rows:
             row.append(number(ms[front.ours] / ms["C"] if whole else None))
         rows.append([name, *row])
     return Rows("whole process, median in ms", ["row", *TITLES.values(), *ratios], rows)
+
+
+def answers(found: Found) -> Rows:
+    """Return what the slurmd of the source takes, and ours to no other sockets with and without."""
+    rows = []
+    for name in _known(found, "answer_ms"):
+        row = [name, number(found[name]["answer_ms"][SOURCE], 1)]
+        for how in (goals.to_row, goals.less_answer):
+            row += [number(_ratio(how(name, goals.NO_SOCKETS), found, front)) for front in FRONTS]
+        rows.append(row)
+    heads = [TITLES[front.ours] for front in FRONTS]
+    columns = ["row", "answer, ms", *heads, *(f"{head}, less it" for head in heads)]
+    title = "the answer of the source's slurmd, and ours to no other sockets"
+    return Rows(title, columns, rows)
+
+
+def _ratio(how: goals.How, found: Found, front: Front) -> float | None:
+    return how(found, front) if "answer_ms" in found.get(goals.NO_SOCKETS, {}) else None
 
 
 def floors(found: Found) -> Rows:
@@ -151,21 +170,21 @@ def memory(found: Found) -> Rows:
 
 
 def storm(found: Found) -> Rows:
-    """Return how many logins at once get in."""
-    whole: dict[str, dict[str, float]] = {}
-    for name in _known(found, "per_second"):
-        whole = found[name]
-    rows = [
-        [
-            TITLES[subject],
-            number(whole["logins"][subject], 0),
-            number(whole["inside"][subject], 0),
-            number(whole["per_second"][subject], 1),
-        ]
-        for subject in whole.get("logins", ())
+    """Return how many logins at once get in, and how many would where each takes the limit."""
+    of = found.get(STORM, {})
+    rates = of.get("per_second", {})
+    named: list[tuple[str, str, float | None]] = [
+        (TITLES[subject], number(of["inside"].get(subject), 0), rate)
+        for subject, rate in rates.items()
     ]
-    columns = ["module", "logins", "wholly in their job, at least", "in a second, median"]
-    return Rows("logins at the same moment", columns, rows)
+    if rates:
+        named += [(f"limit, {f.name}", NONE, goals.most(found, f)) for f in FRONTS]
+    rows = [
+        [name, inside, number(rate, 1), number(rate / rates["C"] if rate else None)]
+        for name, inside, rate in named
+    ]
+    columns = ["module", "wholly in their job, at least", "in a second, median", "to C"]
+    return Rows("300 logins at the same moment", columns, rows)
 
 
 def listeners(found: Found) -> Rows:

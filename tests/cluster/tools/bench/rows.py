@@ -69,6 +69,7 @@ ROWS = {
 MEMORY, STORM = "memory of a session", "300 logins at once"
 LISTENERS = "150000 sockets listen"
 WITHOUT = "empty without traceback"  # a subject, on these
+SOURCE = "slurmd of the source"  # the same, where it is asked
 PYTHONS = {"Python 3.11": "bookworm", "Python 3.13": "trixie", "Python 3.14": "sid"}
 OTHERS = (MEMORY, STORM, LISTENERS, *PYTHONS)
 NAMES = (*ROWS, *OTHERS)

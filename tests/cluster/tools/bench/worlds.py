@@ -37,6 +37,7 @@ class World(NamedTuple):
     jobs: tuple[int, ...] = ()  # where the C module may: it tells the newest by the second
     accept: int | None = None  # the port on which the connection of the logins comes
     forget: str | None = None  # a folder that is emptied before each
+    answered: bool = False  # whether a slurmd names the job that this connection comes from
 
 
 Made = Callable[["Cluster"], contextlib.AbstractContextManager[World]]
@@ -65,7 +66,7 @@ def from_a_job(cluster: Cluster) -> Iterator[World]:
     jobs = [cluster.submit("alice", nodes="n1,n2", mem=MEMORY) for _ in range(CALLERID_JOBS)]
     argv = ["srun", f"--jobid={jobs[1]}", "--overlap", "--nodelist=n2", "-N1", "-n1"]
     with _connecting(cluster, argv):
-        yield World(jobs[1], accept=PORT)
+        yield World(jobs[1], accept=PORT, answered=True)
 
 
 @contextlib.contextmanager
