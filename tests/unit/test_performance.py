@@ -191,6 +191,15 @@ def test_the_last_line_counts_what_is_reached() -> None:
     assert said == f"1 of 2 goals are reached, 1 missed; {unknown}"
 
 
+def test_rows_in_which_the_machine_was_busy_are_named() -> None:
+    """An empty script waits for nothing else."""
+    idle = {"ms": MS, "cpu_ms": {**MS, "empty": 19}}
+    other = {"ms": MS, "cpu_ms": {**MS, "empty": 10}}
+    assert report.busy({"one job": idle}) == ""
+    said = report.busy({"one job": idle, "no job": other, "1000 sockets": other})
+    assert said == "the machine was busy, so times say little: no job; 1000 sockets"
+
+
 MARGINS = [
     ("one job", "to the limit", 1.166, "10 % above"),
     ("one job", "to the limit", 1.06, "-"),
@@ -266,6 +275,7 @@ def test_instructions_of_a_file() -> None:
         ("*NodeName lines", [name for name in ROWS if name.endswith("NodeName lines")]),
         ("Python", list(PYTHONS)),
         ("one job,no job", ["one job", "no job"]),
+        ("one job, account line alone,no job", ["one job, account line alone", "no job"]),
     ],
 )
 def test_chosen_rows(patterns: str, chosen: list[str]) -> None:
@@ -278,6 +288,7 @@ REFUSED = [
     (["--json", "/no/file"], "/no/file cannot be written"),
     (["--rows", "nothing"], "no row is named like 'nothing'; ./dev bench --list names them"),
     (["--rows", "no job,such,row of"], "no row is named like 'such' or 'row of'"),
+    (["--rows", "one job, no job"], "no row is named like 'one job, no job'"),
     (["--rows", ""], "no row is named like ''"),
     (["--rows", STORM, "--only", "counts"], "nothing of these rows is counted"),
     (["--instructions", "nonsense"], "git knows no commit nonsense"),

@@ -14,6 +14,7 @@ import fnmatch
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -45,7 +46,7 @@ WIDTH = 130
     "--rows",
     default="*",
     metavar="PATTERN",
-    help="a whole name; or patterns with * and parts of names, commas between; see --list",
+    help="names, parts of them and patterns with *, commas without blanks between; see --list",
 )
 @click.option("--list", "listing", is_flag=True, help="only name the rows")
 @click.option("--runs", default=RUNS, type=click.IntRange(1), help="of each subject in a row")
@@ -93,6 +94,8 @@ def main(
 
         performance.keep(said)
         console.print(f"wrote {performance.PAGE}")
+    if busy := report.busy(found):
+        console.print(busy, markup=False)
     console.print(report.summary(found))
     sys.exit(1 if missing else 0)
 
@@ -117,8 +120,8 @@ def refuse_unknown(patterns: str) -> None:
 
 
 def _words(patterns: str) -> list[str]:
-    """Return the patterns; a whole name may have commas in it."""
-    return [patterns] if patterns in NAMES else [word.strip() for word in patterns.split(",")]
+    """Return the patterns; in names a blank comes after each comma."""
+    return [word.strip() for word in re.split(r",(?! )", patterns)]
 
 
 def _means(word: str, name: str) -> bool:

@@ -233,6 +233,18 @@ def verdicts(found: Found) -> Rows:
     return Rows("goals that were measured", columns, rows, 3)
 
 
+BUSY = 1.1  # times its CPU time: an empty script waits for nothing but a core
+
+
+def busy(found: Found) -> str:
+    """Name the rows in which others had the cores; "" for none."""
+    names = [
+        name for name in _known(found, "ms")
+        if found[name]["ms"]["empty"] > BUSY * found[name]["cpu_ms"]["empty"]
+    ]  # fmt: skip
+    return f"the machine was busy, so times say little: {'; '.join(names)}" if names else ""
+
+
 def summary(found: Found) -> str:
     """Say in one line how many goals are reached; the table before it names them."""
     several = [one for one in goals.verdicts(found) if one.reached is not None]
