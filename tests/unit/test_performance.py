@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cluster.harness import cgroups
 from tests.cluster.harness.host import CHECKOUT
 from tests.cluster.tools.bench import counting, goals, report
 from tests.cluster.tools.bench.__main__ import chosen_rows, command
@@ -153,7 +154,7 @@ def test_ours_is_compared_turn_by_turn() -> None:
     assert to_empty(ms, [10, 20, 10]) == {
         "to_empty": {"ours": 2},
         "answer_ms": {SOURCE: 10},
-        "left_to_empty": {"ours": 1.5},
+        "left_to_empty": {"ours": 1.55},
     }
     assert to_empty({"empty": [20]}, []) == {}
 
@@ -324,6 +325,16 @@ KNOWN = {"cgroup v1": {"pam_python": 100.0, "pam_exec": 200.0}}
 @pytest.mark.parametrize(("host", "least", "most"), [("cgroup v1", 97, 103), ("cgroup v2", 0, 103)])
 def test_bounds(host: str, least: float, most: float) -> None:
     assert bounds(KNOWN, host, "pam_python") == pytest.approx((least, most))
+
+
+def test_the_cluster_is_favoured_where_there_are_shares(tmp_path: Path) -> None:
+    """By cgroup v1 and v2; other hierarchies have none."""
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "cpu/cpu.shares").write_text("1024")
+    cgroups.favour([tmp_path / "cpu", tmp_path / "memory"])
+    assert (tmp_path / "cpu/cpu.shares").read_text() == "262144"
+    assert list((tmp_path / "memory").iterdir()) == []
 
 
 def test_what_a_run_has_not_measured_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ SLICE = "slurm_adopt.slice"
 LEAF = "init.scope"  # slurmd looks beside the cgroup of PID 1 for where to put its own
 CONFINING = ("freezer", "cpuset", "devices", "memory")  # v1's controllers that Slurm confines by
 FREEZERS = {"freezer.state": "THAWED", "cgroup.freeze": "0"}  # v1's and v2's: what thaws
+MOST = {"cpu.shares": "262144", "cpu.weight": "10000"}  # v1's and v2's: what the kernel takes
 CPUSET_FILES = ("cpuset.cpus", "cpuset.mems")  # empty in a new v1 cgroup: nothing could run there
 
 
@@ -108,6 +109,14 @@ def make(name: str) -> list[Path]:
 def places(name: str) -> list[Path]:
     """Return the directories that `make` would make for a name without a slash."""
     return [_scope(name)] if unified() else [h.here / name for h in hierarchies()]
+
+
+def favour(directories: list[Path]) -> None:
+    """Have what runs in these cgroups nearly all of the cores where others want them, too."""
+    for directory in directories:
+        for name, most in MOST.items():
+            if (directory / name).exists():
+                (directory / name).write_text(most)
 
 
 def settle(directories: list[Path]) -> None:

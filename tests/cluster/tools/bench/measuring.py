@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Callable
 
-from tests.cluster.harness import landing, pam
+from tests.cluster.harness import cgroups, landing, pam
 from tests.cluster.harness.cluster import DAEMONS_OF, Cluster, Roots, Settings
 from tests.cluster.harness.config import USERS
 from tests.cluster.harness.suites import SUITES, WITH_VALGRIND, with_valgrind
@@ -40,7 +40,7 @@ from tests.cluster.tools.bench.subjects import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tests.cluster.harness.host import Host
     from tests.cluster.tools.bench.worlds import World
@@ -61,6 +61,7 @@ def by_pamtester(
     """Measure rows on one cluster; yield each when it is done, but for those that fail."""
     roots = {"n1": Roots(WITH_VALGRIND)}
     with Cluster("bench", SETTINGS, report, roots) as cluster:
+        cgroups.favour(cluster.state.cgroup_dirs)
         prepare(cluster.n1)
         before = worlds.remains(cluster)
         for name in names:
@@ -125,24 +126,20 @@ def measured(node: Host, row: Row, world: World, runs: int, what: Sequence[str])
 def to_empty(ms: Mapping[str, Sequence[float]], answers: Sequence[float]) -> Numbers:
     """Return ours to the empty script that ran just before, the median of all turns.
 
-    Where the source's slurmd was asked: the median of its answers, and ours less that answer, too.
+    Where the source's slurmd was asked: the median of its answers, and ours less that, too.
     """
-    fronts = [front for front in FRONTS if front.ours in ms]
-    found: Numbers = {"to_empty": {}} if fronts else {}
-    if answers:
-        found |= {"answer_ms": {SOURCE: round(statistics.median(answers), 2)}, "left_to_empty": {}}
-    for front in fronts:
-        turns = list(zip(ms[front.ours], ms[front.empty]))
-        found["to_empty"][front.ours] = _median(ours / empty for ours, empty in turns)
-        if answers:
-            found["left_to_empty"][front.ours] = _median(
-                (ours - answer) / empty for (ours, empty), answer in zip(turns, answers)
-            )
-    return found
 
+    def ratios(less: float) -> dict[str, float]:
+        turns = {f.ours: zip(ms[f.ours], ms[f.empty]) for f in FRONTS if f.ours in ms}
+        return {
+            name: round(statistics.median((ours - less) / empty for ours, empty in both), 4)
+            for name, both in turns.items()
+        }
 
-def _median(ratios: Iterable[float]) -> float:
-    return round(statistics.median(ratios), 4)
+    if not answers:
+        return {"to_empty": found} if (found := ratios(0)) else {}
+    answer = round(statistics.median(answers), 2)
+    return {"to_empty": ratios(0), "answer_ms": {SOURCE: answer}, "left_to_empty": ratios(answer)}
 
 
 def _counts(node: Host, row: Row, world: World, commands: Mapping[str, list[str]]) -> Numbers:
@@ -346,6 +343,7 @@ def python(name: str, runs: int, what: Sequence[str], report: Report) -> Numbers
     suite = with_valgrind(SUITES[PYTHONS[name]])
     roots = dict.fromkeys(DAEMONS_OF, Roots(suite))  # a slurmctld takes no newer slurmd
     with Cluster("bench", SETTINGS, report, roots) as cluster:
+        cgroups.favour(cluster.state.cgroup_dirs)
         prepare(cluster.n1)
         row = replace(ROWS["one job"], name=name)
         with row.world(cluster) as world:
