@@ -16,6 +16,7 @@ import pytest
 from slurm_adopt.node import listening
 from slurm_adopt.node import sockets as asked_sockets
 from slurm_adopt.node.listening import listens
+from slurm_adopt.slurm import libc
 from slurm_adopt.slurm.errors import SetupError
 from tests.fakes.peers import no_descriptor_left
 
@@ -121,7 +122,9 @@ def no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def no_ctypes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ctypes", None)
+    monkeypatch.delitem(sys.modules, "slurm_adopt.slurm.libc", raising=False)
+    monkeypatch.delattr("slurm_adopt.slurm.libc", raising=False)
+    monkeypatch.setitem(sys.modules, "_ctypes", None)
 
 
 def no_right(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,19 +153,11 @@ def test_looked_up(
 
 def test_one_that_may_not_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel refuses to lend (Yama, SELinux), not to open: EPERM, and the tables tell."""
-    import ctypes
 
-    class Library:
-        """A libc whose pidfd_getfd(2) is refused."""
+    def refused(*_: int) -> int:
+        raise PermissionError(1, "Operation not permitted")
 
-        def __init__(self, *_: object, **__: object) -> None:
-            ctypes.set_errno(1)
-
-        def syscall(self, *_: int) -> int:
-            ctypes.set_errno(1)
-            return -1
-
-    monkeypatch.setattr(ctypes, "CDLL", Library)
+    monkeypatch.setattr(libc, "function", lambda _: refused)
     with holding(tcp()) as pid:
         assert listens(pid)
     with holding(connected()) as pid:

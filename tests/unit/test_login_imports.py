@@ -157,7 +157,7 @@ WATCHED = {
 }
 # Which process becomes the session, where the parent is the same program and no slot is held.
 ASKED = {"slurm_adopt.node.listening", "slurm_adopt.node.ssh_connection"}
-CTYPES = {"_ctypes", "_struct", "ctypes", "ctypes._endian", "errno", "struct"}
+LENT = {"_ctypes", "slurm_adopt.slurm.libc", "errno"}  # a socket of the listener is asked
 
 # (what is imported in each phase that is run; program that listens, program of the login, slot,
 # lines)

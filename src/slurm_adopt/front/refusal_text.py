@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import re
-
 from slurm_adopt.slurm import files
 from slurm_adopt.slurm.errors import SetupError
 
 LIMIT = 4096  # bytes
+
+
+def _filled(text: str, values: dict[str, str]) -> str:
+    filled = ""
+    while text:
+        plain, percent, text = text.partition("%")
+        filled += plain + (values.get(text[:1], percent + text[:1]) if percent else "")
+        text = text[1:]
+    return filled
 
 
 def render(path: str, values: dict[str, str]) -> str:
@@ -17,7 +24,7 @@ def render(path: str, values: dict[str, str]) -> str:
     out, since the text goes to a terminal. What is longer than the file may be is cut.
     """
     text = files.read(path, LIMIT).decode("utf-8", "replace").rstrip("\n")
-    text = re.sub(r"%(.)", lambda found: values.get(found[1], found[0]), text)
+    text = _filled(text, values)
     text = "".join(char for char in text if char.isprintable() or char in "\n\t")
     if not text.strip():
         raise SetupError(f"{path} is empty")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import _socket
 import os
-from contextlib import suppress
 from time import sleep
 
 from slurm_adopt import time_limits
@@ -37,8 +36,10 @@ def listens(pid: int, proc: str = "/proc") -> bool:
     inodes = {*socket_inodes(f"{proc}/{pid}/fd")}
     if not inodes:
         return False
-    with suppress(SetupError, OSError):
+    try:
         return any(_accepts(pid, int(name)) for name in _sockets(f"{proc}/{pid}/fd"))
+    except (SetupError, OSError):
+        pass
     return _looked_up(pid, inodes, proc)
 
 
@@ -71,9 +72,11 @@ def _accepts(pid: int, descriptor: int) -> bool:
 def _sockets(directory: str) -> Iterator[str]:
     """Yield the descriptors of a process that are sockets."""
     for name in os.listdir(directory):
-        with suppress(OSError):  # closed since
+        try:
             if os.readlink(f"{directory}/{name}").startswith("socket:"):
                 yield name
+        except OSError:  # closed since
+            pass
 
 
 def _looked_up(pid: int, inodes: set[int], proc: str) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import _socket
 import sys
-from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,8 +38,10 @@ def is_own(address: str) -> bool:
     The routing table is asked, in this network namespace. A socket that can be bound to an address
     says less: with net.ipv4.ip_nonlocal_bind it can be bound to any.
     """
-    with suppress(OSError):
+    try:
         return _is_local(_socket.inet_pton(_family(address), address), _family(address))
+    except OSError:
+        pass
     return False
 
 
@@ -89,13 +90,17 @@ def places(
 
     limit = deadline.within(deadline.left() / _SHARE)
     found: dict[tuple[str, int], None] = {}
-    with suppress(TooManyError):
+    try:
         for table in ("tcp", "tcp6"):
             for columns in rows(f"{proc}/self/net/{table}", limit):
-                with suppress(ValueError):
+                try:
                     address, port = end(columns[_LOCAL])
                     if port in ports and number(columns[_UID]) in trusted:
                         found.update(dict.fromkeys((at, port) for at in _at(address, connection)))
+                except ValueError:
+                    pass
+    except TooManyError:
+        pass
     return list(found)
 
 

@@ -34,7 +34,9 @@ def _lent(pid: int, descriptor: int) -> int:
     except (AttributeError, OSError) as error:
         raise SetupError(_cannot(pid, error)) from None
     try:
-        return _getfd(process, descriptor)
+        from slurm_adopt.slurm import libc
+
+        return libc.function("syscall")(PIDFD_GETFD, process, descriptor, 0)
     except (AttributeError, ImportError, MemoryError) as error:  # MemoryError: by SELinux
         raise SetupError(_cannot(pid, error)) from None
     except OSError as error:
@@ -45,17 +47,6 @@ def _lent(pid: int, descriptor: int) -> int:
         raise SetupError(_cannot(pid, error)) from None
     finally:
         os.close(process)
-
-
-def _getfd(process: int, descriptor: int) -> int:
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    lent = int(libc.syscall(PIDFD_GETFD, process, descriptor, 0))
-    if lent < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return lent
 
 
 def _cannot(pid: int, error: BaseException) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import _socket
 import os
-import re
 import stat
 import sys
 
@@ -216,8 +215,9 @@ def socket_inodes(directory: str) -> list[int]:
             target = os.readlink(f"{directory}/{fd}")
         except OSError:  # closed since, or not ours to see
             continue
-        if found := re.fullmatch(r"socket:\[([0-9]+)\]", target):
-            inodes.append(int(found[1]))
+        inode = number(target[8:-1]) if target.startswith("socket:[") else None
+        if inode is not None:
+            inodes.append(inode)
     return inodes
 
 

@@ -15,7 +15,6 @@ the whole lines count. Without it all is as it was, and takes longer.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 
 from slurm_adopt.slurm.digits import id_of
 from slurm_adopt.system.root_dirs import DIRECTORY, check, contents, opened
@@ -108,13 +107,17 @@ def _replace(place: str, data: bytes) -> None:
     top, _, name = place.rpartition("/")
     directory = opened(name, 0o700, 0o077, top)
     try:
-        with suppress(FileNotFoundError):
+        try:
             os.unlink(_NAME, dir_fd=directory)
-        with suppress(FileExistsError):
+        except FileNotFoundError:
+            pass
+        try:
             file = os.open(_NAME, _WRITE, 0o600, dir_fd=directory)
             try:
                 os.write(file, data)
             finally:
                 os.close(file)
+        except FileExistsError:
+            pass
     finally:
         os.close(directory)

@@ -13,7 +13,6 @@ at first, when a login is mostly done, and become fewer.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from time import monotonic, sleep
 
 from slurm_adopt import time_limits
@@ -194,8 +193,10 @@ class _Watch:
         died = status("status", process).get("State", "Z")[0] in ENDED
         while ending.left() and (pids := self._others(self._children if died else [])):
             for pid in pids:
-                with suppress(OSError):
+                try:
                     os.kill(pid, signal.SIGKILL)
+                except OSError:
+                    pass
                 if self._layout and pid not in self._children:
                     self._layout.restore(pid, self._before)
             sleep(POLL)
@@ -258,5 +259,7 @@ def _close_all_but(*kept: int) -> None:
     """Close all other descriptors: the slot's end of the pipe, above all."""
     for name in os.listdir("/proc/self/fd"):
         if int(name) not in kept:
-            with suppress(OSError):  # the one of the directory itself
+            try:
                 os.close(int(name))
+            except OSError:  # the one of the directory itself
+                pass

@@ -14,7 +14,6 @@ connections gains a minute: the logins of these seconds would have had no answer
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from time import CLOCK_BOOTTIME, clock_gettime
 
 from slurm_adopt.slurm.digits import number
@@ -102,6 +101,8 @@ def _sweep(directory: int) -> int:
         if _age(directory, name) is not None:
             left += 1
             continue
-        with suppress(OSError):  # another login has done so, or it is a directory
+        try:
             os.unlink(name, dir_fd=directory)
+        except OSError:  # another login has done so, or it is a directory
+            pass
     return left

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
 from time import time
 
 from slurm_adopt.slurm.errors import PeerError, SetupError
@@ -78,8 +77,10 @@ def _have_link(name: str, uid: int, directory: int) -> None:
     try:
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
-        with suppress(FileExistsError):  # another login's, which may not have given it away yet
+        try:
             os.symlink(LEADS_TO, name, dir_fd=directory)
+        except FileExistsError:  # another login's, which may not have given it away yet
+            pass
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
     if stat.S_ISLNK(found.st_mode) and found.st_uid == os.geteuid() != uid:
         os.chown(name, uid, -1, dir_fd=directory, follow_symlinks=False)

@@ -5,8 +5,6 @@ Which there are is a table of its own (decision/variables.py).
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from slurm_adopt.decision.variables import (
     ALONE,
     ALWAYS,
@@ -42,8 +40,10 @@ def own(job_id: int, uid: int, node: str) -> dict[str, str]:
         "SLURM_JOB_UID": str(uid),
         "SLURMD_NODENAME": node,
     }
-    with suppress(KeyError):
+    try:
         found["SLURM_JOB_USER"] = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        pass
     return found
 
 
@@ -113,8 +113,10 @@ def _is_whole(group: str, found: dict[str, str]) -> bool:
 
 def _nodes(hostlist: str) -> int | None:
     """Return how many nodes are in a list; None if it is malformed."""
-    with suppress(SetupError):
+    try:
         return count(hostlist)
+    except SetupError:
+        pass
     return None
 
 

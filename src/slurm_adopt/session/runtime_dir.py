@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 import pwd
-from contextlib import suppress
 from errno import EPERM
 from time import monotonic_ns
 
@@ -140,8 +139,10 @@ def _directory(top: str) -> int:
 
 
 def _make(directory: int, name: str, uid: int, gid: int) -> None:
-    with suppress(FileExistsError):
+    try:
         os.mkdir(name, 0o700, dir_fd=directory)
+    except FileExistsError:
+        pass
     descriptor = entered(directory, name)
     try:
         owner = os.fstat(descriptor).st_uid
@@ -205,7 +206,7 @@ def _try(directory: int, names: list[str], deadline: Deadline) -> tuple[list[str
     for name in names:
         try:
             put_away.append(_put_away(directory, name))
-        except OSError as error:  # noqa: PERF203 - the others are to go all the same
+        except OSError as error:
             remarks += _remark(name, error)
     start = monotonic_ns() // 1000 % (len(put_away) or 1)
     order = put_away[start:] + put_away[:start]

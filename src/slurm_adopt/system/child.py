@@ -14,7 +14,6 @@ from __future__ import annotations
 import gc
 import os
 import select
-from contextlib import suppress
 from time import monotonic, sleep
 
 from slurm_adopt import time_limits
@@ -120,10 +119,12 @@ def _close_inherited(kept: int) -> None:
     Nor the standard output that pam_exec has given: it waits for the end of all that is written.
     """
     for name in os.listdir("/proc/self/fd"):
-        with suppress(OSError):  # that of the listing itself is closed by now
+        try:
             link = os.readlink(f"/proc/self/fd/{name}")
             if link.startswith(("pipe:", "socket:")) and int(name) != kept:
                 os.close(int(name))
+        except OSError:  # that of the listing itself is closed by now
+            pass
 
 
 def _answer(function: Callable[[], bytes], writing: int) -> bytes:
@@ -182,8 +183,10 @@ def _end(child: int, ending: Patience) -> None:
             ending.renew()
         if not ending.left():
             raise PeerError(f"process {child} was killed and does not end; it is left to init")
-        with suppress(ProcessLookupError):
+        try:
             os.kill(child, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
         sleep(POLLED)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
 from errno import EBUSY, ENOENT, ENOTEMPTY
 from time import monotonic_ns
 
@@ -90,9 +89,11 @@ class Clearing:
             done = self._each(directory, lambda below: self._move_up(directory, below))
         finally:
             os.close(directory)
-        with suppress(OSError):  # something is left in it: no time, or trouble, which is noted
+        try:
             os.rmdir(name, dir_fd=self._top)
             done += 1
+        except OSError:  # something is left in it: no time, or trouble, which is noted
+            pass
         return done
 
     def _move_up(self, directory: int, name: str) -> int:

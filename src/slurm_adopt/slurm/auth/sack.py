@@ -131,7 +131,7 @@ class Sack:
             for path in there or self.sockets[:1]:
                 try:
                     return _Asked(path, self._trusted, request, deadline)
-                except PeerError as error:  # noqa: PERF203 - each may be a dead daemon's
+                except PeerError as error:
                     failure = error
             raise failure
         finally:

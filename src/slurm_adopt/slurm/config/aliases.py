@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import _socket
 import os
-from contextlib import suppress
 
 from slurm_adopt.slurm import files
 
@@ -36,14 +35,20 @@ def of_host(hostname: str) -> list[str]:
     host = os.fsencode(hostname)  # no text: that would be taken through IDNA
     names: list[str] = []
     flags = _socket.AI_CANONNAME | _socket.AI_ADDRCONFIG
-    with suppress(OSError):
+    try:
         kind = _socket.SOCK_STREAM
         for *_, canonical, address in _socket.getaddrinfo(host, None, 0, kind, 0, flags):
-            with suppress(OSError):
+            try:
                 name = canonical or _socket.getnameinfo(address, _socket.NI_NAMEREQD)[0]
                 names.append(name)
-    with suppress(OSError):
+            except OSError:
+                pass
+    except OSError:
+        pass
+    try:
         names += _socket.gethostbyname_ex(host)[1]  # type: ignore[arg-type]
+    except OSError:
+        pass
     return _once(names)
 
 

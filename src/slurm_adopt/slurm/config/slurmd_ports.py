@@ -8,7 +8,6 @@ as a number, or as a name that /etc/hosts gives to it: the DNS is never asked, i
 from __future__ import annotations
 
 import _socket
-from contextlib import suppress
 
 from slurm_adopt.slurm import files
 from slurm_adopt.slurm.errors import SetupError
@@ -53,8 +52,10 @@ def all_ports(conf: Conf) -> set[int]:
     texts = {line.get("port", "") for line in conf.nodes_about((), words=("port",))} | {""}
     found: set[int] = set()
     for text in texts:
-        with suppress(SetupError):
+        try:
             found.update(_ports(conf, text))
+        except SetupError:
+            pass
     return found
 
 

@@ -8,7 +8,6 @@ answer says nothing about permission: the caller must check that the job is the 
 from __future__ import annotations
 
 import _socket
-from contextlib import suppress
 
 from slurm_adopt.slurm.errors import FormatError, PeerError
 from slurm_adopt.slurm.stream import UnreachedError
@@ -164,8 +163,10 @@ def ask_each(
     """
     job_id = _ask_in_turn(connection, places, cluster, deadline, unreached)
     if job_id is None and connection.family == _socket.AF_INET:
-        with suppress(PeerError):
+        try:
             return _ask_in_turn(connection, places, cluster, deadline, unreached, mapped=True)
+        except PeerError:
+            pass
     return job_id
 
 

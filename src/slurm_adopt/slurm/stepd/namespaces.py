@@ -142,7 +142,7 @@ class _Back:
 
     __slots__ = ("_directories", "_left", "_setns", "entered")
 
-    def __init__(self, setns: Callable[[int, int], None]) -> None:
+    def __init__(self, setns: Callable[[int, int], object]) -> None:
         """Nothing is open before the first namespace."""
         self._setns = setns
         self.entered = 0
@@ -178,30 +178,23 @@ class _Back:
             os.close(descriptor)
 
 
-def _setns() -> Callable[[int, int], None]:
+def _setns() -> Callable[[int, int], object]:
     """Return setns(2): descriptor, CLONE_NEW* flag; OSError."""
-    found: Callable[[int, int], None] | None = getattr(os, "setns", None)  # since Python 3.12
+    found: Callable[[int, int], object] | None = getattr(os, "setns", None)  # since Python 3.12
     return found or _of_libc("setns")
 
 
-def _unshare() -> Callable[[int], None]:
+def _unshare() -> Callable[[int], object]:
     """Return unshare(2): CLONE_* flag; OSError."""
-    found: Callable[[int], None] | None = getattr(os, "unshare", None)  # since Python 3.12
+    found: Callable[[int], object] | None = getattr(os, "unshare", None)  # since Python 3.12
     return found or _of_libc("unshare")
 
 
-def _of_libc(name: str) -> Callable[..., None]:
+def _of_libc(name: str) -> Callable[..., object]:
     """Return a function of int arguments that returns 0 or sets errno."""
     try:
-        import ctypes
+        from slurm_adopt.slurm import libc
 
-        function = getattr(ctypes.CDLL(None, use_errno=True), name)
+        return libc.function(name)
     except (AttributeError, ImportError, MemoryError, OSError) as error:  # MemoryError: by SELinux
         raise SetupError(f"cannot call {name}(2) from this Python: {error!r}") from None
-
-    def call(*numbers: int) -> None:
-        if function(*map(ctypes.c_int, numbers)):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-
-    return call

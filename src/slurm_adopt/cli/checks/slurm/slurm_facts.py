@@ -208,7 +208,7 @@ def needs(*wanted: Callable[[Host], object]) -> Callable[[Look], Look]:
             for each in wanted:
                 try:
                     each(host)
-                except (SetupError, LateError) as wrong:  # noqa: PERF203 - one to three
+                except (SetupError, LateError) as wrong:
                     yield skipped(
                         f"{_question(look)}: not known, since {_LACKING[each]}", str(wrong)
                     )
