@@ -91,10 +91,10 @@ def _of_image(package: str) -> "Any":
             if entry.st_uid or entry.st_mode & 0o170022 not in (0o040000, 0o100000):
                 return None
         with open(at, "rb", 0) as file:
-            data = file.read()
-        if data[:4] != MAGIC_NUMBER:
-            return None
-        code, image = loads(memoryview(data)[4:])  # noqa: S302
+            if file.read(4) != MAGIC_NUMBER:
+                return None
+            size = int.from_bytes(file.read(4), "little")
+            code, image = loads(file.read(size))  # noqa: S302
         module = type(sys)("slurm_adopt.system.importing")
         module.__file__ = f"{package}/system/importing.py"
         exec(code, module.__dict__)  # noqa: S102

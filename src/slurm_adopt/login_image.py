@@ -1,4 +1,4 @@
-"""Make the login image: the code that most logins run, in one file beside the byte code.
+"""Make the login image: the code that logins run, in one file beside the byte code.
 
 Run as root by the Python whose image it is, `python3 -I login_image.py`, whenever the sources have
 changed. system/importing.py says when a login uses it. Docstrings, annotations and what is under
@@ -19,21 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterator
     from typing import Any
 
+    File = tuple[str, int, int | None, int, bytes]  # path, type, size, time, hash
+
 # What every login runs, in this order, each behind what it imports when it is run.
 ALWAYS = (
     "slurm_adopt.front.pam_python",
     "slurm_adopt.node.deferral",
     "slurm_adopt.node.login_slot",
     "slurm_adopt.node.pam_stack",
-)
-# What some logins import in addition, most often. The rest comes from the byte code of its own.
-OFTEN = (
-    "slurm_adopt.decision.record",
-    "slurm_adopt.front.pam_exec",
-    "slurm_adopt.node.adoption_note",
-    "slurm_adopt.system.child",
-    "slurm_adopt.system.journal",
-    "slurm_adopt.system.root_dirs",
 )
 FIRST = "slurm_adopt.system.importing"
 HASH_KEY = 20  # any number; importing.py has the same
@@ -141,7 +134,7 @@ class Package:
         tree = Strip(package).visit(ast.parse(self.texts[path], path))
         self.sources[name], self.trees[name] = path, ast.fix_missing_locations(tree)
 
-    def code(self, name: str, before: Container[str] = ()) -> Any:
+    def code(self, name: str, before: Container[str]) -> Any:
         """Return the code of a module; `before`: those whose names it takes without imports."""
         body: list[ast.stmt] = []
         for node in self.trees[name].body:
@@ -169,24 +162,31 @@ class Package:
                 yield node.module
                 yield from (f"{node.module}.{each.name}" for each in node.names)
 
+    def file(self, name: str) -> File:
+        """Return what tells whether a module's source is as it was."""
+        path = self.sources[name]
+        text, time = self.texts[path], self.entries[path].st_mtime_ns
+        return path, 0o100000, len(text), time, source_hash(HASH_KEY, text)
+
     def image(self) -> bytes:
         """Return the image."""
         order: dict[str, None] = {}
         for name in ALWAYS:
             self.order(name, order)
         always = tuple((name, self.sources[name], self.code(name, order)) for name in order)
-        others = {name: (self.sources[name], marshal.dumps(self.code(name))) for name in OFTEN}
-        files: list[tuple[str, int, int | None, int, bytes]] = [
-            (path, 0o040000, None, 0, b"") for path in self.directories
-        ]
-        for name in (FIRST, *order, *others):
-            path = self.sources[name]
-            text = self.texts[path]
-            entry = self.entries[path]
-            of_text = source_hash(HASH_KEY, text)
-            files.append((path, 0o100000, len(text), entry.st_mtime_ns, of_text))
+        files: list[File] = [(path, 0o040000, None, 0, b"") for path in self.directories]
+        files += map(self.file, (FIRST, *order))
+        parts, others = b"", {}
+        for name in sorted(self.sources.keys() - {FIRST, *order}):
+            before = dict(order)
+            self.order(name, before)
+            needs = tuple(each for each in before if each not in order and each != name)
+            part = marshal.dumps((self.file(name), self.code(name, before)))
+            parts = part + parts
+            others[name] = marshal.dumps((self.file(name), len(parts), len(part), needs))
         image = (self.top, tuple(files), always, others)
-        return MAGIC_NUMBER + marshal.dumps((self.code(FIRST), image))
+        first = marshal.dumps((self.code(FIRST, ()), image))
+        return MAGIC_NUMBER + len(first).to_bytes(4, "little") + first + parts
 
 
 def place(top: str) -> str:

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Callable
 
 import pytest
 
-from slurm_adopt.login_image import OFTEN
+from slurm_adopt.login_image import FIRST, Package
 from tests.fakes.below_root import below_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CHECKOUT = Path(__file__).parents[2]
+EVERY = tuple(name for name in Package(str(CHECKOUT / "src")).sources if name != FIRST)
 SCRIPTS = ("pam_slurm_adopt.py", "pam_slurm_adopt_exec")
 PYTHON = "/usr/bin/python3"
 PYCACHE = "src/slurm_adopt/__pycache__"
@@ -110,9 +111,9 @@ FOR_COMPILERS = {"annotations", "TYPE_CHECKING"}
 @NAMES
 def test_it_has_what_the_files_have(copy: Path, script: str) -> None:
     """The same names in the same modules, also where these are imported later."""
-    used, with_it = loaded(copy, script, OFTEN)
+    used, with_it = loaded(copy, script, EVERY)
     image(copy).unlink()
-    without_used, without = loaded(copy, script, tuple(with_it))
+    without_used, without = loaded(copy, script, EVERY)
     assert (used, without_used) == (True, False)
     assert with_it.keys() == without.keys()
     for name, names in without.items():
@@ -159,7 +160,7 @@ def _link(path: Path) -> None:
 
 
 def _cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-100])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 4])
 
 
 def _of_another_python(path: Path) -> None:
@@ -215,7 +216,6 @@ SOURCES = (
     "slurm_adopt/__init__.py",
     "slurm_adopt/system/importing.py",
     "slurm_adopt/decision/engine.py",
-    "slurm_adopt/system/child.py",
 )
 
 
@@ -235,6 +235,88 @@ def test_a_source_that_has_changed(
     assert "slurm_adopt.decision.engine" in names
     made(copy)
     assert loaded(copy, SCRIPTS[0])[0]
+
+
+# Modules that only some logins need: one, and another that it needs in turn.
+
+LATER = "slurm_adopt.node.source_job"
+NEEDED = "slurm_adopt.slurm.slurmd.rpc"
+
+
+def place_of(top: Path, name: str) -> Path:
+    return top / "src" / f"{name.replace('.', '/')}.py"
+
+
+@pytest.mark.parametrize("changed", [LATER, NEEDED])
+def test_a_source_that_has_changed_and_that_only_some_logins_need(copy: Path, changed: str) -> None:
+    """It counts, and so do the files of what needs it; the rest is from the image."""
+    _, before = loaded(copy, SCRIPTS[0], (LATER,))
+    with place_of(copy, changed).open("a") as file:
+        file.write("NEW = 1\n")
+    used, after = loaded(copy, SCRIPTS[0], (LATER,))
+    assert used
+    assert before.keys() <= after.keys()
+    assert "NEW" in after[changed]
+    made(copy)
+    used, after = loaded(copy, SCRIPTS[0], (LATER,))
+    assert used
+    assert before.keys() == after.keys()
+    assert "NEW" in after[changed]
+
+
+def test_what_others_may_write_of_what_only_some_logins_need(copy: Path) -> None:
+    os.chown(place_of(copy, NEEDED), ALICE, 0)
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        loaded(copy, SCRIPTS[0], (LATER,))
+    refused = f"PermissionError: {place_of(copy, NEEDED)} belongs to uid {ALICE}"
+    assert refused in caught.value.stderr
+
+
+LOADED_LATER = """
+import os, sys
+names = dict(__name__="script")
+with open({script!r}) as file:
+    exec(compile(file.read(), "script", "exec"), names)
+names["_front"]({script!r})
+with open({image!r}, "rb") as file:
+    data = file.read()
+os.unlink({image!r})
+data = {becomes}
+if data is not None:
+    with open({image!r}, "wb") as file:
+        file.write(data)
+with sys.modules["slurm_adopt.system.importing"].Finder({top!r}):
+    import {later}
+print(*(hasattr(sys.modules[name], "_modules") for name in ({later!r}, {needed!r})))
+"""
+# What the image becomes while the login goes on, and whether its code is run then
+MEANWHILE = {
+    "the same": ("data", True),
+    "gone": ("None", False),
+    "empty": ("b''", False),
+    "cut": ("data[:-1]", False),
+    "zeros": ("bytes(len(data))", False),
+    "another": ("data[1:] + data[:1]", False),
+    "with another beginning": ("data[9:]", True),
+}
+
+
+@pytest.mark.parametrize("what", MEANWHILE)
+def test_an_image_that_changes_during_a_login(copy: Path, what: str) -> None:
+    """The files are there all the same."""
+    becomes, by_image = MEANWHILE[what]
+    script = str(copy / "pam" / SCRIPTS[0])
+    text = LOADED_LATER.format(
+        script=script,
+        image=str(image(copy)),
+        becomes=becomes,
+        top=str(copy / "src"),
+        later=LATER,
+        needed=NEEDED,
+    )
+    argv = [PYTHON, "-IS", "-c", text]
+    done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == [str(by_image)] * 2
 
 
 @pytest.mark.parametrize("what", ["moved", "copied beside", "by a link"])

@@ -5,10 +5,11 @@ there during a call only: it is for this package alone, and leaves Python's own 
 caches as they are. All directories above a file are looked at before the file, from the top. So
 nobody but root can exchange it between the look and the import.
 
-The login image has the code of what most logins run, this module included, in one file beside the
-byte code: login_image.py makes it. Its modules are run without Python's import system. It is used
-where the files that it was made of are as they were then, and only root may write them and their
-directories. Otherwise the modules are imported from their files, one by one.
+The login image has the code of what logins run, this module included, in one file beside the byte
+code: login_image.py makes it. Its modules are run without Python's import system. It is used where
+the files that it was made of are as they were then, and only root may write them and their
+directories. Otherwise the modules are imported from their files, one by one. Of a module that only
+some logins need the file is looked at when it is needed, and the code is read then.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from marshal import loads
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import CodeType
+    from types import CodeType, ModuleType
     from typing import Any
 
 PACKAGE = "slurm_adopt"
@@ -35,11 +36,13 @@ ACL = "system.posix_acl_access"
 # How byte code begins (PEP 552): with time and size of its source; with a hash that nobody compares
 TIMED, UNCHECKED = MAGIC_NUMBER + b"\0\0\0\0", MAGIC_NUMBER + b"\1\0\0\0"
 MOST = 0xFFFFFFFF
+TAG = sys.implementation.cache_tag
 CODE = type((lambda: None).__code__)
 
 # An entry script gives us this from the image that we came in: the directory that has the
-# package; (path, type, size, time, hash) of each file and directory; (name, path, code) of the
-# modules that each login runs, in order; name -> (path, code as bytes) of the others.
+# package; (path, type, size, time, hash) of each directory, and of the modules that each login
+# runs; (name, path, code) of these, in order. And of each other by name, as bytes: the same of its
+# file; where its code is, from the end; the size of that; what has to run before it.
 IMAGE: Any = None
 TYPE_AND_WRITERS = 0o170022  # bits of a mode: what it is, and whether group or all may write it
 HASH_KEY = 20  # any number; login_image.py has the same
@@ -54,6 +57,10 @@ def usable(image: Any) -> bool:
     top, files, _, _ = IMAGE = image
     if f"{top}/{PACKAGE}/system/importing.py" != __file__:
         return False
+    return _as_made(files)
+
+
+def _as_made(files: Any) -> bool:
     lstat = os.lstat
     touched = []
     for path, kind, size, time, _ in files:
@@ -81,13 +88,16 @@ def _same(files: Any, touched: frozenset[str]) -> bool:
 
 
 def _run_image() -> None:
-    """Run the modules of the image that each login needs: what they import comes before them.
-
-    Only the others are kept then.
-    """
+    """Run the modules of the image that each login needs. Only the others are kept then."""
     global IMAGE  # noqa: PLW0603 - as in usable()
+    _run(IMAGE[2])
+    IMAGE = (*IMAGE[:1], (), (), IMAGE[3])
+
+
+def _run(wanted: Any) -> None:
+    """Run modules: (name, path, code) of each, behind those that it imports."""
     modules, new = sys.modules, type(sys)
-    for name, path, code in IMAGE[2]:
+    for name, path, code in wanted:
         if name in modules:  # a call before this one has failed, and come so far
             if getattr(modules[name], "_modules", None) is not modules:
                 raise ImportError(f"another {name} is loaded")
@@ -107,7 +117,28 @@ def _run_image() -> None:
             raise
         if above:
             modules[above].__dict__[last] = module
-    IMAGE = (*IMAGE[:1], (), (), IMAGE[3])
+
+
+def _part(name: str) -> Any:
+    """Run a module that only some logins need; return it, None where its file has to do."""
+    top, _, _, others = IMAGE
+    wanted = []
+    try:
+        names = (*loads(others[name])[3], name)  # noqa: S302 - what root alone may write
+        new = [(one, *loads(others[one])[:3]) for one in names if one not in sys.modules]  # noqa: S302
+        if not _as_made([file for _, file, _, _ in new]):
+            return None
+        with open(f"{top}/{PACKAGE}/__pycache__/login.{TAG}.image", "rb", 0) as image:
+            for one, file, place, size in new:
+                image.seek(-place, 2)
+                found, code = loads(image.read(size))  # noqa: S302
+                if found != file:  # another image is there by now
+                    return None
+                wanted.append((one, file[0], code))
+    except (OSError, EOFError, TypeError, ValueError, MemoryError):
+        return None
+    _run(wanted)
+    return sys.modules[name]
 
 
 def why(path: str, entry: os.stat_result) -> str:
@@ -230,18 +261,20 @@ class Loader(SourceFileLoader):
 
 
 class FromImage(SourceFileLoader):
-    """Python's own, but that the code is in the image."""
+    """Python's own, of a module that has run."""
 
-    def __init__(self, name: str, path: str, code: bytes) -> None:
-        """`code`: marshalled."""
+    def __init__(self, name: str, path: str, module: ModuleType) -> None:
+        """Keep the module."""
         super().__init__(name, path)
-        self._code = code
+        self._module = module
 
-    def get_code(self, fullname: str) -> CodeType:
-        """Return the code of a module."""
-        del fullname
-        code: CodeType = loads(self._code)  # noqa: S302 - what root alone may write
-        return code
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Return the module."""
+        del spec
+        return self._module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Do nothing."""
 
 
 class Finder:
@@ -266,7 +299,9 @@ class Finder:
         if name != PACKAGE and not name.startswith(f"{PACKAGE}."):
             return None
         if IMAGE and name in IMAGE[3]:
-            return self._kept(name)
+            module = _part(name)
+            if module:
+                return self._of_image(name, module)
         place = f"{self._top}/{name.replace('.', '/')}"
         try:
             entry = _source(f"{place}.py")
@@ -275,11 +310,10 @@ class Finder:
         folder, _, last = place.rpartition("/")
         return self._spec(name, folder, last, entry)
 
-    def _kept(self, name: str) -> ModuleSpec:
-        path, code = IMAGE[3][name]
-        spec = ModuleSpec(name, FromImage(name, path, code), origin=path)
-        if path.endswith("/__init__.py"):
-            spec.submodule_search_locations = [path[:-12]]
+    def _of_image(self, name: str, module: ModuleType) -> ModuleSpec:
+        path = str(module.__file__)
+        spec = ModuleSpec(name, FromImage(name, path, module), origin=path)
+        spec.submodule_search_locations = getattr(module, "__path__", None)
         spec.has_location = True
         return spec
 
@@ -295,7 +329,7 @@ class Finder:
 
     def _spec(self, name: str, folder: str, last: str, entry: os.stat_result) -> ModuleSpec:
         file = f"{folder}/{last}.py"
-        code = f"{folder}/__pycache__/{last}.{sys.implementation.cache_tag}.pyc"
+        code = f"{folder}/__pycache__/{last}.{TAG}.pyc"
         try:
             if folder not in self._checked:
                 _check_below(f"{folder}/__pycache__")
