@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from slurm_adopt.slurm import files
 from slurm_adopt.slurm.config import conf, node_lines, slurmd_ports
 from slurm_adopt.slurm.errors import SetupError
 
@@ -41,24 +42,30 @@ NAMES = (
     "r1n2",
     "DEFAULT",
 )
+# (lines that are worth a block, whose lines are kept, bytes that are read at a time)
+READ = [(1, "", 1), (3, "", 1), (1, "n1", 20), (2, "n1", 64), (1, "N1", 9), (1, "n1.site", 1 << 15)]
 TEXT = st.lists(st.sampled_from(WORDS), max_size=40).map("".join)
 
 
-def answers(path: str, hosts: str) -> dict[str, object]:
-    """Return all that is asked of a slurm.conf; for what is refused the error."""
-    found = conf.load(path)
+def answers(path: str, hosts: str, about: str = "") -> dict[str, object]:
+    """Return all that is asked of a slurm.conf; for what is refused the error.
+
+    `about`: what is asked first, of lines that are left out, and what is asked of all in the end.
+    """
+    found = conf.load(path, about)
     asked: dict[str, Callable[[], object]] = {
         "ports": lambda: slurmd_ports.all_ports(found),
         "at IPv4": lambda: slurmd_ports.ports_at(found, "10.0.0.1", hosts),
         "at IPv6": lambda: slurmd_ports.ports_at(found, "fd00::1", hosts),
         "elsewhere": lambda: slurmd_ports.ports_at(found, "10.0.0.9", hosts),
     }
-    for name in NAMES:
+    for name in sorted(NAMES, key=lambda name: name != about):
         asked[f"names {name}"] = lambda name=name: conf.node_names(found, name)  # type: ignore[misc]
         asked[f"has {name}"] = lambda name=name: conf.has_node(found, name)  # type: ignore[misc]
         asked[f"as {name}"] = lambda name=name: conf.as_configured(found, name)  # type: ignore[misc]
+    first = [what for what in asked if what in (f"names {about}", f"as {about}")]
     said: dict[str, object] = {"values": found.values, "files": found.files}
-    for what, ask in asked.items():
+    for what, ask in [*((what, asked[what]) for what in first), *asked.items()]:
         try:
             said[what] = ask()
         except SetupError:
@@ -89,9 +96,10 @@ def test_the_answers_are_those_of_the_whole_parser(
         except SetupError:  # more than 1000 files, say
             return
         patch.setattr(conf, "_LARGE", 0)
-        for run in (1, 3):
+        for run, about, size in READ:
             patch.setattr(node_lines, "_RUN", run)
-            unread = answers(path, hosts)
+            patch.setattr(files, "_TEXT", size)
+            unread = answers(path, hosts, about)
             expected = {
                 what: unread[what] if said is SetupError else said for what, said in whole.items()
             }
@@ -142,6 +150,38 @@ def test_few_lines_are_parsed(
     assert conf.as_configured(found, "n7") == ("n7", "n7.site")
     assert len(seen) == parsed
     assert len(found.nodes) == times + 1
+
+
+@pytest.mark.parametrize("included", [False, True])
+def test_what_is_left_out(tmp_path: Path, included: bool) -> None:
+    """The lines about other nodes are read when another one is asked for."""
+    path, more = tmp_path / "slurm.conf", tmp_path / "nodes.conf"
+    lines = "".join(f"NodeName=x{number} CPUs=2\n" for number in range(5000))
+    lines += "NodeName=n7 NodeHostname=n7.site\n" + lines.replace("x", "y")
+    more.write_text(lines)
+    nodes = "Include nodes.conf\n" if included else lines
+    path.write_text(f"{BEFORE}{nodes}SlurmdPort=7000\n")
+    found = conf.load(str(path), "n7")
+    assert (found.get("ClusterName"), found.get("SlurmdPort")) == ("c", "7000")
+    assert len(found._nodes) == 1
+    assert conf.as_configured(found, "n7") == ("n7", "n7.site")
+    assert len(found._nodes) == 1
+    assert found.is_light()
+    assert conf.node_names(found, "y9") == [("y9", "y9")]
+    assert not found.is_light()
+    assert len(found.nodes) == 10_001
+    named = conf.load(str(path), "n7")
+    assert conf.node_names(named, "n7.site") == [("n7", "n7.site")]
+    assert len(conf.load(str(path), "n7").nodes) == 10_001
+
+
+def test_a_long_line_at_the_beginning(tmp_path: Path) -> None:
+    path = tmp_path / "slurm.conf"
+    long = f"#{'x' * files._TEXT}\n"
+    path.write_text(f"ClusterName=c\n{long}" + "NodeName=n1\n" * 5000)
+    found = conf.load(str(path), "n2")
+    assert found.get("ClusterName") == "c"
+    assert len(found.nodes) == 5000
 
 
 def test_a_small_file_is_read_whole(tmp_path: Path) -> None:

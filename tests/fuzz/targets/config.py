@@ -69,6 +69,11 @@ def slurm_conf(data: bytes) -> None:
 def _same_unread(path: str, whole: conf.Conf) -> None:
     """See that a file is read the same where its NodeName lines wait until they are asked for."""
     with instead(conf, "_LARGE", 0), instead(node_lines, "_RUN", 1):
+        first = conf.load(path, "n1")
+        with suppress(SetupError):
+            named = conf.node_names(whole, "n1")
+            assert conf.node_names(first, "n1") == named
+        assert (first.values, first.nodes) == (whole.values, whole.nodes)
         unread = conf.load(path)
         assert (unread.values, unread.remarks) == (whole.values, whole.remarks)
         for name in ("n1", "n1.site", "N4", "localhost"):

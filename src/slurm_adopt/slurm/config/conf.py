@@ -47,21 +47,26 @@ BLANKS = " \t\r\v\f"
 
 
 class Conf:
-    """One parsed configuration: `values` by lower-case key, and the NodeName lines in order."""
+    """One parsed configuration: `values` by lower-case key, and the NodeName lines in order.
 
-    __slots__ = ("_nodes", "files", "path", "remarks", "values")
+    Where they are many there may be only those about one name, until another one is asked for.
+    """
+
+    __slots__ = ("_about", "_nodes", "files", "path", "remarks", "values")
 
     def __init__(self, path: str) -> None:
         """Start empty; `path` is the file that is read."""
         self.path = path
-        self.files = 0
+        self.files: list[tuple[str, object]] = []  # and what each is known by
         self.values: dict[str, str] = {}
         self._nodes: list[Pairs | Block] = []
+        self._about = ""  # the name; "": all lines are here
         self.remarks: list[str] = []  # what was passed over
 
     @property
     def nodes(self) -> list[Pairs]:
         """All NodeName lines: parses them, and keeps that."""
+        self._complete()
         lines = [line for part in self._nodes for line in _parsed(part)]
         self._nodes = [*lines]
         return lines
@@ -75,6 +80,8 @@ class Conf:
         always yielded. Of a block's other lines one is yielded for all. A block in which one of
         `words` stands, in lower case, is yielded whole.
         """
+        if fold or words or [*names] != [self._about]:
+            self._complete()
         for part in self._nodes:
             if isinstance(part, dict) or any(map(part.has, words)):
                 yield from _parsed(part)
@@ -91,6 +98,24 @@ class Conf:
     def add_node(self, line: Pairs | Block) -> None:
         """Take a NodeName line, or a block of them."""
         self._nodes.append(line)
+
+    def add_nodes_about(self, name: str, block: Block) -> None:
+        """Take a block's lines that may be about a name, and leave out the others."""
+        self._about = name
+        self._nodes += [line for text in block.about([name], False) for line in _node_lines(text)]
+
+    def _complete(self) -> None:
+        """Read the lines that were left out."""
+        if self._about:
+            self._nodes, self._about = load(self.path)._nodes, ""  # noqa: SLF001 - of this class
+
+    def is_current(self) -> bool:
+        """Say whether no file has changed since it was read."""
+        return all(known and known == _known_by(path) for path, known in self.files)
+
+    def is_light(self) -> bool:
+        """Say whether there is no block of lines here, which may be large."""
+        return all(isinstance(node, dict) for node in self._nodes)
 
     def get(self, key: str, default: str = "") -> str:
         """Return the value of a key given in any case."""
@@ -136,10 +161,24 @@ def _is_there(path: str) -> bool:
     return True
 
 
-def load(path: str) -> Conf:
-    """Read slurm.conf and what it includes; SetupError if that cannot be done."""
+def _known_by(path: str) -> object:
+    """Return what changes where a file does; None where it cannot be looked at."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    times = found.st_mtime_ns, found.st_ctime_ns
+    return found.st_dev, found.st_ino, found.st_size, times
+
+
+def load(path: str, about: str = "") -> Conf:
+    """Read slurm.conf and what it includes; SetupError if that cannot be done.
+
+    `about`: the node that is asked for first, by its name or its host's. Where there are many
+    others, their lines are not kept.
+    """
     conf = Conf(path)
-    _read(conf, path, ())
+    _read(conf, path, (), about)
     return conf
 
 
@@ -151,23 +190,25 @@ def load_beside(slurm_conf: str, name: str) -> Conf:
     return load(path)
 
 
-def _read(conf: Conf, path: str, chain: tuple[str, ...]) -> None:
+def _read(conf: Conf, path: str, chain: tuple[str, ...], about: str) -> None:
     """Read a file; `chain`: the files that include it, outermost first."""
-    conf.files += 1
+    conf.files.append((path, _known_by(path)))
     if path in chain:
         raise SetupError(f"{path} includes itself: " + " -> ".join((*chain, path)))
     if len(chain) > DEPTH:
         raise SetupError(f"{path}: Include is nested more than {DEPTH} files deep")
-    if conf.files > INCLUDES:
+    if len(conf.files) > INCLUDES:
         raise SetupError(f"{path}: more than {INCLUDES} files are included; is it a loop?")
-    for part in _parts(path):
+    for part in _parts(path, about):
         if isinstance(part, str):
-            _take(conf, part, (*chain, path))
+            _take(conf, part, (*chain, path), about)
+        elif about:
+            conf.add_nodes_about(about, part)
         else:
             conf.add_node(part)
 
 
-def _take(conf: Conf, text: str, chain: tuple[str, ...]) -> None:
+def _take(conf: Conf, text: str, chain: tuple[str, ...], about: str) -> None:
     """Take the lines of a text, and those of what it includes."""
     values = conf.values
     printed = text.replace("\n", " ").replace("\t", " ")
@@ -181,7 +222,7 @@ def _take(conf: Conf, text: str, chain: tuple[str, ...]) -> None:
             elif key != "partitionname":
                 values[key] = value
         elif line[:7].lower() == "include" and line[7:8] in tuple(BLANKS):
-            _include(conf, line[7:].lstrip(BLANKS), chain)
+            _include(conf, line[7:].lstrip(BLANKS), chain, about)
         else:
             pairs = _pairs(line)
             if "nodename" in pairs:
@@ -190,19 +231,20 @@ def _take(conf: Conf, text: str, chain: tuple[str, ...]) -> None:
                 values.update(pairs)
 
 
-def _parts(path: str) -> list[str | Block]:
-    """Return a file in parts, in order: text, and where it is large blocks of NodeName lines."""
-    data = files.read(path, FILE_LIMIT)
-    if b"\0" in data:
-        raise SetupError(f"{path} is not a text file: it has NUL bytes")
-    if len(data) < _LARGE:
-        return [data.decode("utf-8", "surrogateescape")]
-    from .node_lines import pieces
+def _parts(path: str, about: str) -> Iterator[str | Block]:
+    """Yield a file in parts, in order: text, and where it is large blocks of NodeName lines."""
+    large = False
+    for data in files.texts(path, FILE_LIMIT) if about else (files.read(path, FILE_LIMIT),):
+        if b"\0" in data:
+            raise SetupError(f"{path} is not a text file: it has NUL bytes")
+        if not large and len(data) < _LARGE:
+            yield data.decode("utf-8", "surrogateescape")
+            continue
+        from .node_lines import Block, pieces
 
-    return [
-        piece.decode("utf-8", "surrogateescape") if isinstance(piece, bytes) else piece
-        for piece in pieces(data)
-    ]
+        large = True
+        for piece in pieces(data):
+            yield piece if isinstance(piece, Block) else piece.decode("utf-8", "surrogateescape")
 
 
 def _parsed(part: Pairs | Block) -> list[Pairs]:
@@ -259,13 +301,13 @@ def _pairs(line: str) -> Pairs:
     return {key.lower(): value for key, value in found(line)}
 
 
-def _include(conf: Conf, name: str, chain: tuple[str, ...]) -> None:
+def _include(conf: Conf, name: str, chain: tuple[str, ...], about: str) -> None:
     """Read an included file; a pattern is passed over, as Slurm does (23.11)."""
     name = name.strip('"').replace("%c", conf.get("ClusterName").lower())
     if any(char in name for char in "*?["):
         conf.remarks.append(f"{chain[-1]}: Include {name}: patterns are not supported")
     else:
-        _read(conf, os.path.join(os.path.dirname(conf.path), name), chain)
+        _read(conf, os.path.join(os.path.dirname(conf.path), name), chain, about)
 
 
 def contains(conf: Conf) -> str:

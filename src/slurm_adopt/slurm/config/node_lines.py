@@ -5,6 +5,8 @@ the like, and only lines are parsed that may be about the node that is asked for
 that have its name, and those with a host list `PREFIX[...]` whose prefix its name begins with.
 Which of them is, says the parser of all lines.
 
+A login does not even keep the other lines (conf.load): the file is searched as it is read.
+
 A block has lines of one spelling (`NodeName=`), comments and empty lines. It is ASCII without
 backslashes: no line goes on in the next one, and lower() of the bytes is lower() of the text.
 """
