@@ -138,7 +138,9 @@ class AnyNode:
         self._world, self._dice = world, dice
         self._uid, self._pid = uid, pid
         self.converse: Any = None
-        self.phase = SimpleNamespace(site=SimpleNamespace(as_before=lambda _: None))
+        self.phase = SimpleNamespace(
+            site=SimpleNamespace(as_before=lambda _: None, kept=None, known=None)
+        )
         self.note: Adoption | Choice | None = None
         self.known: Adoption | Choice | None = None  # as it was said when a session was opened
         self.calls: list[str] = []

@@ -420,3 +420,37 @@ def test_host_name_in_the_spool_directory(place: Place) -> None:
     place.sockets("localhost-a/a_8.4294967292")
     setting = place.setting(place.write("given", text), hostname="h.dom")
     assert [step.job_id for step in setting.steps()] == [8]
+
+
+def test_what_an_earlier_phase_has_read(place: Place) -> None:
+    """It counts as long as its files are the same."""
+    path = place.write("given", "NodeName=n1\nInclude more\n")
+    more = Path(place.write("more", "SlurmdSpoolDir=/a\n"))
+    first = place.setting(path)
+    assert first.kept is None
+    assert first.spool == "/a"
+    second = place.setting(path)
+    second.known = first.kept
+    assert second.conf is first.conf
+    more.write_text("SlurmdSpoolDir=/bc\n")
+    third = place.setting(path)
+    third.known = first.kept
+    assert third.spool == "/bc"
+    fourth = place.setting(place.write("other", "NodeName=n1\nSlurmdSpoolDir=/d\n"))
+    fourth.known = first.kept
+    assert fourth.spool == "/d"
+    more.unlink()
+    fifth = place.setting(path)
+    fifth.known = third.kept
+    with pytest.raises(SetupError):
+        fifth.spool  # noqa: B018
+
+
+def test_much_is_not_kept_for_the_next_phase(place: Place) -> None:
+    lines = "".join(f"NodeName=x{number}\n" for number in range(5000))
+    site = place.setting(place.write("given", f"NodeName=n1\n{lines}SlurmdSpoolDir=/a\n"))
+    assert site.spool == "/a"
+    assert site.kept is site.conf
+    assert len(site.conf.nodes) == 5001
+    other = place.setting(place.write("given", f"NodeName=n1.dom\n{lines}"))
+    assert other.name == "n1.dom"

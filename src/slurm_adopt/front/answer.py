@@ -140,9 +140,12 @@ def _decide(
     try:
         if phase == "account":
             node = Node(options, log, account_of=login.service, converse=service.converse, pid=pid)
-            return decide(login, options, node)
+            outcome = decide(login, options, node)
+            memory["conf"] = node.phase.site.kept
+            return outcome
         before = _remembered(login, memory)
         node = Node(options, log, pid=pid)
+        node.phase.site.known = memory.pop("conf", None)
         if before is None and login.uid is not None:
             before = node.noted(login.pid, login.uid)
         return decide_session(login, options, node, before)

@@ -44,6 +44,7 @@ class SlurmSite:
         "_nodename",
         "_place",
         "_running",
+        "known",
     )
 
     def __init__(self, slurm_conf: str, nodename: str, hostname: str, log: Log) -> None:
@@ -53,6 +54,7 @@ class SlurmSite:
         self._hostname = hostname
         self._log = log
         self._conf: Conf | None = None
+        self.known: Conf | None = None  # what an earlier phase of this login has read
         self._place: tuple[str, str] | None = None
         self._beside: tuple[Conf, Conf] | None = None  # slurm.conf, and the cgroup.conf beside it
         self._laid_out: tuple[Conf, Layout | None] | None = None
@@ -64,6 +66,11 @@ class SlurmSite:
     def conf(self) -> Conf:
         """slurm.conf; SetupError if there is none."""
         return self._conf or self._load_first()
+
+    @property
+    def kept(self) -> Conf | None:
+        """What was read, for the phase that follows; None where that takes much memory."""
+        return self._conf if self._conf and self._conf.is_light() else None
 
     @property
     def name(self) -> str:
@@ -158,7 +165,10 @@ class SlurmSite:
 
     def _load(self, path: str, why: str) -> Conf:
         self._log.debug(f"configuration: {path}, {why}")
-        self._conf, self._place = conf.load(path), None
+        known, self.known = self.known, None
+        if known is None or known.path != path or not known.is_current():
+            known = conf.load(path, self._nodename or self._hostname.partition(".")[0])
+        self._conf, self._place = known, None
         for remark in self._conf.remarks:
             self._log.error(remark)
         return self._conf
