@@ -2,7 +2,7 @@
 
 Whose a step is does not change as long as its socket is there. So where a node has many steps, a
 login leaves a table, and the next ones ask the stepds of the user and those that are not in it. A
-socket is known by path, device, inode and change time, looked at before its stepd was asked: what
+socket is known by path, inode and change time, looked at before its stepd was asked: what
 users can change of it only makes it unknown.
 
 The table decides one thing: that the stepds of other users' steps are not asked now. It makes no
@@ -39,7 +39,7 @@ class Owners:
     def __init__(self, steps: Collection[StepSocket], place: str) -> None:
         """Look at the sockets and read the table; `place`: the directory that has it."""
         self._place = place
-        self._keys = {step: key for step in steps if (key := _key(step.path))}
+        self._keys = _keys(steps)
         self._table = _read(place)
 
     def others(self, uid: int) -> set[StepSocket]:
@@ -54,7 +54,8 @@ class Owners:
         If there are more than a few to learn, or the table says otherwise.
         """
         known = {key: uid for uid, keys in self._table.items() for key in keys}
-        fresh = {self._keys[step]: uid for step, uid in said.items() if step in self._keys}
+        known_by = ((self._keys.get(step, ""), uid) for step, uid in said.items())
+        fresh = {key: uid for key, uid in known_by if key and "\t" not in key and "\n" not in key}
         new = sum(key not in known for key in fresh)
         if new <= FEW and all(known.get(key, uid) == uid for key, uid in fresh.items()):
             return
@@ -66,15 +67,17 @@ class Owners:
         _replace(self._place, "".join(lines).encode("utf-8", "surrogateescape"))
 
 
-def _key(path: str) -> str:
-    """Return what a socket is known by; "" if it is gone, or is not to be written on a line."""
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return ""
-    if "\t" in path or "\n" in path:
-        return ""
-    return f"{path} {found.st_dev} {found.st_ino} {found.st_ctime_ns}"
+def _keys(steps: Collection[StepSocket]) -> dict[StepSocket, str]:
+    """Return what sockets are known by; without those that are gone."""
+    keys = {}
+    for step in steps:
+        path = step.path
+        try:
+            found = os.lstat(path)
+        except OSError:
+            continue
+        keys[step] = f"{path} {found.st_ino} {found.st_ctime_ns}"
+    return keys
 
 
 def _read(place: str) -> dict[int, list[str]]:

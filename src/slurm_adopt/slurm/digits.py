@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MOST = 20  # digits: as many as a number of 64 bits has
 IDS = 1 << 32  # of jobs, steps and users
+_LEAST = (0, 0, *(10**digits for digits in range(1, 10)))  # by how many digits a number has
 
 
 def number(text: Text) -> int | None:
@@ -23,7 +24,8 @@ def number(text: Text) -> int | None:
 
 def id_of(text: Text) -> int | None:
     """Return an id of 32 bits as Slurm and the kernel write it, without a leading zero; or None."""
-    found = number(text)
-    if found is None or found >= IDS or (text[:1] in ("0", b"0") and len(text) > 1):
+    digits = len(text)
+    if digits >= len(_LEAST) or not (text.isascii() and text.isdigit()):
         return None
-    return found
+    found = int(text)
+    return found if _LEAST[digits] <= found < IDS else None

@@ -1,4 +1,4 @@
-"""Reading a file whole or in pieces: bounded, and never waiting for one that is not a regular file."""
+"""Reading files whole or in pieces: bounded, never waiting for what is not a regular file."""
 
 from __future__ import annotations
 

@@ -52,17 +52,17 @@ def new_socket(flags: int = 0) -> _socket.socket:
 def extern_steps(spool: str, node: str, job_id: int | None = None) -> list[StepSocket]:
     """List the extern steps of one node; SetupError if the spool directory cannot be read.
 
-    `job_id`: of this job only. There may be a thousand others.
+    `job_id`: of this job only. There may be a thousand others, so the directory is not read.
     """
-    prefix, names = node + "_", _listing(spool)
+    prefix, place = f"{node}_", f"{spool}/"
     if job_id is not None:
-        wanted = {f"{prefix}{job_id}.{step}" for step in _EXTERN}
-        return [StepSocket(f"{spool}/{name}", job_id) for name in wanted.intersection(names)]
+        paths = [f"{place}{prefix}{job_id}.{step}" for step in _EXTERN]
+        return [StepSocket(path, job_id) for path in paths if os.path.lexists(path)]
     found, begin = [], len(prefix)
-    for name in names:
+    for name in _listing(spool):
         job, _, step = name[begin:].partition(".")
         if step in _EXTERN and name.startswith(prefix) and (number := id_of(job)) is not None:
-            found.append(StepSocket(f"{spool}/{name}", number))
+            found.append(StepSocket(place + name, number))
     return found
 
 
