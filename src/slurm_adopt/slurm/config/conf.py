@@ -237,14 +237,18 @@ def _parts(path: str, about: str) -> Iterator[str | Block]:
     for data in files.texts(path, FILE_LIMIT) if about else (files.read(path, FILE_LIMIT),):
         if b"\0" in data:
             raise SetupError(f"{path} is not a text file: it has NUL bytes")
-        if not large and len(data) < _LARGE:
-            yield data.decode("utf-8", "surrogateescape")
-            continue
-        from .node_lines import Block, pieces
+        if not large:
+            if len(data) < _LARGE:
+                yield data.decode("utf-8", "surrogateescape")
+                continue
+            from .node_lines import Block, pieces
 
-        large = True
+            large = True
         for piece in pieces(data):
-            yield piece if isinstance(piece, Block) else piece.decode("utf-8", "surrogateescape")
+            if isinstance(piece, Block):
+                yield piece
+            elif piece.strip():
+                yield piece.decode("utf-8", "surrogateescape")
 
 
 def _parsed(part: Pairs | Block) -> list[Pairs]:
