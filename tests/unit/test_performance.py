@@ -13,7 +13,6 @@ from tests.cluster.harness import cgroups
 from tests.cluster.harness.host import CHECKOUT
 from tests.cluster.tools.bench import counting, goals, report
 from tests.cluster.tools.bench.__main__ import chosen_rows, command
-from tests.cluster.tools.bench.measuring import to_empty
 from tests.cluster.tools.bench.rows import (
     LISTENERS,
     MEMORY,
@@ -88,19 +87,12 @@ MS: dict[str, float] = {"permit": 2, "C": 22, "empty": 20, "ours": 42, "empty by
       "ours by pam_exec": 77}  # fmt: skip
 FASTER = {**MS, "ours": 40, "ours by pam_exec": 70}
 SLOWER = {**MS, "C": 122, "ours": 82, "ours by pam_exec": 127}
-# Ours to the empty script, on a machine that may have been slower: 2 and 1.4; 2.1 and 1.54.
-FEWER = {"ms": MS, "to_empty": {"ours": 2, "ours by pam_exec": 1.4}}
-MORE = {"ms": SLOWER, "to_empty": {"ours": 2.1, "ours by pam_exec": 1.54}}
-LEFT = {"ours": 1.6, "ours by pam_exec": 1.2}  # the same without the answer of the source
+FEWER = {"ms": FASTER, "cpu_ms": MS}
+MORE = {"ms": MS, "cpu_ms": MS}
 FOUND: Found = {
     "one job": {"ms": MS, "instructions": {name: ms * 1_000_000 for name, ms in MS.items()}},
-    "three jobs, callerid": {
-        **FEWER,
-        "ms": FASTER,
-        "answer_ms": {SOURCE: 8},
-        "left_to_empty": LEFT,
-    },
-    "60000 sockets": {**MORE, "answer_ms": {SOURCE: 9}, "left_to_empty": {**LEFT, "ours": 1.632}},
+    "three jobs, callerid": {**FEWER, "answer_ms": {SOURCE: 8}},
+    "60000 sockets": {**MORE, "answer_ms": {SOURCE: 9}},
     "10 NodeName lines": FEWER,
     "5000 NodeName lines": MORE,
     "2 jobs of this user": FEWER,
@@ -123,7 +115,7 @@ VERDICTS = {
     ("one job", "own instructions"): ((22, False), (27, False)),
     ("one job", "to the limit"): ((1.05, True), (1.1, False)),
     ("three jobs, callerid", "to the limit"): ((1, True), (1, True)),
-    ("60000 sockets", "to no other sockets, less the answer"): ((1.02, True), (1, True)),
+    ("60000 sockets", "to no other sockets, less the answer"): ((33 / 32, False), (68 / 62, False)),
     ("5000 NodeName lines", "to 10 lines"): ((1.05, True), (1.1, False)),
     ("20 jobs of this user", "for each job more"): ((2 / 18, False), (7 / 18, False)),
     ("source drops, first login", "extra time, to the C module's"): ((0.4, True), (0.5, True)),
@@ -147,22 +139,21 @@ def test_verdicts() -> None:
             assert verdict.reached is reached
 
 
-def test_ours_is_compared_turn_by_turn() -> None:
-    """A machine that is twice as slow in one turn changes nothing."""
-    ms = {"empty": [20, 40, 20], "ours": [40, 80, 41], "C": [1, 2, 1]}
-    assert to_empty(ms, []) == {"to_empty": {"ours": 2}}
-    assert to_empty(ms, [10, 20, 10]) == {
-        "to_empty": {"ours": 2},
-        "answer_ms": {SOURCE: 10},
-        "left_to_empty": {"ours": 1.55},
+def test_a_slower_machine_is_in_both_rows() -> None:
+    """What ours waits for is no longer on a slower machine: 20 ms of 40."""
+    cpu: dict[str, float] = {"empty": 10, "ours": 20}
+    slow: Found = {
+        "one job": {"ms": {"ours": 40}, "cpu_ms": cpu},
+        "no job": {"ms": {"ours": 60}, "cpu_ms": {"empty": 20, "ours": 40}},
     }
-    assert to_empty({"empty": [20]}, []) == {}
+    assert goals.to_row("no job", "one job")(slow, FRONTS[0]) == 1
+    assert goals.for_each("no job", "one job", 2)(slow, FRONTS[0]) == 0
 
 
 def test_answers_of_the_source() -> None:
     """Ours to no other sockets stays beside what is left without the answer."""
     (_, last) = report.answers(FOUND).rows
-    assert last == ["60000 sockets", "9.0", "1.05", "1.10", "1.02", "1.00"]
+    assert last == ["60000 sockets", "9.0", "1.05", "1.10", "1.03", "1.10"]
     alone = report.answers({"60000 sockets": FOUND["60000 sockets"]})
     assert alone.rows == [["60000 sockets", "9.0", *[report.NONE] * 4]]
 

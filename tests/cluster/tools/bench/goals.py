@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Callable, NamedTuple
 
-from tests.cluster.tools.bench.rows import LISTENERS, MEMORY, ROWS, STORM
+from tests.cluster.tools.bench.rows import LISTENERS, MEMORY, ROWS, SOURCE, STORM
 from tests.cluster.tools.bench.subjects import FRONTS, Front
 
 if TYPE_CHECKING:
@@ -40,28 +40,41 @@ def limit(ms: Mapping[str, float], front: Front) -> float:
 
 def to_empty(row: str) -> How:
     """Return ours to an empty script."""
-    return lambda found, front: found[row]["to_empty"][front.ours]
+    return lambda found, front: found[row]["ms"][front.ours] / found[row]["ms"][front.empty]
 
 
-def to_row(row: str, base: str, measure: str = "to_empty") -> How:
-    """Return ours in one row to ours in another, each to the empty script of its own row.
+def as_in(row: str, base: str, found: Found, front: Front) -> float:
+    """Return ours in another row, in milliseconds on the machine as it was in this one.
 
-    Minutes are between the two. What has made the machine slower since is in both scripts.
+    Minutes are between the two. The CPU time that the empty script takes says how much slower the
+    machine is by then; so much slower is the CPU time of ours, but not what it waits for.
     """
-    return lambda found, front: found[row][measure][front.ours] / found[base][measure][front.ours]
+    cpu = found[base]["cpu_ms"]
+    slower = found[row]["cpu_ms"][front.empty] / cpu[front.empty]
+    return found[base]["ms"][front.ours] + (slower - 1) * cpu[front.ours]
+
+
+def to_row(row: str, base: str) -> How:
+    """Return ours in one row to ours in another."""
+    return lambda found, front: found[row]["ms"][front.ours] / as_in(row, base, found, front)
 
 
 def less_answer(row: str, base: str) -> How:
     """Return the same without the time that the slurmd of the source takes to answer."""
-    return to_row(row, base, "left_to_empty")
+
+    def left(found: Found, front: Front) -> float:
+        answers = [found[name]["answer_ms"][SOURCE] for name in (row, base)]
+        ours = (found[row]["ms"][front.ours], as_in(row, base, found, front))
+        return (ours[0] - answers[0]) / (ours[1] - answers[1])
+
+    return left
 
 
 def for_each(row: str, base: str, more: int) -> How:
-    """Return the milliseconds that each of so many more jobs adds, on the machine as at first."""
+    """Return the milliseconds that each of so many more jobs adds."""
 
     def added(found: Found, front: Front) -> float:
-        beyond = found[row]["to_empty"][front.ours] - found[base]["to_empty"][front.ours]
-        return beyond * found[base]["ms"][front.empty] / more
+        return (found[row]["ms"][front.ours] - as_in(row, base, found, front)) / more
 
     return added
 

@@ -117,29 +117,11 @@ def measured(node: Host, row: Row, world: World, runs: int, what: Sequence[str])
         for measure in ("ms", "cpu_ms"):
             medians = (round(statistics.median(one), 2) for one in said[measure])
             found[measure] = dict(zip(commands, medians))
-        found |= to_empty(dict(zip(commands, said["ms"])), said["answers"][0])
+        if answers := said["answers"][0]:
+            found["answer_ms"] = {SOURCE: round(statistics.median(answers), 2)}
     if "counts" in what:
         found |= _counts(node, row, world, commands)
     return found
-
-
-def to_empty(ms: Mapping[str, Sequence[float]], answers: Sequence[float]) -> Numbers:
-    """Return ours to the empty script that ran just before, the median of all turns.
-
-    Where the source's slurmd was asked: the median of its answers, and ours less that, too.
-    """
-
-    def ratios(less: float) -> dict[str, float]:
-        turns = {f.ours: zip(ms[f.ours], ms[f.empty]) for f in FRONTS if f.ours in ms}
-        return {
-            name: round(statistics.median((ours - less) / empty for ours, empty in both), 4)
-            for name, both in turns.items()
-        }
-
-    if not answers:
-        return {"to_empty": found} if (found := ratios(0)) else {}
-    answer = round(statistics.median(answers), 2)
-    return {"to_empty": ratios(0), "answer_ms": {SOURCE: answer}, "left_to_empty": ratios(answer)}
 
 
 def _counts(node: Host, row: Row, world: World, commands: Mapping[str, list[str]]) -> Numbers:
