@@ -452,5 +452,11 @@ def test_much_is_not_kept_for_the_next_phase(place: Place) -> None:
     assert site.spool == "/a"
     assert site.kept is site.conf
     assert len(site.conf.nodes) == 5001
-    other = place.setting(place.write("given", f"NodeName=n1.dom\n{lines}"))
-    assert other.name == "n1.dom"
+
+
+def test_the_full_host_name_among_many(place: Place) -> None:
+    """It is looked for where the short one is: nothing is read once more for it."""
+    lines = "".join(f"NodeName=x{number}\n" for number in range(5000))
+    site = place.setting(place.write("given", f"NodeName=n1.dom\n{lines}"))
+    assert site.name == "n1.dom"
+    assert site.kept is site.conf

@@ -167,7 +167,8 @@ class SlurmSite:
         self._log.debug(f"configuration: {path}, {why}")
         known, self.known = self.known, None
         if known is None or known.path != path or not known.is_current():
-            known = conf.load(path, self._nodename or self._hostname.partition(".")[0])
+            hosts = self._hostname, self._hostname.partition(".")[0]
+            known = conf.load(path, frozenset([self._nodename] if self._nodename else hosts))
         self._conf, self._place = known, None
         for remark in self._conf.remarks:
             self._log.error(remark)

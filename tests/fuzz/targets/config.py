@@ -69,7 +69,7 @@ def slurm_conf(data: bytes) -> None:
 def _same_unread(path: str, whole: conf.Conf) -> None:
     """See that a file is read the same where its NodeName lines wait until they are asked for."""
     with instead(conf, "_LARGE", 0), instead(node_lines, "_RUN", 1):
-        first = conf.load(path, "n1")
+        first = conf.load(path, frozenset({"n1"}))
         with suppress(SetupError):
             named = conf.node_names(whole, "n1")
             assert conf.node_names(first, "n1") == named

@@ -49,7 +49,7 @@ BLANKS = " \t\r\v\f"
 class Conf:
     """One parsed configuration: `values` by lower-case key, and the NodeName lines in order.
 
-    Where they are many there may be only those about one name, until another one is asked for.
+    Where they are many there may be only those about some names, until others are asked for.
     """
 
     __slots__ = ("_about", "_nodes", "files", "path", "remarks", "values")
@@ -60,7 +60,7 @@ class Conf:
         self.files: list[tuple[str, object]] = []  # and what each is known by
         self.values: dict[str, str] = {}
         self._nodes: list[Pairs | Block] = []
-        self._about = ""  # the name; "": all lines are here
+        self._about: frozenset[str] = frozenset()  # these names; none: all lines are here
         self.remarks: list[str] = []  # what was passed over
 
     @property
@@ -80,7 +80,7 @@ class Conf:
         always yielded. Of a block's other lines one is yielded for all. A block in which one of
         `words` stands, in lower case, is yielded whole.
         """
-        if fold or words or [*names] != [self._about]:
+        if fold or words or not self._about.issuperset(names):
             self._complete()
         for part in self._nodes:
             if isinstance(part, dict) or any(map(part.has, words)):
@@ -99,15 +99,16 @@ class Conf:
         """Take a NodeName line, or a block of them."""
         self._nodes.append(line)
 
-    def add_nodes_about(self, name: str, block: Block) -> None:
-        """Take a block's lines that may be about a name, and leave out the others."""
-        self._about = name
-        self._nodes += [line for text in block.about([name], False) for line in _node_lines(text)]
+    def add_nodes_about(self, names: frozenset[str], block: Block) -> None:
+        """Take a block's lines that may be about some names, and leave out the others."""
+        self._about = names
+        self._nodes += [line for text in block.about(names, False) for line in _node_lines(text)]
 
     def _complete(self) -> None:
         """Read the lines that were left out."""
         if self._about:
-            self._nodes, self._about = load(self.path)._nodes, ""  # noqa: SLF001 - of this class
+            self._nodes = load(self.path)._nodes  # noqa: SLF001 - of this class
+            self._about = frozenset()
 
     def is_current(self) -> bool:
         """Say whether no file has changed since it was read."""
@@ -171,10 +172,10 @@ def _known_by(path: str) -> object:
     return found.st_dev, found.st_ino, found.st_size, times
 
 
-def load(path: str, about: str = "") -> Conf:
+def load(path: str, about: frozenset[str] = frozenset()) -> Conf:
     """Read slurm.conf and what it includes; SetupError if that cannot be done.
 
-    `about`: the node that is asked for first, by its name or its host's. Where there are many
+    `about`: names of the node that is asked for first, or of its host. Where there are many
     others, their lines are not kept.
     """
     conf = Conf(path)
@@ -190,7 +191,7 @@ def load_beside(slurm_conf: str, name: str) -> Conf:
     return load(path)
 
 
-def _read(conf: Conf, path: str, chain: tuple[str, ...], about: str) -> None:
+def _read(conf: Conf, path: str, chain: tuple[str, ...], about: frozenset[str]) -> None:
     """Read a file; `chain`: the files that include it, outermost first."""
     conf.files.append((path, _known_by(path)))
     if path in chain:
@@ -208,7 +209,7 @@ def _read(conf: Conf, path: str, chain: tuple[str, ...], about: str) -> None:
             conf.add_node(part)
 
 
-def _take(conf: Conf, text: str, chain: tuple[str, ...], about: str) -> None:
+def _take(conf: Conf, text: str, chain: tuple[str, ...], about: frozenset[str]) -> None:
     """Take the lines of a text, and those of what it includes."""
     values = conf.values
     printed = text.replace("\n", " ").replace("\t", " ")
@@ -231,7 +232,7 @@ def _take(conf: Conf, text: str, chain: tuple[str, ...], about: str) -> None:
                 values.update(pairs)
 
 
-def _parts(path: str, about: str) -> Iterator[str | Block]:
+def _parts(path: str, about: frozenset[str]) -> Iterator[str | Block]:
     """Yield a file in parts, in order: text, and where it is large blocks of NodeName lines."""
     large = False
     for data in files.texts(path, FILE_LIMIT) if about else (files.read(path, FILE_LIMIT),):
@@ -305,7 +306,7 @@ def _pairs(line: str) -> Pairs:
     return {key.lower(): value for key, value in found(line)}
 
 
-def _include(conf: Conf, name: str, chain: tuple[str, ...], about: str) -> None:
+def _include(conf: Conf, name: str, chain: tuple[str, ...], about: frozenset[str]) -> None:
     """Read an included file; a pattern is passed over, as Slurm does (23.11)."""
     name = name.strip('"').replace("%c", conf.get("ClusterName").lower())
     if any(char in name for char in "*?["):
