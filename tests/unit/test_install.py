@@ -1060,3 +1060,5 @@ def test_an_image_that_cannot_be_made_is_one_line(
     assert said.endswith(MAKERS[maker][1]), said
     told["image"] = True
     assert image.make("pam_exec") == ""
+    told["changed"] = ["/a/node/unreached.py"]
+    assert image.make("pam_exec").startswith(MAKERS[maker][0])

@@ -40,7 +40,8 @@ def make(front: Front) -> str:
         return ""  # the checks tell
     package = place.package()
     imported = os.path.dirname(told.get("package", {}).get("file", ""))
-    if told.get("image") or imported != package:  # by a link it would not be used
+    fresh = told.get("image") and not told.get("changed")
+    if fresh or imported != package:  # by a link it would not be used
         return ""
     argv = [_interpreter(told), "-I", image.maker(package)]
     why = _run(argv)

@@ -111,6 +111,13 @@ def byte_code(host: Host) -> Iterator[Seen]:
             title = "each login imports the module file by file, without its login image"
             found = f"{why}; run {shlex.join(hint)}"
             yield warning(title, found, image.path_of(top, told["tag"]))
+        elif told.get("changed"):
+            hint = image.command(top, told)
+            yield warning(
+                "some logins import parts of the module file by file: its login image is stale",
+                f"{len(told['changed'])} sources have changed since; run {shlex.join(hint)}",
+                told["changed"][0],
+            )
         elif not old and not any(bad.values()):
             fresh = "byte code and login image are" if told.get("image") else "byte code is"
             yield ok(f"the module's {fresh} fresh, for {told['tag']}")

@@ -36,6 +36,7 @@ def _told(load: Any, script: str) -> dict[str, Any]:
         told["wrong"] = repr(error)
     importing = sys.modules.get("slurm_adopt.system.importing")
     told["image"] = bool(getattr(importing, "IMAGE", None))
+    told["changed"] = _changed(importing) if told["image"] else []
     told["import"] = time.process_time() - told["start"]
     told["ours"] = [file for file in _files() if file not in told["modules"]]
     told.update(_interpreter())
@@ -69,6 +70,22 @@ def _import_as_program(script: str) -> dict[str, str]:
             sys.path.append(os.path.dirname(above))
         __import__("slurm_adopt.front.pam_exec")  # of that copy, and not of this command's
     return _package()
+
+
+def _changed(importing: Any) -> list[str]:
+    """Return the sources of which the image has another text, of modules that few logins need."""
+    from marshal import loads
+
+    changed = []
+    for kept in importing.IMAGE[3].values():
+        file = loads(kept)[0]  # noqa: S302 - what the login has taken
+        try:
+            same = importing._as_made([file])  # noqa: SLF001 - as it looks itself
+        except OSError:
+            same = False
+        if not same:
+            changed.append(file[0])
+    return sorted(changed)
 
 
 def _package() -> dict[str, str]:
