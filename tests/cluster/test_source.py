@@ -192,6 +192,18 @@ def test_from_the_login_node_behind_a_firewall(scene: Scene) -> None:
     scene.expect(first, scene.from_login, REFUSES, option)
 
 
+FIRST_OF_TWO = "tcp flags & (syn | ack) == syn numgen inc mod 2 0 drop"
+
+
+def test_a_packet_that_is_lost(scene: Scene) -> None:
+    """The kernel would send it again after a second, and the slurmd would pass for a dead one."""
+    notes = scene.cluster.n1.root / "run/slurm_adopt/unreached"
+    with firewall(scene.cluster.n2, FIRST_OF_TWO):
+        for _ in range(3):
+            assert scene.from_inside().job == scene.older
+    assert not notes.exists()
+
+
 def test_escaped_from_its_job(scene: Scene) -> None:
     """What is in no job's cgroups any more comes from no job."""
     assert scene.from_inside().job == scene.older

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,6 +12,7 @@ import pytest
 
 from slurm_adopt.node import own_address, source_job, unreached
 from slurm_adopt.node.ssh_connection import Connection
+from slurm_adopt.slurm import stream
 from slurm_adopt.slurm.config import slurmd_ports
 from slurm_adopt.slurm.errors import PeerError
 from slurm_adopt.slurm.slurmd import rpc
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 PLACE = ("10.0.0.9", 6818)
 NAME = "10.0.0.9-6818"
+LONG = Deadline(600)
 
 
 @pytest.fixture
@@ -216,3 +219,21 @@ def test_what_was_not_tried_is_not_unreached(limit: float, unreached: bool) -> N
             with pytest.raises(PeerError) as caught:
                 stream.connect(socket.AF_INET, full.getsockname(), limit)
     assert isinstance(caught.value, UnreachedError) is unreached
+
+
+def test_a_connection_that_a_lost_packet_keeps_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the connections that are begun the first that comes is taken; the others are closed."""
+    monkeypatch.setattr(stream, "_AGAIN", 0.1)
+    with socket.socket() as full, socket.socket() as first, Stream(Peer("it", {}), LONG) as one:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        first.connect(full.getsockname())  # takes the only place
+        free = threading.Timer(0.15, full.accept)
+        free.start()
+        before = len(os.listdir("/proc/self/fd"))
+        one.connect(socket.AF_INET, full.getsockname(), 5)
+        free.join()
+        with full.accept()[0] as taken:
+            assert one._socket
+            assert one._socket.getsockname() == taken.getpeername()
+        assert len(os.listdir("/proc/self/fd")) == before + 1

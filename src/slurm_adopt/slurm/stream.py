@@ -7,10 +7,12 @@ and the sack (unix sockets) and slurmd (TCP); `_socket` is imported because `soc
 from __future__ import annotations
 
 import _socket
-from errno import ECONNRESET, EPIPE
+import select
+from errno import ECONNRESET, EINPROGRESS, EPIPE
 from os import strerror
 from time import sleep
 
+from . import time_limits
 from .errors import PeerError
 from .proc import peer
 
@@ -29,6 +31,8 @@ SILENT = -2  # connected, but no answer in time
 CLOSED = -3  # closed without an answer
 BROKEN = -4  # closed in the middle of one
 _TICK = 0.005  # seconds between two looks at a full backlog
+_TRIES = 3  # connections over TCP at most, of which the first counts
+_AGAIN = time_limits.BEGUN.silence
 
 
 class ClosedError(PeerError):
@@ -101,28 +105,72 @@ class Stream:
     def connect(self, family: int, address: Address, limit: float | None = None) -> None:
         """Connect within the deadline, and within `limit` seconds if given; PeerError otherwise.
 
-        UnreachedError if the kernel tried for `limit` as a whole.
+        UnreachedError if the kernel tried for `limit` as a whole. Over TCP a lost packet costs less
+        than a second: another connection is begun before the kernel sends it again (RFC 6298).
         """
         deadline = self._deadline if limit is None else self._deadline.within(limit)
         whole = limit is not None and self._deadline.left() >= limit
         try:
-            self._socket = _socket.socket(family, _socket.SOCK_STREAM)
-            while not self._connected(address, deadline):
-                sleep(_TICK)
+            if family == _socket.AF_UNIX:
+                self._socket = _socket.socket(family, _socket.SOCK_STREAM)
+                while not self._connected(address, deadline):
+                    sleep(_TICK)
+            else:
+                self._socket = self._first(family, address, deadline)
         except OSError as error:
             unreached = whole and self._tried and isinstance(error, _socket.timeout)
             kind = UnreachedError if unreached else PeerError
             raise kind(str(self._peer.failed("no connection", error, UNREACHED))) from None
 
     def _connected(self, address: Address, deadline: Deadline) -> bool:
-        """Try once; False if the backlog of a unix socket is full and there is time left."""
+        """Try a unix socket once; False if its backlog is full and there is time left."""
         timed = self._timed(deadline)
         self._tried = True
         try:
             timed.connect(address)
-        except BlockingIOError:  # unix(7): EAGAIN at once, where TCP waits
+        except BlockingIOError:  # unix(7): EAGAIN at once
             return False
         return True
+
+    def _first(self, family: int, address: Address, deadline: Deadline) -> _socket.socket:
+        """Return the first connection of several; OSError that the first of them meets."""
+        if not deadline.left():
+            raise _socket.timeout
+        tried: dict[int, _socket.socket] = {}
+        poll = select.poll()
+        try:
+            while True:
+                left = deadline.left()
+                if left and len(tried) < _TRIES:
+                    self._begin(family, address, tried, poll)
+                for fd, _ in poll.poll(max(1, int(1000 * min(left, _AGAIN)))):
+                    number = tried[fd].getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
+                    if number:
+                        raise OSError(number, strerror(number))
+                    return tried.pop(fd)
+                if not left:
+                    raise _socket.timeout
+        finally:
+            for other in tried.values():
+                other.close()
+
+    def _begin(
+        self, family: int, address: Address, tried: dict[int, _socket.socket], poll: select.poll
+    ) -> None:
+        """Begin one more; where there is one already, that it cannot be done does not matter."""
+        try:
+            one = _socket.socket(family, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK)
+        except OSError:
+            if tried:
+                return
+            raise
+        tried[one.fileno()] = one
+        number = one.connect_ex(address)
+        if number in (0, EINPROGRESS):
+            poll.register(one.fileno(), select.POLLOUT)
+            self._tried = True
+        elif len(tried) == 1:
+            raise OSError(number, strerror(number))
 
     def peer_uid(self) -> int:
         """Return the uid of who listens on a unix socket."""

@@ -41,7 +41,8 @@ AFTER_PROLOG      = Limit(5.0,    0.0,   "the extern step of a job whose prolog 
 NAMELESS          = Limit(1.0,    0.0,   "the extern step of somebody's job, where a process was "
                                          "just started for one")
 # slurmds
-CONNECTED         = Limit(0.0,    1.5,   "a connection to one slurmd of the source host")
+CONNECTED         = Limit(0.0,    0.9,   "a connection to one slurmd of the source host")
+BEGUN             = Limit(0.3,    0.0,   "the same, before another is begun beside it, twice")
 # what an extern step has left, in the Epilog
 WALKED            = Limit(0.0,    2.0,   "a walk through the cgroups that a job has left")
 FROZEN            = Limit(0.0,    0.5,   "the processes of such a cgroup to be frozen")
