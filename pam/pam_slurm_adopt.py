@@ -115,29 +115,27 @@ def _rest() -> "dict[str, Any]":
 REST = r'''
 def _importing(above: str) -> "Any":
     """Run the module that imports the others, by a file that only root may write."""
-    name = "slurm_adopt.system.importing"
-    if name not in sys.modules:
-        from _frozen_importlib_external import SourceFileLoader, cache_from_source
-        from os.path import dirname, isfile
+    from _frozen_importlib_external import SourceFileLoader, cache_from_source
+    from os.path import dirname, isfile
 
-        places = [above and f"{above}/src", *sys.path, dirname(above)]
-        files = [f"{place}/slurm_adopt/system/importing.py" for place in places if place[:1] == "/"]
-        file = next(filter(isfile, files), "")
-        if not file:
-            raise ModuleNotFoundError("No module named 'slurm_adopt'")
-        _check(file)
-        loader, module, code = SourceFileLoader(name, file), type(sys)(name), None
-        if isfile(cache_from_source(file)):  # else none is read that comes now
-            _check(cache_from_source(file))
-            try:  # noqa: SIM105 - contextlib is one import more
-                code = loader.get_code(name)
-            except (EOFError, ImportError, TypeError, ValueError):  # byte code that is garbage
-                pass
-        code = code or loader.source_to_code(loader.get_data(file), file)
-        module.__file__ = file
-        exec(code, module.__dict__)  # noqa: S102 - a module of our own
-        sys.modules[name] = module
-    return sys.modules[name]
+    name = "slurm_adopt.system.importing"
+    places = [above and f"{above}/src", *sys.path, dirname(above)]
+    files = [f"{place}/slurm_adopt/system/importing.py" for place in places if place[:1] == "/"]
+    file = next(filter(isfile, files), "")
+    if not file:
+        raise ModuleNotFoundError("No module named 'slurm_adopt'")
+    _check(file)
+    loader, module, code = SourceFileLoader(name, file), type(sys)(name), None
+    if isfile(cache_from_source(file)):  # else none is read that comes now
+        _check(cache_from_source(file))
+        try:
+            code = loader.get_code(name)
+        except (EOFError, ImportError, TypeError, ValueError):  # byte code that is garbage
+            pass
+    code = code or loader.source_to_code(loader.get_data(file), file)
+    module.__file__ = file
+    exec(code, module.__dict__)  # noqa: S102 - a module of our own
+    return module
 
 
 def _check(path: str) -> None:
@@ -244,7 +242,7 @@ def _complain(what: str, error: BaseException) -> None:
     try:
         _to_syslog(line)
     except Exception:  # noqa: BLE001
-        try:  # noqa: SIM105 - nothing is imported that may be missing
+        try:  # nothing is imported that may be missing
             _to_container_log(line)
         except Exception:  # noqa: BLE001, S110 - nobody is left to tell
             pass
