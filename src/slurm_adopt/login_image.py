@@ -181,9 +181,10 @@ class Package:
             before = dict(order)
             self.order(name, before)
             needs = tuple(each for each in before if each not in order and each != name)
-            part = marshal.dumps((self.file(name), self.code(name, before)))
+            part = marshal.dumps(self.code(name, before))
             parts = part + parts
-            others[name] = marshal.dumps((self.file(name), len(parts), len(part), needs))
+            where = len(parts), len(part), source_hash(HASH_KEY, part)
+            others[name] = marshal.dumps((self.file(name), *where, needs))
         image = (self.top, tuple(files), always, others)
         first = marshal.dumps((self.code(FIRST, ()), image))
         return MAGIC_NUMBER + len(first).to_bytes(4, "little") + first + parts

@@ -289,7 +289,7 @@ BRIDGE = [
     broken_checkout("a login image of other sources", "SA204", "warning", "file by file",
                     f"echo '#' >>{PACKAGE}/node/node.py; python3 -m compileall -q {PACKAGE}/node",
                     IMAGE),
-    broken_checkout("a login image of which a part is stale", "SA204", "warning", "parts of",
+    broken_checkout("a login image of which a part is stale", "SA204", "warning", "import parts of",
                     f"echo '#' >>{PACKAGE}/node/unreached.py; "
                     f"python3 -m compileall -q {PACKAGE}/node", f"{PACKAGE}/node/unreached.py"),
     broken_checkout("a login image of a user's", "SA204", "warning", "file by file",

@@ -165,16 +165,18 @@ def test_why_no_login_uses_the_image(place: Path) -> None:
     package, source, folder = str(place), place / "front/a.py", place / "front"
     path = Path(image.path_of(package, "cpython-39"))
 
-    def why() -> str:
-        return image.why_unused(package, "cpython-39", [str(source)])
+    def why(*, made_again: bool = False) -> str:
+        said, again = image.why_unused(package, "cpython-39", [str(source)])
+        assert again is made_again
+        return said
 
     folder.mkdir(mode=0o755)
     source.write_text("")
     source.chmod(0o644)
-    assert why() == f"there is no {path}"
+    assert why(made_again=True) == f"there is no {path}"
     path.write_bytes(b"")
     path.chmod(0o644)
-    assert why() == f"{path} is of other sources"
+    assert why(made_again=True) == f"{path} is of other sources, or is not whole"
     for file, said in (
         (path, f"{path} belongs to uid 5001"),
         (path.parent, f"{path.parent} belongs to uid 5001"),
@@ -182,7 +184,7 @@ def test_why_no_login_uses_the_image(place: Path) -> None:
         (folder, f"{folder} belongs to uid 5001"),
     ):
         os.chown(file, 5001, 0)
-        assert why() == f"{path} is there, but {said}"
+        assert why(made_again=file == path) == f"{path} is there, but {said}"
         os.chown(file, 0, 0)
     source.chmod(0o664)
     assert why() == f"{path} is there, but {source} has mode 0664, where others may write"

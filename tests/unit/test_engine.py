@@ -872,6 +872,7 @@ def test_a_value_that_the_engine_does_not_know_is_the_strictest(
 
 def test_no_memory_is_no_mistake_of_ours() -> None:
     assert our_mistake(MemoryError()) == OUT_OF_MEMORY
+    assert our_mistake(PermissionError("/a belongs to uid 7")) == "/a belongs to uid 7"
 
 
 @pytest.mark.parametrize("number", [errno.ENOMEM, errno.EIO, errno.ENOBUFS, errno.EMFILE])

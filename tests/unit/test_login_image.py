@@ -298,6 +298,7 @@ MEANWHILE = {
     "zeros": ("bytes(len(data))", False),
     "another": ("data[1:] + data[:1]", False),
     "with another beginning": ("data[9:]", True),
+    "flipped bits": ("bytes(each ^ 1 for each in data)", False),
 }
 
 
@@ -317,6 +318,17 @@ def test_an_image_that_changes_during_a_login(copy: Path, what: str) -> None:
     argv = [PYTHON, "-IS", "-c", text]
     done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == [str(by_image)] * 2
+
+
+@pytest.mark.parametrize("share", [0.6, 0.8, 0.99])
+def test_one_that_is_cut_behind_its_beginning(copy: Path, share: float) -> None:
+    """What was cut off comes from files; what is left of it is garbage to whoever reads it."""
+    path = image(copy)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    used, names = loaded(copy, SCRIPTS[0], EVERY)
+    assert used
+    assert set(EVERY) <= names.keys()
 
 
 @pytest.mark.parametrize("what", ["moved", "copied beside", "by a link"])

@@ -140,6 +140,8 @@ def our_mistake(error: Exception) -> str:
     """Name the place of an unexpected exception, for a bug report; or what the kernel lacks."""
     if isinstance(error, MemoryError):
         return OUT_OF_MEMORY
+    if type(error) is PermissionError and error.errno is None:  # importing.py's
+        return str(error)
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -42,7 +42,7 @@ CODE = type((lambda: None).__code__)
 # An entry script gives us this from the image that we came in: the directory that has the
 # package; (path, type, size, time, hash) of each directory, and of the modules that each login
 # runs; (name, path, code) of these, in order. And of each other by name, as bytes: the same of its
-# file; where its code is, from the end; the size of that; what has to run before it.
+# file; where its code is, from the end; size and hash of that; what has to run before it.
 IMAGE: Any = None
 TYPE_AND_WRITERS = 0o170022  # bits of a mode: what it is, and whether group or all may write it
 HASH_KEY = 20  # any number; login_image.py has the same
@@ -121,24 +121,37 @@ def _run(wanted: Any) -> None:
 
 def _part(name: str) -> Any:
     """Run a module that only some logins need; return it, None where its file has to do."""
-    top, _, _, others = IMAGE
-    wanted = []
-    try:
-        names = (*loads(others[name])[3], name)  # noqa: S302 - what root alone may write
-        new = [(one, *loads(others[one])[:3]) for one in names if one not in sys.modules]  # noqa: S302
-        if not _as_made([file for _, file, _, _ in new]):
-            return None
-        with open(f"{top}/{PACKAGE}/__pycache__/login.{TAG}.image", "rb", 0) as image:
-            for one, file, place, size in new:
-                image.seek(-place, 2)
-                found, code = loads(image.read(size))  # noqa: S302
-                if found != file:  # another image is there by now
-                    return None
-                wanted.append((one, file[0], code))
-    except (OSError, EOFError, TypeError, ValueError, MemoryError):
+    before = loads(IMAGE[3][name])[4]  # noqa: S302 - what root alone may write
+    wanted = kept([one for one in (*before, name) if one not in sys.modules])
+    if wanted is None:
         return None
     _run(wanted)
     return sys.modules[name]
+
+
+def kept(names: list[str]) -> Any:
+    """Return (name, path, code) of modules that only some logins need, as the image has them.
+
+    None where the source of one has changed, or the image: it is read again.
+    """
+    from _imp import source_hash
+
+    top, _, _, others = IMAGE
+    found = []
+    try:
+        new = [(name, *loads(others[name])[:4]) for name in names]  # noqa: S302
+        if not _as_made([file for _, file, _, _, _ in new]):
+            return None
+        with open(f"{top}/{PACKAGE}/__pycache__/login.{TAG}.image", "rb", 0) as image:
+            for name, file, place, size, of_code in new:
+                image.seek(-place, 2)
+                code = image.read(size)
+                if source_hash(HASH_KEY, code) != of_code:
+                    return None
+                found.append((name, file[0], loads(code)))  # noqa: S302
+    except (OSError, MemoryError):
+        return None
+    return found
 
 
 def why(path: str, entry: os.stat_result) -> str:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from .our_lines import Front
 
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
-_WITHOUT = "each login imports the module file by file"
+_WITHOUT = "there is no login image, so each login imports the module file by file"
+_IN_PART = "the login image is stale, so some logins import parts of the module file by file"
 
 
 def make(front: Front) -> str:
@@ -46,7 +47,8 @@ def make(front: Front) -> str:
     argv = [_interpreter(told), "-I", image.maker(package)]
     why = _run(argv)
     if why:
-        return f"there is no login image, so {_WITHOUT}: {shlex.join(argv)}: {why}"
+        lacks = _IN_PART if told.get("image") else _WITHOUT
+        return f"{lacks}: {shlex.join(argv)}: {why}"
     return f"written: {image.path_of(package, told['tag'])}"
 
 

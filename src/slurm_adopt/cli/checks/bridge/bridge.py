@@ -97,6 +97,7 @@ def byte_code(host: Host) -> Iterator[Seen]:
         top = os.path.dirname(told["package"]["file"])
         sources = list(_sources(top))
         states = {file: _state_of_code(file, told["tag"], told["magic"]) for file in sources}
+        hint = f"; run {shlex.join(image.command(top, told))}"
         old = [file for file, state in states.items() if state == "unchecked"]
         bad = {state: sum(s == state for s in states.values()) for state in ("missing", "stale")}
         if old:
@@ -104,20 +105,18 @@ def byte_code(host: Host) -> Iterator[Seen]:
         if any(bad.values()):
             found = ", ".join(f"{count} files: {state}" for state, count in bad.items() if count)
             first = next(file for file, state in states.items() if state in bad)
-            what = "some logins compile parts of" if told.get("image") else "each login compiles"
+            without = "without the login image logins would compile parts of"
+            what = without if told.get("image") else "each login compiles"
             yield warning(f"{what} the module: its byte code is not fresh", found, first)
         if image.maker(top) and not told.get("image"):
-            why, hint = image.why_unused(top, told["tag"], sources), image.command(top, told)
+            why, made_again = image.why_unused(top, told["tag"], sources)
             title = "each login imports the module file by file, without its login image"
-            found = f"{why}; run {shlex.join(hint)}"
-            yield warning(title, found, image.path_of(top, told["tag"]))
+            path = image.path_of(top, told["tag"])
+            yield warning(title, why + hint if made_again else why, path)
         elif told.get("changed"):
-            hint = image.command(top, told)
-            yield warning(
-                "some logins import parts of the module file by file: its login image is stale",
-                f"{len(told['changed'])} sources have changed since; run {shlex.join(hint)}",
-                told["changed"][0],
-            )
+            title = "some logins import parts of the module file by file, without the login image"
+            why, made_again = image.why_in_part(told["changed"])
+            yield warning(title, why + hint if made_again else why, told["changed"][0])
         elif not old and not any(bad.values()):
             fresh = "byte code and login image are" if told.get("image") else "byte code is"
             yield ok(f"the module's {fresh} fresh, for {told['tag']}")

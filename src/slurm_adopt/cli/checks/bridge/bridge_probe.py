@@ -73,19 +73,12 @@ def _import_as_program(script: str) -> dict[str, str]:
 
 
 def _changed(importing: Any) -> list[str]:
-    """Return the sources of which the image has another text, of modules that few logins need."""
+    """Return the sources of modules that few logins need and do not take from the image."""
     from marshal import loads
 
-    changed = []
-    for kept in importing.IMAGE[3].values():
-        file = loads(kept)[0]  # noqa: S302 - what the login has taken
-        try:
-            same = importing._as_made([file])  # noqa: SLF001 - as it looks itself
-        except OSError:
-            same = False
-        if not same:
-            changed.append(file[0])
-    return sorted(changed)
+    others = importing.IMAGE[3]
+    changed = [name for name in others if importing.kept([name]) is None]
+    return sorted(loads(others[name])[0][0] for name in changed)  # noqa: S302 - as a login does
 
 
 def _package() -> dict[str, str]:

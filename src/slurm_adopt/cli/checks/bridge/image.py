@@ -10,7 +10,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 MAKER = "login_image.py"
 WRITERS = stat.S_IWGRP | stat.S_IWOTH
@@ -38,16 +38,28 @@ def command(package: str, told: dict[str, Any]) -> list[str]:
     return [interpreter(told), "-I", maker(package)]
 
 
-def why_unused(package: str, tag: str, sources: Iterable[str]) -> str:
-    """Return why no login uses the image: its own entry, or one that it depends on."""
+def why_unused(package: str, tag: str, sources: Iterable[str]) -> tuple[str, bool]:
+    """Return why no login uses the image: its own entry, or one that it depends on.
+
+    And whether it will be used when it is made again.
+    """
     path = path_of(package, tag)
     if not os.path.lexists(path):
-        return f"there is no {path}"
+        return f"there is no {path}", True
     of_files = {each for source in sources for each in (source, os.path.dirname(source))}
     for each in (path, *_above(path), *sorted(of_files)):
         if why := _unfit(each):
-            return f"{path} is there, but {each} {why}"
-    return f"{path} is of other sources"
+            return f"{path} is there, but {each} {why}", each == path
+    return f"{path} is of other sources, or is not whole", True
+
+
+def why_in_part(sources: Sequence[str]) -> tuple[str, bool]:
+    """Return the same of the image's parts, for the sources that some logins import instead."""
+    for each in sources:
+        if why := _unfit(each):
+            return f"{each} {why}", False
+    others = f", nor are {len(sources) - 1} others" if sources[1:] else ""
+    return f"{sources[0]} is not as the login image has it{others}", True
 
 
 def _above(path: str) -> Iterable[str]:
