@@ -298,6 +298,7 @@ MEANWHILE = {
     "zeros": ("bytes(len(data))", False),
     "another": ("data[1:] + data[:1]", False),
     "with another beginning": ("data[9:]", True),
+    "the same, a user's": ("(os.mknod({image!r}), os.chown({image!r}, 5001, 0), data)[2]", False),
     "flipped bits": ("bytes(each ^ 1 for each in data)", False),
 }
 
@@ -310,7 +311,7 @@ def test_an_image_that_changes_during_a_login(copy: Path, what: str) -> None:
     text = LOADED_LATER.format(
         script=script,
         image=str(image(copy)),
-        becomes=becomes,
+        becomes=becomes.format(image=str(image(copy))),
         top=str(copy / "src"),
         later=LATER,
         needed=NEEDED,

@@ -182,6 +182,15 @@ def test_what_is_left_out(tmp_path: Path, included: bool) -> None:
     assert len(conf.load(str(path), frozenset({"n7"})).nodes) == 10_001
 
 
+def test_many_lines_that_are_no_block_are_not_light(tmp_path: Path) -> None:
+    """They are kept one by one, which takes megabytes: no phase hands them to the next."""
+    path = tmp_path / "slurm.conf"
+    path.write_text("".join(f"NodeName=x{n} \\\nCPUs=2\n" for n in range(5000)))
+    assert not conf.load(str(path), frozenset({"x7"})).is_light()
+    path.write_text("".join(f"NodeName=x{n} \\\nCPUs=2\n" for n in range(50)))
+    assert conf.load(str(path), frozenset({"x7"})).is_light()
+
+
 def test_a_long_line_at_the_beginning(tmp_path: Path) -> None:
     path = tmp_path / "slurm.conf"
     long = f"#{'x' * files._TEXT}\n"

@@ -141,7 +141,8 @@ def _decide(
         if phase == "account":
             node = Node(options, log, account_of=login.service, converse=service.converse, pid=pid)
             outcome = decide(login, options, node)
-            memory["conf"] = node.phase.site.kept
+            if outcome.adoption or outcome.choice:  # the session phase has something to do
+                memory["conf"] = node.phase.site.kept
             return outcome
         before = _remembered(login, memory)
         node = Node(options, log, pid=pid)

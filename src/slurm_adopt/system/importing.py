@@ -45,6 +45,7 @@ CODE = type((lambda: None).__code__)
 # file; where its code is, from the end; size and hash of that; what has to run before it.
 IMAGE: Any = None
 TYPE_AND_WRITERS = 0o170022  # bits of a mode: what it is, and whether group or all may write it
+REGULAR = 0o100000
 HASH_KEY = 20  # any number; login_image.py has the same
 
 
@@ -143,13 +144,16 @@ def kept(names: list[str]) -> Any:
         if not _as_made([file for _, file, _, _, _ in new]):
             return None
         with open(f"{top}/{PACKAGE}/__pycache__/login.{TAG}.image", "rb", 0) as image:
+            entry = os.fstat(image.fileno())
+            if entry.st_uid or entry.st_mode & TYPE_AND_WRITERS != REGULAR:
+                return None  # a job's namespaces may have been entered since
             for name, file, place, size, of_code in new:
                 image.seek(-place, 2)
                 code = image.read(size)
                 if source_hash(HASH_KEY, code) != of_code:
                     return None
                 found.append((name, file[0], loads(code)))  # noqa: S302
-    except (OSError, MemoryError):
+    except (OSError, KeyError, MemoryError):
         return None
     return found
 

@@ -40,6 +40,7 @@ DEFAULT_PORT = "6818"  # SLURMD_PORT, src/common/read_config.h
 INCLUDES = 1000  # files in one configuration
 DEPTH = 32  # of files that include each other
 FILE_LIMIT = 64 << 20  # bytes in one file
+_FEW = 64  # NodeName lines that take little memory
 _LARGE = 1 << 13  # bytes of a file whose NodeName lines are parsed when they are asked for
 
 # Blanks are those of ASCII, as for the C library: others are letters of a name.
@@ -105,7 +106,7 @@ class Conf:
         self._nodes += [line for text in block.about(names, False) for line in _node_lines(text)]
 
     def _complete(self) -> None:
-        """Read the lines that were left out."""
+        """Read the lines that were left out: those that are there now; SetupError."""
         if self._about:
             self._nodes = load(self.path)._nodes  # noqa: SLF001 - of this class
             self._about = frozenset()
@@ -115,8 +116,9 @@ class Conf:
         return all(known and known == _known_by(path) for path, known in self.files)
 
     def is_light(self) -> bool:
-        """Say whether there is no block of lines here, which may be large."""
-        return all(isinstance(node, dict) for node in self._nodes)
+        """Say whether there are few NodeName lines here, and no block of them."""
+        few = len(self._nodes) <= _FEW
+        return few and all(isinstance(node, dict) for node in self._nodes)
 
     def get(self, key: str, default: str = "") -> str:
         """Return the value of a key given in any case."""

@@ -36,8 +36,8 @@ def _told(load: Any, script: str) -> dict[str, Any]:
         told["wrong"] = repr(error)
     importing = sys.modules.get("slurm_adopt.system.importing")
     told["image"] = bool(getattr(importing, "IMAGE", None))
-    told["changed"] = _changed(importing) if told["image"] else []
     told["import"] = time.process_time() - told["start"]
+    told["changed"] = _changed(importing) if told["image"] else []
     told["ours"] = [file for file in _files() if file not in told["modules"]]
     told.update(_interpreter())
     return told
@@ -76,6 +76,8 @@ def _changed(importing: Any) -> list[str]:
     """Return the sources of modules that few logins need and do not take from the image."""
     from marshal import loads
 
+    if not hasattr(importing, "kept"):  # of another release
+        return []
     others = importing.IMAGE[3]
     changed = [name for name in others if importing.kept([name]) is None]
     return sorted(loads(others[name])[0][0] for name in changed)  # noqa: S302 - as a login does
