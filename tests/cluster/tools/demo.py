@@ -263,6 +263,7 @@ def main(console: Console, keep: bool, line: str = pam.OURS) -> int:
         console.print(f"      [cyan]{escape(line)}[/]\n")
         for node in cluster.nodes if keep else ():
             setup.keep_auth_log(node)
+            node.run(["cp", "-r", "--no-preserve=ownership", "/checkout/bin", setup.MODULE_DIR])
         stage = Stage(cluster, console, line)
         play(stage)
         if keep:
@@ -330,9 +331,7 @@ def _farewell(console: Console, state: State) -> list[str]:
         console.print(
             "  ./dev shell n1                   root on a node; its syslog is /var/log/syslog"
         )
-        console.print(
-            "                                   /checkout/bin/slurm-adopt check, or --help"
-        )
+        console.print(f"{'':35}{setup.MODULE_DIR}/bin/slurm-adopt check, or --help")
         console.print(
             "  docs/tutorial.md                 goes on from here: the module by its package"
         )
