@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from tests.cluster.tools.bench.goals import Found
 
 DOCS = Path(__file__).parents[2] / "docs"
+WIDTH = 100  # of the page's lines
 PAGE, DATA = DOCS / "performance.md", DOCS / "performance.json"
 
 
@@ -49,6 +51,8 @@ def page(text: str) -> str:
     """Return the page with the tables as the data are now."""
     several = {**parts(found()), "origins": [report.origins(origins())]}
     made = {name: "\n".join(map(_markdown, tables)) for name, tables in several.items()}
+    if unmeasured := report.unmeasured(found()):
+        made["goals"] += f"\n{textwrap.fill(_begun(unmeasured), WIDTH)}.\n"
     for name, tables in made.items():
         begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->\n"
         before, _, rest = text.partition(begin)

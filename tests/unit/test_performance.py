@@ -11,7 +11,7 @@ import pytest
 
 from tests.cluster.harness import cgroups
 from tests.cluster.harness.host import CHECKOUT
-from tests.cluster.tools.bench import counting, goals, report
+from tests.cluster.tools.bench import counting, goals, measuring, report
 from tests.cluster.tools.bench.__main__ import chosen_rows, command
 from tests.cluster.tools.bench.rows import (
     LISTENERS,
@@ -183,6 +183,41 @@ def test_the_last_line_counts_what_is_reached() -> None:
     assert said == f"1 of 2 goals are reached, 1 missed; {unknown}"
 
 
+def test_goals_that_were_not_measured_are_named_with_their_rows() -> None:
+    said = report.unmeasured(FOUND)
+    assert "; to no other sockets, less the answer (1000 sockets, 250000 sockets); " in said
+    assert "not wholly in" not in said
+
+
+@pytest.mark.parametrize("found", [FOUND, {}])
+def test_the_page_names_them_where_there_are_some(
+    found: Found, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(performance, "found", lambda: found)
+    begun = "Goals that were not measured: to the limit ("
+    assert (begun in performance.page(performance.PAGE.read_text())) is bool(found)
+    monkeypatch.setattr(report, "unmeasured", lambda _: "")
+    assert begun not in performance.page(performance.PAGE.read_text())
+
+
+ROUNDS = [
+    ("one job", 30, 30),
+    ("Python 3.14", 30, 30),
+    ("250000 sockets", 20, 5),
+    ("source drops, first login", 20, 3),
+    ("source drops, first login", 1, 1),
+    (LISTENERS, 20, 5),
+    (STORM, 20, 2),
+    (STORM, 1, 1),
+    (MEMORY, 20, 5),
+]
+
+
+@pytest.mark.parametrize(("name", "wanted", "runs"), ROUNDS)
+def test_runs_of_a_row(name: str, wanted: int, runs: int) -> None:
+    assert measuring.rounds(name, wanted) == runs
+
+
 def test_rows_in_which_the_machine_was_busy_are_named() -> None:
     """An empty script waits for nothing else."""
     idle = {"ms": MS, "cpu_ms": {**MS, "empty": 19}}
@@ -268,6 +303,9 @@ def test_instructions_of_a_file() -> None:
         ("Python", list(PYTHONS)),
         ("one job,no job", ["one job", "no job"]),
         ("one job, account line alone,no job", ["one job, account line alone", "no job"]),
+        ("one job, no job", ["one job", "no job"]),
+        ("one job, account line alone, no job", ["one job, account line alone", "no job"]),
+        ("one job , 1000 sockets,no job", ["one job", "no job", "1000 sockets"]),
     ],
 )
 def test_chosen_rows(patterns: str, chosen: list[str]) -> None:
@@ -280,9 +318,12 @@ REFUSED = [
     (["--json", "/no/file"], "/no/file cannot be written"),
     (["--rows", "nothing"], "no row is named like 'nothing'; ./dev bench --list names them"),
     (["--rows", "no job,such,row of"], "no row is named like 'such' or 'row of'"),
-    (["--rows", "one job, no job"], "no row is named like 'one job, no job'"),
+    (["--rows", "one job, such"], "no row is named like 'such'"),
     (["--rows", ""], "no row is named like ''"),
     (["--rows", STORM, "--only", "counts"], "nothing of these rows is counted"),
+    (["--rows", MEMORY, "--only", "counts"], "nothing of these rows is counted"),
+    (["--only", "time", "--instructions"], "--instructions stands first"),
+    (["--rows", "no job", "--commands"], "--commands stands first"),
     (["--instructions", "nonsense"], "git knows no commit nonsense"),
     (["--instructions", "--foo"], "--foo"),
     (["--instructions", "--record", "HEAD"], "--record is of this checkout; it takes no commits"),

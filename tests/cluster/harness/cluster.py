@@ -433,11 +433,15 @@ def _serves(path: Path) -> bool:
     return True
 
 
+class IsUpError(RuntimeError):
+    """A cluster of the same name is up."""
+
+
 def _refuse_second(name: str) -> None:
     """Refuse to start a cluster beside one of the same name; take down one that was kept."""
     for state in clusters():
         if state.name == name and state.driver.alive():
-            raise RuntimeError(f"a cluster named {name} is up (process {state.driver.pid})")
+            raise IsUpError(f"a cluster named {name} is up (process {state.driver.pid})")
         if state.name == name:
             state.remove()
 

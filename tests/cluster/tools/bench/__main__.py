@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
+from tests.cluster.harness.cluster import IsUpError
 from tests.cluster.harness.root import BuildError, suite_root
 from tests.cluster.harness.suites import SUITES
 from tests.cluster.harness.wait import NotInTimeError
@@ -46,7 +47,7 @@ WIDTH = 130
     "--rows",
     default="*",
     metavar="PATTERN",
-    help="names, parts of them and patterns with *, commas without blanks between; see --list",
+    help="names, parts of them and patterns with *, commas between; see --list",
 )
 @click.option("--list", "listing", is_flag=True, help="only name the rows")
 @click.option("--runs", default=RUNS, type=click.IntRange(1), help="of each subject in a row")
@@ -94,14 +95,14 @@ def main(
 
         performance.keep(said)
         console.print(f"wrote {performance.PAGE}")
-    if busy := report.busy(found):
-        console.print(busy, markup=False)
+    for remark in filter(None, (report.unmeasured(found), report.busy(found))):
+        console.print(remark, markup=False)
     console.print(report.summary(found))
     sys.exit(1 if missing else 0)
 
 
 OWN = os.getpid()
-TIMED = (LISTENERS, STORM)  # nothing is counted there
+TIMED = (MEMORY, LISTENERS, STORM)  # nothing is counted there
 
 
 def chosen_rows(patterns: str) -> list[str]:
@@ -121,7 +122,17 @@ def refuse_unknown(patterns: str) -> None:
 
 def _words(patterns: str) -> list[str]:
     """Return the patterns; in names a blank comes after each comma."""
-    return [word.strip() for word in re.split(r",(?! )", patterns)]
+    return [word for part in re.split(r",(?! )", patterns) for word in _apart(part.strip())]
+
+
+def _apart(part: str) -> list[str]:
+    """Return a part as one pattern, or as several: the longest first ones that mean a row."""
+    pieces = part.split(", ")
+    for end in range(len(pieces), 0, -1):
+        word = ", ".join(pieces[:end]).strip()
+        if any(_means(word, name) for name in NAMES):
+            return [word, *(_apart(", ".join(pieces[end:])) if pieces[end:] else [])]
+    return [part]
 
 
 def _means(word: str, name: str) -> bool:
@@ -137,7 +148,7 @@ def refuse_unwritable(file: Path | None) -> None:
 
 
 def origin(name: str, runs: int, what: Sequence[str]) -> dict[str, dict[str, str | int]]:
-    """Say when and on what a row was measured; what is counted has one run."""
+    """Say when, on what and how often a row was measured; what is counted has one run."""
     root = suite_root(SUITES[PYTHONS.get(name, "bookworm")])
     query = ["dpkg-query", f"--admindir={root}/var/lib/dpkg", "--show", "-f", "${Version}\n"]
     slurm, python = (
@@ -151,9 +162,10 @@ def origin(name: str, runs: int, what: Sequence[str]) -> dict[str, dict[str, str
         "Slurm": slurm,
         "Python": python,
     }
-    if name in TIMED or name == MEMORY:
+    if name in TIMED:
         what = ("time",)
-    return {one: {**seen, "runs": runs if one == "time" else 1} for one in what}
+    times = {"time": measuring.rounds(name, runs), "counts": 1}
+    return {one: {**seen, "runs": times[one]} for one in what}
 
 
 def measured(
@@ -164,7 +176,7 @@ def measured(
     if shared:
         yield from measuring.by_pamtester(shared, runs, what, say)
     others: dict[str, Callable[[], Numbers]] = {
-        MEMORY: lambda: measuring.memory(say),
+        MEMORY: lambda: measuring.memory(runs, say),
         **{name: partial(measuring.python, name, runs, what, say) for name in PYTHONS},
         LISTENERS: lambda: measuring.listeners(runs, say),
         STORM: lambda: measuring.at_once(runs, say),
@@ -175,6 +187,8 @@ def measured(
         started = time.monotonic()
         try:
             numbers = measure()
+        except IsUpError:
+            raise
         except (RuntimeError, OSError, BuildError) as error:  # the others are not lost
             say(f"{name}: {error}")
         else:
@@ -184,6 +198,11 @@ def measured(
 
 def command(words: Sequence[str]) -> None:
     """Do what the words of the command line say."""
+    for first in ("--instructions", "--commands"):
+        if first in words[1:]:
+            said = f"{first} stands first, and no option of the rows beside it"
+            print(f"./dev bench: {said}", file=sys.stderr)
+            sys.exit(2)
     if words[:1] == ["--instructions"]:
         from tests.cluster.tools.instructions import main as count
 
@@ -200,6 +219,9 @@ if __name__ == "__main__":
     heed(lambda signum: sys.exit(128 + signum))
     try:
         command(sys.argv[1:])
+    except IsUpError as error:
+        print(f"./dev bench: another benchmark is running: {error}", file=sys.stderr)
+        sys.exit(1)
     except (BuildError, NotInTimeError, RuntimeError, OSError) as error:
         print(f"./dev bench: {error}", file=sys.stderr)
         sys.exit(1)

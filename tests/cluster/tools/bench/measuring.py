@@ -53,6 +53,17 @@ TIMING = ["python3", "/checkout/tests/cluster/inside/timing.py"]
 LEAST = 3  # runs
 LIMIT = 590.0  # seconds that the logins of a row may take
 WHAT = ("time", "counts")
+MOST = {STORM: 2, MEMORY: 5}  # runs, of rows that take long
+
+
+def rounds(name: str, runs: int) -> int:
+    """Return how many runs of each subject a row has, where so many are wanted."""
+    if name in MOST:
+        return min(runs, MOST[name])
+    if name == LISTENERS:
+        return max(LEAST, runs // 4)
+    share = ROWS[name].share if name in ROWS else 1
+    return max(min(runs, LEAST), round(runs * share))
 
 
 def by_pamtester(
@@ -112,8 +123,7 @@ def measured(node: Host, row: Row, world: World, runs: int, what: Sequence[str])
         first = {name: of_row(name, user=row.after) for name in row.subjects}
         _run(node, row, world, 0, first, 1)
     if "time" in what:
-        rounds = max(min(runs, LEAST), round(runs * row.share))
-        said = _run(node, row, world, rounds, commands, row.warm)
+        said = _run(node, row, world, rounds(row.name, runs), commands, row.warm)
         for measure in ("ms", "cpu_ms"):
             medians = (round(statistics.median(one), 2) for one in said[measure])
             found[measure] = dict(zip(commands, medians))
@@ -164,12 +174,12 @@ def _run(
     node: Host,
     row: Row,
     world: World,
-    rounds: int,
+    times: int,
     commands: Mapping[str, list[str]],
     warm: int = 0,
 ) -> dict[str, list[list[float]]]:
     """Have all take turns; see that those are refused that shall be, and that ours adopt."""
-    argv = [*TIMING, str(rounds), "--any", "--warm", str(warm)]
+    argv = [*TIMING, str(times), "--any", "--warm", str(warm)]
     argv += ["--accept", str(world.accept)] if world.accept else []
     argv += ["--forget", world.forget] if world.forget else []
     argv += ["--ask"] if world.answered else []
@@ -184,7 +194,7 @@ def _run(
             raise RuntimeError(f"{row.name}, {name}: {statuses}\n" + "\n".join(log[-20:]))
     ours = sum(name.partition("/")[0] in (front.ours for front in FRONTS) for name in commands)
     adopted = sum("adopted into job" in line for line in log)
-    if not row.refused and adopted < ours * (rounds + warm):
+    if not row.refused and adopted < ours * (times + warm):
         raise RuntimeError(f"{row.name}: {adopted} adopted\n" + "\n".join(log[-20:]))
     return said
 
@@ -192,20 +202,25 @@ def _run(
 # In logins by ssh
 
 
-def memory(report: Report) -> Numbers:
-    """Return RSS and PSS in MiB of a login's privileged sshd, by subject."""
-    found: Numbers = {"rss": {}, "pss": {}}
+def memory(runs: int, report: Report) -> Numbers:
+    """Return median RSS and PSS in MiB of a login's privileged sshd, by turns."""
+    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in SUBJECTS}
     with Cluster("bench", SETTINGS, report) as cluster:
         prepare(cluster.n1)
         cluster.submit("alice")
-        for name in SUBJECTS:
-            report(f"{MEMORY}: {name}")
-            cluster.pam(_lines(name))
-            with cluster.session("alice") as session:
-                time.sleep(0.2)
-                rss, pss = _sizes(cluster.n1, session.pid)
-            found["rss"][name], found["pss"][name] = round(rss, 2), round(pss, 2)
-    return found
+        for _ in range(rounds(MEMORY, runs)):
+            for name in SUBJECTS:
+                report(f"{MEMORY}: {name}")
+                cluster.pam(_lines(name))
+                with cluster.session("alice") as session:
+                    time.sleep(0.2)
+                    seen[name].append(_sizes(cluster.n1, session.pid))
+    medians = {name: map(statistics.median, zip(*sizes)) for name, sizes in seen.items()}
+    several = {name: [round(size, 2) for size in both] for name, both in medians.items()}
+    return {
+        measure: {name: sizes[at] for name, sizes in several.items()}
+        for at, measure in enumerate(("rss", "pss"))
+    }
 
 
 def _lines(name: str) -> list[str]:
@@ -226,7 +241,6 @@ def _sizes(host: Host, shell: int) -> tuple[float, float]:
 
 
 LOGINS = 300  # at once
-MOST_STORMS = 2
 STORM_OF = {"C": "C module", "ours": "both lines", "ours by pam_exec": "both lines"}
 IN_STORM = ("permit", "C", *OURS_ONLY)  # permit and the empty scripts adopt nobody
 
@@ -239,7 +253,7 @@ def at_once(runs: int, report: Report) -> Numbers:
         prepare(cluster.n1)
         storms = storm.Storms(cluster)
         with storms.prepared(LOGINS, 1):
-            for _ in range(min(runs, MOST_STORMS)):
+            for _ in range(rounds(STORM, runs)):
                 for name in IN_STORM:
                     report(f"{STORM}: {name}")
                     front = "pam_exec" if name.endswith("pam_exec") else "pam_python"
@@ -285,7 +299,7 @@ def listeners(runs: int, report: Report) -> Numbers:
                     report(f"{LISTENERS}: {front.name}, {filled}")
                     with pam.front(front.name):
                         cluster.pam(pam.both())
-                    found[measure][front.ours] = _own_ms(cluster, max(LEAST, runs // 4))
+                    found[measure][front.ours] = _own_ms(cluster, rounds(LISTENERS, runs))
     return found
 
 
@@ -301,10 +315,10 @@ def _listening(cluster: Cluster) -> Iterator[None]:
         holder.wait(60)
 
 
-def _own_ms(cluster: Cluster, rounds: int) -> float:
+def _own_ms(cluster: Cluster, logins: int) -> float:
     """Return the median of what the module's lines in the log say for a login, all phases."""
     found = []
-    for _ in range(rounds):
+    for _ in range(logins):
         mark = cluster.n1.mark()
         cluster.ssh("bob", timeout=60)
         time.sleep(0.1)  # until the grace period of the kernel after the adoption is over

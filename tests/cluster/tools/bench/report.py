@@ -245,6 +245,16 @@ def busy(found: Found) -> str:
     return f"the machine was busy, so times say little: {'; '.join(names)}" if names else ""
 
 
+def unmeasured(found: Found) -> str:
+    """Name the goals that were not measured, with their rows; "" for none."""
+    rows: dict[str, dict[str, None]] = {}
+    for one in goals.verdicts(found):
+        if one.value is None:
+            rows.setdefault(one.goal.name, {})[one.goal.row] = None
+    several = (f"{name} ({', '.join(of)})" for name, of in rows.items())
+    return f"goals that were not measured: {'; '.join(several)}" if rows else ""
+
+
 def summary(found: Found) -> str:
     """Say in one line how many goals are reached; the table before it names them."""
     several = [one for one in goals.verdicts(found) if one.reached is not None]
