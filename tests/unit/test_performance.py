@@ -185,7 +185,7 @@ def test_the_last_line_counts_what_is_reached() -> None:
 
 def test_goals_that_were_not_measured_are_named_with_their_rows() -> None:
     said = report.unmeasured(FOUND)
-    assert "; to no other sockets, less the answer (1000 sockets, 250000 sockets); " in said
+    assert "), to no other sockets, less the answer (1000 sockets; 250000 sockets), " in said
     assert "not wholly in" not in said
 
 

@@ -331,7 +331,7 @@ def _farewell(console: Console, state: State) -> list[str]:
         console.print(
             "  ./dev shell n1                   root on a node; its syslog is /var/log/syslog"
         )
-        console.print(f"{'':35}{setup.MODULE_DIR}/bin/slurm-adopt check, or --help")
+        console.print(f"{'':35}{setup.MODULE_DIR}/bin/slurm-adopt check")
         console.print(
             "  docs/tutorial.md                 goes on from here: the module by its package"
         )

@@ -251,8 +251,8 @@ def unmeasured(found: Found) -> str:
     for one in goals.verdicts(found):
         if one.value is None:
             rows.setdefault(one.goal.name, {})[one.goal.row] = None
-    several = (f"{name} ({', '.join(of)})" for name, of in rows.items())
-    return f"goals that were not measured: {'; '.join(several)}" if rows else ""
+    several = (f"{name} ({'; '.join(of)})" for name, of in rows.items())
+    return f"goals that were not measured: {', '.join(several)}" if rows else ""
 
 
 def summary(found: Found) -> str:
