@@ -161,8 +161,9 @@ PLANTED = """\
 python3 -c '
 import importlib.util, marshal, sys
 code = compile("open(\\"/srv/it\\", \\"w\\")", "planted", "exec")
+first = marshal.dumps((code, None))
 with open(sys.argv[1], "wb") as file:
-    file.write(importlib.util.MAGIC_NUMBER + marshal.dumps((code, None)))
+    file.write(importlib.util.MAGIC_NUMBER + len(first).to_bytes(4, "little") + first)
 ' "$1"
 """
 IMAGES = {
@@ -170,6 +171,7 @@ IMAGES = {
     "garbage": 'echo garbage >"$1"',
     "empty": ': >"$1"',
     "cut": 'truncate -s -99 "$1"',
+    "cut in its beginning": 'truncate -s 99999 "$1"',
     "a directory": 'rm "$1"; mkdir "$1"',
     "a FIFO": 'rm "$1"; mkfifo "$1"',
     "missing": 'rm "$1"',

@@ -167,6 +167,10 @@ def _of_another_python(path: Path) -> None:
     path.write_bytes(b"\0\0\r\n" + path.read_bytes()[4:])
 
 
+def _beginning(data: bytes) -> bytes:
+    return MAGIC_NUMBER + len(data).to_bytes(4, "little") + data
+
+
 # What is wrong with the image: none of them keeps a user out.
 WRONG: dict[str, Callable[[Path], object]] = {
     "none": Path.unlink,
@@ -175,8 +179,10 @@ WRONG: dict[str, Callable[[Path], object]] = {
     "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
     "head alone": lambda path: path.write_bytes(MAGIC_NUMBER),
     "garbage": lambda path: path.write_bytes(MAGIC_NUMBER + b"\xff" * 99),
-    "no code": lambda path: path.write_bytes(MAGIC_NUMBER + b"(\x02\0\0\0NN"),
-    "one thing": lambda path: path.write_bytes(MAGIC_NUMBER + b"N"),
+    "garbage of a size": lambda path: path.write_bytes(_beginning(b"\xff" * 99)),
+    "no code": lambda path: path.write_bytes(_beginning(b"(\x02\0\0\0NN")),
+    "one thing": lambda path: path.write_bytes(_beginning(b"N")),
+    "cut in its size": lambda path: path.write_bytes(_beginning(b"")[:6]),
     "another Python's": _of_another_python,
     "a FIFO": _fifo,
     "a directory": _directory,
