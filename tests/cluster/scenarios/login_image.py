@@ -48,7 +48,7 @@ def assert_read(place: Host | Root, package: str, scripts: Collection[str], *pyt
     assert entries(place, package) == {f"{each} 644 0:0" for each in images}
     for image, python in images.items():
         for script in scripts:
-            assert opened(place, python, script) == [image]
+            assert set(opened(place, python, script)) == {image}  # again for what few logins need
 
 
 def entries(place: Host | Root, package: str) -> set[str]:
