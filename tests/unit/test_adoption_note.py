@@ -107,6 +107,29 @@ def test_what_was_left_for_processes_that_are_gone_is_swept(tmp_path: Path, proc
     assert set(notes(tmp_path)) == expected
 
 
+# What a process makes of its uids, and whether it is another's then
+UIDS = {
+    "pam_keyinit": ("os.setreuid(5001, -1)", False),
+    "sshd with GSSAPI": ("os.seteuid(5001)", False),
+    "a user's": ("os.setuid(5001)", True),
+}
+
+
+@pytest.mark.parametrize("who", UIDS)
+def test_a_process_that_is_a_user_s_for_a_moment_is_not_gone(tmp_path: Path, who: str) -> None:
+    """Another login sweeps just then; the session would not know what was decided."""
+    becomes, swept = UIDS[who]
+    script = f"import os, time; {becomes}; print(flush=True); time.sleep(60)"
+    with subprocess.Popen(["/usr/bin/python3", "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        adoption_note.leave(adopted(process.pid), str(tmp_path))
+        adoption_note.leave(adopted(os.getpid()), str(tmp_path))
+        left = f"{process.pid}-{start_time(process.pid)}" in notes(tmp_path)
+        process.kill()
+    assert left is not swept
+
+
 def test_a_choice(tmp_path: Path, process: int) -> None:
     """Of a job into which nothing has been adopted yet."""
     adoption_note.leave_choice(Choice(7, 5001, "the newest"), process, str(tmp_path))

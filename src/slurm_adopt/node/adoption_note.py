@@ -15,7 +15,7 @@ import os
 from slurm_adopt.decision.adoption import Adoption, Choice
 from slurm_adopt.slurm.digits import id_of
 from slurm_adopt.slurm.errors import SetupError
-from slurm_adopt.slurm.proc import is_root, start_time
+from slurm_adopt.slurm.proc import is_root_still, start_time
 from slurm_adopt.system.root_dirs import DIRECTORY, TOP, check, opened
 
 NAME = "adoptions"
@@ -97,7 +97,8 @@ def _sweep(directory: int) -> None:
     """Take away what was left for processes that are gone; other logins may do so as well."""
     for name in os.listdir(directory):
         pid, _, started = name.partition("-")
-        root = pid.isdecimal() and is_root(f"/proc/{pid}")  # else a pid given to another since
+        # It may be a user's for a moment; a user's for good has been given the pid since.
+        root = pid.isdecimal() and is_root_still(f"/proc/{pid}")
         if not root or str(start_time(int(pid))) != started:
             try:
                 os.unlink(name, dir_fd=directory)

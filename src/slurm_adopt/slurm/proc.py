@@ -66,6 +66,14 @@ def is_root(process: str) -> bool:
     return is_of(process, 0)
 
 
+def is_root_still(process: str) -> bool:
+    """Say whether one of the uids is 0: sshd and PAM modules take a user's for a moment.
+
+    So do pam_keyinit (setreuid(2)) and sshd with GSSAPI (seteuid(2)).
+    """
+    return b"0" in uids(process)[:3]
+
+
 # Of root's processes only, or in a child
 
 
