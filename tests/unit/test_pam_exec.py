@@ -483,10 +483,26 @@ def test_root_gets_in_by_python_3_6() -> None:
 
 
 def test_root_gets_in_by_two_modules_of_python_s() -> None:
-    """And by one that it can do without: a small Python may have no more, not even ctypes."""
+    """And by one that it can do without: a small Python may have no more, not even ctypes.
+
+    atexit is built in: it has no file.
+    """
     found = [one for one in ast.walk(ast.parse(SCRIPT.read_text())) if isinstance(one, ast.Import)]
     named = {name.name for one in found for name in one.names}
-    assert named == {"os", "sys", "pwd"}
+    assert named == {"atexit", "os", "sys", "pwd"}
+
+
+def test_a_script_that_is_cut_off_lets_nobody_in(tmp_path: Path) -> None:
+    """Whatever is left of it: pam_exec takes an exit status of 0 for a yes."""
+    lines = SCRIPT.read_text().splitlines(keepends=True)
+    first = next(at for at, line in enumerate(lines) if "atexit.register" in line) + 1
+    cut = tmp_path / "cut"
+    for end in range(first, len(lines), 3):
+        cut.write_text("".join(lines[:end]))
+        done = subprocess.run(
+            ["/usr/bin/python3", "-IS", str(cut)], check=False, stderr=subprocess.DEVNULL
+        )
+        assert done.returncode == 1, end
 
 
 # The user database cannot be asked

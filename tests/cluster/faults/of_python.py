@@ -69,12 +69,6 @@ def package(name: str, script: str) -> Fault:
     return unusable(name, shell(f"{SAVE} {script}", RESTORE))
 
 
-def gone(name: str, script: str) -> Fault:
-    """Return a fault of all of them: in each phase it is looked at whether they are root's."""
-    bring = shell(f"{SAVE} {script}", RESTORE)
-    return Fault(name, bring, EVERYBODY, CANNOT, in_session=CHOSEN, undecided=True)
-
-
 def harmless(name: str, script: str) -> Fault:
     """Return a fault of the package's files that changes nothing."""
     return Fault(name, shell(f"{SAVE} {script}", RESTORE))
@@ -88,8 +82,8 @@ EACH_IMAGE = f"for f in {IMAGE}; do %s; done"
 HEAD = "conv=notrunc status=none"
 
 PACKAGE = (
-    gone("package missing", "rm -r ../../src"),
-    gone("package is a file", "cd ..; rm -r slurm_adopt; touch slurm_adopt"),
+    package("package missing", "rm -r ../../src"),
+    package("package is a file", "cd ..; rm -r slurm_adopt; touch slurm_adopt"),
     package("package without a folder", "rm -r decision"),
     package("package file missing", f"rm {ENGINE}"),
     package("package file empty", f": >{ENGINE}"),
@@ -184,6 +178,7 @@ SCRIPTS = (
     program("program empty", f": >{EXEC}"),
     program("program garbage", f"head -c 4096 /dev/urandom >{EXEC}"),
     program("program truncated", f"truncate -s 3000 {EXEC}"),
+    program("program truncated after a function", f"sed -i '/^def _items/,$d' {EXEC}"),
     program("program with a syntax error", f"echo '(' >>{EXEC}"),
     program("program is a directory", f"rm {EXEC}; mkdir {EXEC}"),
     program("program not executable", f"chmod 644 {EXEC}"),
@@ -226,20 +221,13 @@ def of_exec(name: str, path: str, instead: str = "true") -> Fault:
 
 
 def module_of_python(name: str) -> Fault:
-    """Return a fault of a module that pam_python needs itself, and ours needs by pam_exec."""
+    """Return a fault of a module that pam_python needs itself, and ours does not."""
     return Fault(
         f"{name} of Python's library missing",
         away(f"{LIBRARY}/{name}"),
         NOBODY,
-        "",
-        in_session=CHOSEN,
-        remarks={("pam_exec", phase): CANNOT for phase in ("account", "both", "session")},
-        exceptions={
-            ("pam_exec", "account"): EVERYBODY,
-            ("pam_exec", "both"): EVERYBODY,
-            ("pam_python", "session"): LOADED,
-        },
-        undecided=True,
+        in_session={},
+        exceptions={("pam_exec", "account"): {}, ("pam_exec", "both"): {}},
     )
 
 
@@ -257,7 +245,7 @@ PYTHON = (
     bridge("traceback.py of Python's library missing", f"{LIBRARY}/traceback.py"),
     bridge("linecache.py of Python's library garbage", f"{LIBRARY}/linecache.py", "echo '(' >$f"),
     *map(module_of_python, ("re", "contextlib.py")),
-    unusable("__future__.py of Python's library missing", away(f"{LIBRARY}/__future__.py")),
+    Fault("__future__.py of Python's library missing", away(f"{LIBRARY}/__future__.py")),
     of_exec("/usr/bin/python3 missing", "/usr/bin/python3"),
     of_exec("/usr/bin/python3 a dangling link", "/usr/bin/python3", "ln -s python3.99 $f"),
     of_exec("/usr/bin/python3 another program", "/usr/bin/python3", "ln -s /bin/false $f"),
