@@ -227,7 +227,7 @@ def module_of_python(name: str) -> Fault:
         away(f"{LIBRARY}/{name}"),
         NOBODY,
         in_session={},
-        exceptions={("pam_exec", "account"): {}, ("pam_exec", "both"): {}},
+        exceptions={("pam_exec", phase): LOADED for phase in ("account", "both")},
     )
 
 
