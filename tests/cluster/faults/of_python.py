@@ -419,7 +419,7 @@ PROCESSES = (
     interpreter(
         "a package of this name first in sys.path", 'sys.path.insert(0, "/mnt")', bring=IMPOSTOR
     ),
-    interpreter("sys.path empty", EMPTY, RESTORED, **UNUSABLE),
+    interpreter("sys.path empty", EMPTY, RESTORED),
     interpreter("modules of Python's library away", AWAY),
     interpreter(
         "another slurm_adopt in sys.modules", SHADOW, 'del sys.modules["slurm_adopt"]', **UNUSABLE
