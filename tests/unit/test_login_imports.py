@@ -422,7 +422,7 @@ print(names["main"](), *sorted(set(sys.modules) - before))
 OF_EXEC = {"slurm_adopt.front.pam_exec", "slurm_adopt.system.importing", *OURS} - {
     "slurm_adopt.front.pam_python"
 }
-OF_EXEC_STANDARD = {*STANDARD, "gc", "os"}
+OF_EXEC_STANDARD = {*STANDARD, "atexit", "gc", "os"}
 
 
 @pytest.mark.parametrize(
