@@ -21,7 +21,7 @@ def read(path: str, limit: int) -> bytes:
 
 
 def texts(path: str, limit: int) -> Iterator[bytes]:
-    """Yield the same in pieces of some 10 KB: memory that is new costs more than what is done here.
+    """Yield the same in pieces of some 28 KB: memory that is new costs more than what is done here.
 
     Each but the last ends with a line that has no backslash, so that none goes on in the next one.
     """

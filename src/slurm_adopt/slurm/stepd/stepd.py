@@ -295,8 +295,12 @@ class Stepd:
         return self._receive(reply)
 
     def _send(self, data: bytes) -> None:
+        left = self._deadline.left()
+        if not left:
+            raise self._silent()
+        self._socket.settimeout(left)
         try:
-            self._timed().sendall(data, _socket.MSG_NOSIGNAL)
+            self._socket.sendall(data, _socket.MSG_NOSIGNAL)
         except OSError as error:
             raise self._broken(error) from None
 
@@ -364,14 +368,6 @@ class Stepd:
         except SlurmAdoptError:
             return False
         return True
-
-    def _timed(self) -> _socket.socket:
-        """Return the socket with the time that is left as its limit."""
-        left = self._deadline.left()
-        if not left:
-            raise self._silent()
-        self._socket.settimeout(left)
-        return self._socket
 
     def _broken(self, error: OSError) -> PeerError:
         if isinstance(error, _socket.timeout):
